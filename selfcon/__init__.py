@@ -1,0 +1,1 @@
+"""Self-Contrastive learning: the method, without a cluster. Importing it imports nothing else."""
