@@ -1,9 +1,9 @@
 """The exceptions a caller may meet.
 
-    SelfConError
-    ├── ConfigError          a value the user gave cannot be used
-    ├── CheckpointError      a checkpoint is missing, damaged or belongs to another run
-    └── NonFiniteLossError   training produced a loss that is not a finite number
+SelfConError
+├── ConfigError          a value the user gave cannot be used
+├── CheckpointError      a checkpoint is missing, damaged or belongs to another run
+└── NonFiniteLossError   training produced a loss that is not a finite number
 """
 
 import difflib
@@ -21,9 +21,13 @@ class ConfigError(SelfConError):
     """
 
     def __init__(self, key: str, expected: str, got: str, hint: str | None = None) -> None:
+        # The four parts, not the line, are what pickle hands to __init__ on the other side of a process.
+        super().__init__(key, expected, got, hint)
         self.key, self.expected, self.got, self.hint = key, expected, got, hint
-        suffix = f" (did you mean {hint}?)" if hint else ""
-        super().__init__(f"{key}: expected {expected}, got {got}{suffix}")
+
+    def __str__(self) -> str:
+        suffix = f" (did you mean {self.hint}?)" if self.hint else ""
+        return f"{self.key}: expected {self.expected}, got {self.got}{suffix}"
 
 
 class CheckpointError(SelfConError):
@@ -35,6 +39,7 @@ class NonFiniteLossError(SelfConError):
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str | None:
-    """Return the candidate that looks most like `word`, or None when nothing comes close."""
-    matches = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.6)
-    return matches[0] if matches else None
+    """Return the candidate that looks most like `word`, capitals aside, or None when nothing comes close."""
+    by_lower_case = {candidate.lower(): candidate for candidate in candidates}
+    matches = difflib.get_close_matches(word.lower(), by_lower_case, n=1, cutoff=0.6)
+    return by_lower_case[matches[0]] if matches else None

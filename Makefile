@@ -1,0 +1,34 @@
+# Every target works from a clean clone with Python 3.11+, make and the package index.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: install search test check bench clean
+
+search: .venv/installed ## the main job: which exit position, depth, temperature and weight are best
+	$(BIN)/python launch.py --space search_spaces/exit_position.yaml
+
+test: .venv/installed-dev ## all tests
+	$(BIN)/python -m pytest
+
+check: .venv/installed-dev ## style, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/installed ## the figures of docs/results.md
+	$(BIN)/python benchmarks/trial_overhead.py
+
+install: .venv/installed ## .venv with everything a search needs
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean: ## remove the virtual environment; searches and MLflow's records stay
+	rm -rf .venv

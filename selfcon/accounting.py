@@ -1,0 +1,56 @@
+"""What a training run costs: time, memory, accelerator hours and arithmetic, counted through every resume."""
+
+import resource
+import sys
+import time
+from collections.abc import Mapping
+
+import torch
+
+from selfcon.distributed import gather_rows_without_gradient, world_size
+
+# A step costs about three forward passes: itself, and the gradients of the inputs and of the weights.
+_PASSES_OF_A_TRAINING_STEP = 3
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
+
+class CostMeter:
+    """Totals over all ranks since the start of the trial; `totals` goes into checkpoints and comes back."""
+
+    def __init__(self, *, device: torch.device, encoder_parameters: int, forward_macs: int) -> None:
+        self._device = device
+        self._encoder_parameters = encoder_parameters
+        self._forward_macs = forward_macs
+        self.totals = {"seconds": 0.0, "peak_memory_mb": 0.0, "accelerator_hours": 0.0, "train_macs": 0.0}
+
+    def now(self) -> float:
+        """Return a time in seconds after everything asked of the device so far is done."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()
+
+    def add(self, *, seconds: float, num_views: int) -> None:
+        """Count `seconds` of work of all ranks, which trained on `num_views` views of images together."""
+        num_accelerators = world_size() if self._device.type == "cuda" else 0
+        self.totals["seconds"] += seconds
+        self.totals["accelerator_hours"] += num_accelerators * seconds / 3600
+        self.totals["train_macs"] += _PASSES_OF_A_TRAINING_STEP * self._forward_macs * num_views
+        self.totals["peak_memory_mb"] = max(self.totals["peak_memory_mb"], self._peak_memory_mb())
+
+    def restore(self, totals: Mapping[str, float]) -> None:
+        """Go on from the totals of a checkpoint, so that work done before an interruption stays counted."""
+        self.totals = dict(totals)
+
+    def metrics(self) -> dict[str, float]:
+        """Return the totals as `cost/...` metrics, with `cost/encoder_parameters`."""
+        totals = {f"cost/{name}": value for name, value in self.totals.items()}
+        return {**totals, "cost/encoder_parameters": float(self._encoder_parameters)}
+
+    def _peak_memory_mb(self) -> float:
+        """The largest of all ranks', in 10^6 bytes: of the device, or of the process on a CPU."""
+        if self._device.type == "cuda":
+            num_bytes = torch.cuda.max_memory_allocated(self._device)
+        else:
+            num_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
+        mine = torch.tensor([num_bytes / 1e6], dtype=torch.float64, device=self._device)
+        return float(gather_rows_without_gradient(mine).max())

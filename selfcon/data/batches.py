@@ -1,0 +1,100 @@
+"""The batches of an epoch: the same pixels on any number of workers, and after a resume.
+
+Shape letters: B images of a batch, V views, R rows = V x B with view 0's images first, C channels, H, W.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from selfcon.config import TrainConfig
+from selfcon.data.augment import augment, normalise
+from selfcon.data.dataset import ImageDataset, Split
+from selfcon.data.draws import permutation
+from selfcon.distributed import split_range, world_size
+from selfcon.errors import ConfigError
+
+
+def num_steps(num_train: int, global_batch_size: int) -> int:
+    """Return the steps of an epoch; an incomplete last batch is dropped, so contrast sets keep their size.
+
+    Every epoch has another order, so no image is left out for good. Raises `ConfigError` for a batch that is
+    larger than the training part.
+    """
+    if not global_batch_size <= num_train:
+        raise ConfigError(
+            "optim.global_batch_size", f"at most the {num_train} training images", str(global_batch_size)
+        )
+    return num_train // global_batch_size
+
+
+def epoch_batches(
+    dataset: ImageDataset, *, config: TrainConfig, epoch: int, device: torch.device, dtype: torch.dtype
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Return an iterator over an epoch's (images_RCHW, labels_B): this rank's share of each global batch.
+
+    The global batches are consecutive pieces of the epoch's permutation; a share is contiguous, and in rank
+    order the shares are the batch. Images are augmented and normalised, of `dtype`, on `device`. `epoch`
+    counts from 0.
+
+    Raises `ConfigError` for a global batch larger than the training part, or too small for every rank to have
+    an image of it.
+    """
+    global_batch_size = config.optim.global_batch_size
+    if not global_batch_size >= world_size():
+        expected = f"at least {world_size()}, an image for each worker"
+        raise ConfigError("optim.global_batch_size", expected, str(global_batch_size))
+    steps = num_steps(len(dataset.train), global_batch_size)
+    order_SG = permutation(config.seed, epoch, len(dataset.train))[: steps * global_batch_size].view(
+        steps, -1
+    )
+    share = split_range(global_batch_size)
+    return (
+        _batch(dataset, indices_B, config=config, epoch=epoch, device=device, dtype=dtype)
+        for indices_B in order_SG[:, share.start : share.stop]
+    )
+
+
+def evaluation_batches(
+    split: Split,
+    share: range,
+    *,
+    batch_size: int,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Iterator[Tensor]:
+    """Yield a contiguous share of `split` in its order, (B, C, H, W): not augmented, but normalised.
+
+    Of `dtype`, on `device`; the last batch may be smaller than `batch_size`.
+    """
+    for images_BCHW in split.images_NCHW[share.start : share.stop].split(batch_size):
+        yield normalise(images_BCHW.to(device).to(dtype) / 255, mean=mean, std=std)
+
+
+def _batch(
+    dataset: ImageDataset,
+    indices_B: Tensor,
+    *,
+    config: TrainConfig,
+    epoch: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    images_BCHW = dataset.train.images_NCHW[indices_B].to(device)
+    views = [
+        augment(
+            images_BCHW,
+            indices_B,
+            epoch=epoch,
+            seed=config.seed,
+            view=view,
+            kind=config.data.augmentation,
+            dtype=dtype,
+        )
+        for view in range(config.data.num_views)
+    ]
+    images_RCHW = normalise(torch.cat(views), mean=dataset.mean, std=dataset.std)
+    return images_RCHW, dataset.train.labels_N[indices_B].to(device)

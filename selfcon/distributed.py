@@ -1,0 +1,129 @@
+"""How the ranks of a training run talk to each other. Without a process group every function is the identity.
+
+Nothing here starts or ends a process group; all of it uses the default one. Every function that communicates
+must be called by every rank, in the same order.
+
+Shape letters: R rows of this rank, N rows of all ranks in rank order, X whatever follows the rows.
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+T = TypeVar("T")
+
+
+def rank() -> int:
+    """Return this process's number in the group, 0 without one."""
+    return dist.get_rank() if _in_a_group() else 0
+
+
+def world_size() -> int:
+    """Return the number of processes in the group, 1 without one."""
+    return dist.get_world_size() if _in_a_group() else 1
+
+
+def split_range(total: int) -> range:
+    """Return this rank's contiguous share of `range(total)`; the shares differ by one in length at most.
+
+    Rank r of W has total * r // W to total * (r + 1) // W, so in rank order the shares make up the whole.
+    """
+    return range(total * rank() // world_size(), total * (rank() + 1) // world_size())
+
+
+def row_counts(num_rows: int) -> list[int]:
+    """Return the `num_rows` of every rank, in rank order."""
+    if world_size() == 1:
+        return [num_rows]
+    mine = torch.tensor([num_rows], device=_communication_device())
+    counts = [torch.empty_like(mine) for _ in range(world_size())]
+    dist.all_gather(counts, mine)
+    return [int(count) for count in counts]
+
+
+def gather_rows(x_RX: Tensor) -> Tensor:
+    """Return the rows of all ranks in rank order, shape (N, X); ranks may have different numbers of rows.
+
+    Differentiable: the gradient of this rank's rows is the sum over the ranks of what each of them sends
+    back, that is, the gradient of the sum of all ranks' losses.
+    """
+    return x_RX if world_size() == 1 else cast(Tensor, _GatherRows.apply(x_RX))
+
+
+def gather_rows_without_gradient(x_RX: Tensor) -> Tensor:
+    """Return the rows of all ranks in rank order, shape (N, X), of any dtype and cut off from autograd."""
+    x_RX = x_RX.detach()
+    return x_RX if world_size() == 1 else _gathered(x_RX, row_counts(len(x_RX)))
+
+
+def reduce_sum(x: Tensor) -> Tensor:
+    """Return the elementwise sum of the ranks' `x`, the same bits on every rank.
+
+    Differentiable: the gradient is the sum over the ranks of what each of them sends back.
+    """
+    return x if world_size() == 1 else cast(Tensor, _ReduceSum.apply(x))
+
+
+def broadcast_object(value: T) -> T:
+    """Return rank 0's `value` on every rank. It is pickled on the way, so it may be any Python value."""
+    if world_size() == 1:
+        return value
+    holder = [value]
+    dist.broadcast_object_list(holder, src=0)
+    return holder[0]
+
+
+class _GatherRows(torch.autograd.Function):
+    # torch.distributed.nn has the same, but deprecated, and for equal numbers of rows only.
+    @staticmethod
+    def forward(ctx: Any, x_RX: Tensor) -> Tensor:
+        counts = row_counts(len(x_RX))
+        first = sum(counts[: rank()])
+        ctx.mine = slice(first, first + len(x_RX))
+        return _gathered(x_RX, counts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_NX: Tensor) -> Tensor:
+        return _summed(grad_NX)[ctx.mine]
+
+
+class _ReduceSum(torch.autograd.Function):
+    @staticmethod
+    def forward(_ctx: FunctionCtx, x: Tensor) -> Tensor:
+        return _summed(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(_ctx: FunctionCtx, grad: Tensor) -> Tensor:
+        return _summed(grad)
+
+
+def _gathered(x_RX: Tensor, counts: Sequence[int]) -> Tensor:
+    """Every rank pads to the longest, as all_gather needs one shape, and the padding is cut off again."""
+    padded = x_RX.new_zeros((max(counts), *x_RX.shape[1:]))
+    padded[: len(x_RX)] = x_RX
+    parts = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+
+def _summed(x: Tensor) -> Tensor:
+    total = x.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total)
+    return total
+
+
+def _in_a_group() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _communication_device() -> torch.device:
+    """Where a small tensor must lie to be communicated: NCCL knows nothing but the rank's own GPU."""
+    if dist.get_backend() == "nccl":
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")

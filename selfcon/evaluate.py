@@ -1,0 +1,155 @@
+"""How good a frozen encoder's features are: linear probes, their ensemble, and nearest neighbours.
+
+The encoder sees every image once per evaluation; all the judges share those features.
+
+Shape letters: N images (in a judge, the training images), M judged images, Q a chunk of them, D feature
+dimensions, C classes, K neighbours, E exits (the backbone last).
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from selfcon.config import EvaluateConfig, TrainConfig
+from selfcon.data.augment import normalise
+from selfcon.data.dataset import ImageDataset, Split
+from selfcon.distributed import broadcast_object, gather_rows_without_gradient, rank, split_range
+from selfcon.errors import NonFiniteLossError
+from selfcon.model import SelfConEncoder
+from selfcon.probe import train_probes
+
+# Wu et al. 2018, Unsupervised Feature Learning via Non-Parametric Instance Discrimination, section 3.4.
+KNN_TEMPERATURE = 0.07
+_IMAGES_AT_ONCE = 256
+_QUERIES_AT_ONCE = 1024
+
+
+def evaluate_encoder(
+    encoder: SelfConEncoder,
+    dataset: ImageDataset,
+    *,
+    config: TrainConfig,
+    split: Literal["validation", "test"],
+) -> dict[str, float]:
+    """Return the accuracies of `encoder` on one split of the data set, as fractions.
+
+    `val/top1` (linear probe on the backbone), `val/exit<s>_top1` (on the exit after stage s),
+    `val/ensemble_top1` (the mean of all the probes' probabilities) and `val/knn_top1`; `test/...` for the
+    test split. Probes and neighbours know the training split only, without augmentation. Under a process
+    group every rank calls it and gets the same numbers. Raises `NonFiniteLossError` for an encoder whose
+    features are not finite numbers.
+    """
+    judged, prefix = (dataset.validation, "val") if split == "validation" else (dataset.test, "test")
+    parameter = next(encoder.parameters())
+    train_ND, judged_MD = (
+        extract_features(
+            encoder,
+            part,
+            batch_size=_IMAGES_AT_ONCE,
+            mean=dataset.mean,
+            std=dataset.std,
+            device=parameter.device,
+            dtype=parameter.dtype,
+        )
+        for part in (dataset.train, judged)
+    )
+    # Every rank has the same features, so every rank raises.
+    if not all(x_ND.square().isfinite().all() for x_ND in (*train_ND, *judged_MD)):
+        raise NonFiniteLossError(f"features of the {split} split: infinite, or too large to be squared")
+    metrics: dict[str, float] = {}
+    # One rank's arithmetic decides, so that no difference between machines makes the ranks disagree.
+    if rank() == 0:
+        predictions = predict_classes(
+            train_ND,
+            dataset.train.labels_N.to(parameter.device),
+            judged_MD,
+            exit_stages=encoder.exit_stages,
+            num_classes=len(dataset.class_names),
+            evaluate=config.evaluate,
+            seed=config.seed,
+        )
+        labels_M = judged.labels_N.to(parameter.device)
+        metrics = {f"{prefix}/{name}": _accuracy(found, labels_M) for name, found in predictions.items()}
+    return broadcast_object(metrics)
+
+
+@torch.no_grad()
+def extract_features(
+    encoder: SelfConEncoder,
+    split: Split,
+    *,
+    batch_size: int,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> list[Tensor]:
+    """Return the features (N, D) of every image of `split` at each exit, the backbone's last.
+
+    In evaluation mode, not augmented, in the order of the split. Under a process group each rank encodes its
+    contiguous share and gets the features of all. The encoder's mode is as before afterwards.
+    """
+    share = split_range(len(split))
+    was_training = encoder.training
+    encoder.eval()
+    batches: list[list[Tensor]] = []
+    for images_NCHW in split.images_NCHW[share.start : share.stop].split(batch_size):
+        pixels = images_NCHW.to(device).to(dtype) / 255
+        batches.append(encoder.features(normalise(pixels, mean=mean, std=std)))
+    encoder.train(was_training)
+    return [gather_rows_without_gradient(torch.cat(features)) for features in zip(*batches, strict=True)]
+
+
+def predict_classes(
+    train_ND: Sequence[Tensor],
+    labels_N: Tensor,
+    judged_MD: Sequence[Tensor],
+    *,
+    exit_stages: tuple[int, ...],
+    num_classes: int,
+    evaluate: EvaluateConfig,
+    seed: int,
+) -> dict[str, Tensor]:
+    """Return the classes (M,) that each judge names, learnt from the training features and labels.
+
+    The judges are `exit<s>_top1` and `top1` (the probes), `ensemble_top1` (their mean probability) and
+    `knn_top1`. A tie goes to the lower class.
+    """
+    probes = train_probes(train_ND, labels_N, evaluate=evaluate, num_classes=num_classes, seed=seed)
+    probabilities_EMC = probes.probabilities(judged_MD)
+    names = [*(f"exit{stage}_top1" for stage in exit_stages), "top1"]
+    return {
+        **dict(zip(names, probabilities_EMC.argmax(dim=2), strict=True)),
+        "ensemble_top1": probabilities_EMC.mean(dim=0).argmax(dim=1),
+        "knn_top1": predict_by_neighbours(
+            train_ND[-1], labels_N, judged_MD[-1], num_neighbours=evaluate.knn_neighbours
+        ),
+    }
+
+
+def predict_by_neighbours(
+    train_ND: Tensor, labels_N: Tensor, judged_MD: Tensor, *, num_neighbours: int
+) -> Tensor:
+    """Return the class (M,) that the nearest training images vote for, the lower class on a tie.
+
+    The `num_neighbours` (at most N) with the highest cosine similarity s vote for their class with the weight
+    exp(s / 0.07): weighted kNN of Wu et al. 2018, section 3.4.
+    """
+    train_ND = functional.normalize(train_ND, dim=1)
+    num_neighbours = min(num_neighbours, len(train_ND))
+    num_classes = int(labels_N.max()) + 1
+    predictions = []
+    for judged_QD in functional.normalize(judged_MD, dim=1).split(_QUERIES_AT_ONCE):
+        similarity_QK, neighbour_QK = (judged_QD @ train_ND.T).topk(num_neighbours, dim=1)
+        weight_QK = (similarity_QK / KNN_TEMPERATURE).exp()
+        # A sum over K, not a scattered addition: its order, hence its last bit, is fixed on every device.
+        vote_QKC = functional.one_hot(labels_N[neighbour_QK], num_classes).to(weight_QK.dtype)
+        predictions.append((weight_QK[:, :, None] * vote_QKC).sum(dim=1).argmax(dim=1))
+    return torch.cat(predictions)
+
+
+def _accuracy(found_M: Tensor, labels_M: Tensor) -> float:
+    return (found_M == labels_M).double().mean().item()

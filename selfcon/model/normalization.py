@@ -1,0 +1,138 @@
+"""The normalisation layers of a network, each exact however the batch is spread over ranks.
+
+Shape letters: R rows of this rank, C channels, W ranks; rows of images have two more dimensions.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from selfcon.config import Normalization
+from selfcon.distributed import rank, reduce_sum, world_size
+
+# Makes a layer from its number of channels.
+NormalizationLayer = Callable[[int], nn.Module]
+
+# GroupNorm's authors found 32 groups best (Wu & He 2018, table 3).
+_MOST_GROUPS = 32
+
+
+def normalization_layer(name: Normalization) -> NormalizationLayer:
+    """Return the kind of layer that `name` says, for images (R, C, H, W).
+
+    `batch`: the mean and variance of the batch of all ranks. `group`: those of each image alone, over the
+    most groups of channels that divide 32 and C, of two channels at least. `frozen`: stored ones that
+    training never changes.
+    """
+    if name == "batch":
+        return BatchNorm
+    if name == "group":
+        return _group_norm
+    # Importing torchvision takes as long as torch itself; most runs do without.
+    from torchvision.ops import FrozenBatchNorm2d
+
+    frozen: NormalizationLayer = FrozenBatchNorm2d
+    return frozen
+
+
+class BatchNorm(_BatchNorm):
+    """Batch normalisation of (R, C) or (R, C, H, W) over the rows of all ranks together.
+
+    In one process, and in evaluation, it is `torch.nn.BatchNorm1d` or `2d`: same numbers, same state dict.
+    In training under a process group it computes what one process would on the whole batch, on every device
+    (`torch.nn.SyncBatchNorm` refuses CPU tensors); ranks may have different numbers of rows.
+    """
+
+    def __init__(self, num_channels: int) -> None:
+        super().__init__(num_channels)
+
+    def forward(self, x_RC: Tensor) -> Tensor:
+        if not self.training or world_size() == 1:
+            return super().forward(x_RC)
+        output = _NormalizeOverRanks.apply(x_RC, self.weight, self.bias, self.eps)
+        y_RC, mean_C, variance_C, count = cast(tuple[Tensor, Tensor, Tensor, Tensor], output)
+        self._update_running_statistics(mean_C, variance_C * (count / (count - 1)))
+        return y_RC
+
+    @torch.no_grad()
+    def _update_running_statistics(self, mean_C: Tensor, unbiased_variance_C: Tensor) -> None:
+        assert self.momentum is not None
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked += 1
+        updates = (self.running_mean, mean_C), (self.running_var, unbiased_variance_C)
+        for running_C, batch_C in updates:
+            assert running_C is not None
+            running_C.lerp_(batch_C, self.momentum)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() < 2:
+            raise ValueError(f"expected rows x channels, got shape {list(input.shape)}")
+
+
+class _NormalizeOverRanks(torch.autograd.Function):
+    """Normalise this rank's rows by the mean and (biased) variance over the rows of all ranks.
+
+    Gives the result, the mean, the variance, and the number of values per channel over all ranks. Arithmetic
+    is in the dtype of the weights; of `x` nothing but itself is kept for the backward pass.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x_RC: Tensor, weight_C: Tensor, bias_C: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        mean_C, variance_C, count = _statistics_over_ranks(x_RC.to(weight_C.dtype))
+        y_RC = functional.batch_norm(x_RC, mean_C, variance_C, weight_C, bias_C, eps=eps)
+        ctx.save_for_backward(x_RC, weight_C, mean_C, (variance_C + eps).rsqrt(), count)
+        ctx.mark_non_differentiable(mean_C, variance_C, count)
+        return y_RC, mean_C, variance_C, count
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_RC: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x_RC, weight_C, mean_C, inverse_std_C, count = ctx.saved_tensors
+        others, shape = _other_dims(x_RC), [1, -1] + [1] * (x_RC.dim() - 2)
+        grad_RC = grad_RC.to(weight_C.dtype)
+        normal_RC = (x_RC - mean_C.view(shape)).mul_(inverse_std_C.view(shape))
+        grad_weight_C, grad_bias_C = (grad_RC * normal_RC).sum(dim=others), grad_RC.sum(dim=others)
+        # Of the whole batch, as the mean and the variance depend on every x of it.
+        slope_C, level_C = reduce_sum(torch.stack([grad_weight_C, grad_bias_C])) / count
+        grad_x_RC = (grad_RC - level_C.view(shape)).sub_(normal_RC.mul_(slope_C.view(shape)))
+        grad_x_RC.mul_((weight_C * inverse_std_C).view(shape))
+        return grad_x_RC.to(x_RC.dtype), grad_weight_C, grad_bias_C, None
+
+
+def _statistics_over_ranks(x_RC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the mean and (biased) variance of each channel over all ranks, and how many values it has there.
+
+    Each rank centres its own values before they are combined (Chan et al. 1979), as sums of squares would
+    lose digits; one reduction carries the statistics of every rank.
+    """
+    num_values = x_RC.numel() // x_RC.shape[1]
+    variance_C = mean_C = x_RC.new_zeros(x_RC.shape[1])
+    if num_values:
+        variance_C, mean_C = torch.var_mean(x_RC, dim=_other_dims(x_RC), correction=0)
+    mine = torch.cat([mean_C.new_tensor([num_values]), mean_C, variance_C])
+    all_ranks = reduce_sum(functional.pad(mine[None], (0, 0, rank(), world_size() - 1 - rank())))
+    count_W1, mean_WC, variance_WC = all_ranks.split([1, len(mean_C), len(mean_C)], dim=1)
+    share_W1 = count_W1 / count_W1.sum()
+    mean_C = (share_W1 * mean_WC).sum(dim=0)
+    variance_C = (share_W1 * (variance_WC + (mean_WC - mean_C).square())).sum(dim=0)
+    return mean_C, variance_C, count_W1.sum()
+
+
+def _other_dims(x_RC: Tensor) -> list[int]:
+    return [dim for dim in range(x_RC.dim()) if dim != 1]
+
+
+def _group_norm(num_channels: int) -> nn.GroupNorm:
+    num_groups = math.gcd(_MOST_GROUPS, num_channels)
+    # A channel of its own has nothing to say on a map of one pixel, and on few makes rounding errors grow.
+    if num_groups == num_channels > 1:
+        num_groups //= 2
+    return nn.GroupNorm(num_groups, num_channels)

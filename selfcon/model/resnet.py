@@ -1,0 +1,145 @@
+"""Residual networks (He et al. 2016, arXiv:1512.03385), with torchvision's names in their state dicts.
+
+Shape letters: R rows (views of images), C channels, H height, W width.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from selfcon.model.architecture import Architecture, Stage
+from selfcon.model.normalization import NormalizationLayer
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockDesign:
+    """A residual branch: its convolutions, and how many times its inner channels it gives out."""
+
+    kernel_sizes: tuple[int, ...]
+    expansion: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetDesign:
+    """One network of the family; the inner channels of its blocks double from stage to stage."""
+
+    block: BlockDesign
+    num_blocks: tuple[int, ...]
+
+
+BASIC = BlockDesign(kernel_sizes=(3, 3), expansion=1)
+BOTTLENECK = BlockDesign(kernel_sizes=(1, 3, 1), expansion=4)
+
+# He et al. 2016, table 1.
+RESNETS: Mapping[str, ResNetDesign] = {
+    "resnet18": ResNetDesign(block=BASIC, num_blocks=(2, 2, 2, 2)),
+    "resnet34": ResNetDesign(block=BASIC, num_blocks=(3, 4, 6, 3)),
+    "resnet50": ResNetDesign(block=BOTTLENECK, num_blocks=(3, 4, 6, 3)),
+    "resnet101": ResNetDesign(block=BOTTLENECK, num_blocks=(3, 4, 23, 3)),
+}
+
+
+class ResidualBlock(nn.Module):
+    """relu(branch(x) + shortcut(x)): (R, in, H, W) to (R, channels x expansion, H / stride, W / stride).
+
+    The branch's first 3x3 convolution takes the stride. The shortcut is a strided 1x1 convolution where the
+    shape changes, and x itself elsewhere.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        *,
+        design: BlockDesign,
+        stride: int,
+        normalization: NormalizationLayer,
+    ) -> None:
+        super().__init__()
+        kernel_sizes = design.kernel_sizes
+        self.num_convolutions = len(kernel_sizes)
+        strides = [stride if i == kernel_sizes.index(3) else 1 for i in range(len(kernel_sizes))]
+        widths = [in_channels, *[channels] * (len(kernel_sizes) - 1), channels * design.expansion]
+        for i, kernel_size in enumerate(kernel_sizes):
+            convolution = _convolution(widths[i], widths[i + 1], kernel_size, stride=strides[i])
+            self.add_module(f"conv{i + 1}", convolution)
+            self.add_module(f"bn{i + 1}", normalization(widths[i + 1]))
+        self.downsample: nn.Module = nn.Identity()
+        if stride != 1 or widths[0] != widths[-1]:
+            shortcut = _convolution(widths[0], widths[-1], 1, stride=stride)
+            self.downsample = nn.Sequential(shortcut, normalization(widths[-1]))
+
+    def forward(self, x_RCHW: Tensor) -> Tensor:
+        branch_RCHW = self.get_submodule("bn1")(self.get_submodule("conv1")(x_RCHW))
+        for i in range(2, self.num_convolutions + 1):
+            active_RCHW = functional.relu(branch_RCHW, inplace=True)
+            branch_RCHW = self.get_submodule(f"bn{i}")(self.get_submodule(f"conv{i}")(active_RCHW))
+        branch_RCHW += self.downsample(x_RCHW)
+        return functional.relu(branch_RCHW, inplace=True)
+
+
+def resnet(
+    name: str, *, width: int, in_channels: int, small_images: bool, normalization: NormalizationLayer
+) -> Architecture:
+    """Return the plan of the ResNet `name` whose first stage has `width` inner channels (the paper's: 64).
+
+    The stem is a 7x7 convolution and a max-pooling, both of stride 2; for small images a 3x3 convolution of
+    stride 1, so that nothing of them is lost before the first stage.
+    """
+    design = RESNETS[name]
+    stages: list[Stage] = []
+    num_channels = width
+    for i, num_blocks in enumerate(design.num_blocks):
+        build = partial(
+            _stage,
+            in_channels=num_channels,
+            channels=width * 2**i,
+            design=design.block,
+            stride=1 if i == 0 else 2,
+            normalization=normalization,
+        )
+        num_channels = width * 2**i * design.block.expansion
+        stages.append(
+            Stage(name=f"layer{i + 1}", num_blocks=num_blocks, num_channels=num_channels, build=build)
+        )
+    build_stem = partial(_stem, in_channels, width, small_images=small_images, normalization=normalization)
+    return Architecture(build_stem=build_stem, stages=tuple(stages))
+
+
+def _stem(
+    in_channels: int, width: int, *, small_images: bool, normalization: NormalizationLayer
+) -> dict[str, nn.Module]:
+    kernel_size, stride = (3, 1) if small_images else (7, 2)
+    layers = {
+        "conv1": _convolution(in_channels, width, kernel_size, stride=stride),
+        "bn1": normalization(width),
+        "relu": nn.ReLU(inplace=True),
+    }
+    return layers if small_images else {**layers, "maxpool": nn.MaxPool2d(3, stride=2, padding=1)}
+
+
+def _stage(
+    num_blocks: int,
+    *,
+    in_channels: int,
+    channels: int,
+    design: BlockDesign,
+    stride: int,
+    normalization: NormalizationLayer,
+) -> nn.Sequential:
+    """The first block takes the stride and the change of channels."""
+    block = partial(ResidualBlock, channels=channels, design=design, normalization=normalization)
+    others = (block(channels * design.expansion, stride=1) for _ in range(1, num_blocks))
+    return nn.Sequential(block(in_channels, stride=stride), *others)
+
+
+def _convolution(in_channels: int, out_channels: int, kernel_size: int, *, stride: int) -> nn.Conv2d:
+    """Without a bias, as a normalisation follows; initialised as torchvision's (He et al. 2015, fan-out)."""
+    layer = nn.Conv2d(
+        in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2, bias=False
+    )
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return layer

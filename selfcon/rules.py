@@ -1,0 +1,143 @@
+"""Conditions that tie several fields of a TrainConfig together.
+
+Each rule is monotone in its numbers, so what holds at the ends of a search's ranges holds inside them.
+"""
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from selfcon.errors import ConfigError
+from selfcon.wording import shown
+
+# Stages of each backbone; an exit may leave after any but the last.
+NUM_STAGES: Mapping[str, int] = dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101"), 4)
+
+Weight = float | tuple[float, ...]
+Violation = tuple[str, str, str]  # the field to blame, what is expected, what was got
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A condition that ties several fields together.
+
+    `violation` takes the values of `fields` in order and returns None where the condition holds, else
+    (the field to blame, what is expected, what was got).
+    """
+
+    fields: tuple[str, ...]
+    violation: Callable[..., Violation | None]
+
+
+def as_tuple(value: Any) -> Any:
+    """Return a list as a tuple, anything else as it is: YAML and JSON know lists only."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def check_rules(flat: Mapping[str, Any]) -> None:
+    """Check every rule whose fields are all in `flat`. Raises `ConfigError` for the first broken one."""
+    for rule in RULES:
+        if all(name in flat for name in rule.fields):
+            broken = rule.violation(*(as_tuple(flat[name]) for name in rule.fields))
+            if broken:
+                raise ConfigError(*broken)
+
+
+def _exits_rise(exit_stages: tuple[int, ...]) -> Violation | None:
+    if all(a < b for a, b in itertools.pairwise(exit_stages)):
+        return None
+    return "model.exit_stages", "each stage once, in rising order", shown(exit_stages)
+
+
+def _exits_leave_the_backbone(backbone: str, exit_stages: tuple[int, ...]) -> Violation | None:
+    last = NUM_STAGES[backbone] - 1
+    if all(stage <= last for stage in exit_stages):
+        return None
+    return (
+        "model.exit_stages",
+        f"stages from 1 to {last}, after which {backbone} can be left",
+        shown(exit_stages),
+    )
+
+
+def _one_weight_per_exit(exit_weight: Weight, exit_stages: tuple[int, ...]) -> Violation | None:
+    if not isinstance(exit_weight, tuple) or len(exit_weight) == len(exit_stages):
+        return None
+    expected = f"a number, or a list of {len(exit_stages)}, one for each of model.exit_stages"
+    return "loss.exit_weight", expected, shown(exit_weight)
+
+
+def _something_is_weighted(
+    exit_weight: Weight, backbone_weight: float, exit_stages: tuple[int, ...]
+) -> Violation | None:
+    if backbone_weight > 0 or (exit_stages and _largest(exit_weight) > 0):
+        return None
+    return "loss.backbone_weight", "a weight above 0 on the backbone or on an exit", "only weights of 0"
+
+
+def _a_positive_exists(
+    use_labels: bool,
+    num_views: int,
+    exit_stages: tuple[int, ...],
+    backbone_contrast: str,
+    exit_weight: Weight,
+) -> Violation | None:
+    if use_labels or num_views > 1:
+        return None
+    if exit_stages and (backbone_contrast == "all" or _largest(exit_weight) > 0):
+        return None
+    return (
+        "loss.use_labels",
+        "labels, two views or a contrasted exit, so that an anchor has a positive",
+        "none of them",
+    )
+
+
+def _warmup_ends(warmup_epochs: int, epochs: int) -> Violation | None:
+    if warmup_epochs < epochs:
+        return None
+    return (
+        "optim.warmup_epochs",
+        f"fewer warm-up epochs than the {epochs} of optim.epochs",
+        shown(warmup_epochs),
+    )
+
+
+def _steps_belong_to_the_schedule(schedule: str, step_epochs: tuple[int, ...]) -> Violation | None:
+    if (schedule == "step") == bool(step_epochs):
+        return None
+    if schedule == "step":
+        return "optim.step_epochs", "the epochs after which the step schedule lowers the learning rate", "[]"
+    return "optim.step_epochs", f"[] with the {schedule} schedule", shown(step_epochs)
+
+
+def _steps_rise_to_the_end(step_epochs: tuple[int, ...], epochs: int) -> Violation | None:
+    if all(a < b for a, b in zip(step_epochs, (*step_epochs[1:], epochs), strict=False)):
+        return None
+    return "optim.step_epochs", f"rising epochs below the {epochs} of optim.epochs", shown(step_epochs)
+
+
+def _largest(weight: Weight) -> float:
+    return max(weight, default=0.0) if isinstance(weight, tuple) else weight
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(("model.exit_stages",), _exits_rise),
+    Rule(("model.backbone", "model.exit_stages"), _exits_leave_the_backbone),
+    Rule(("loss.exit_weight", "model.exit_stages"), _one_weight_per_exit),
+    Rule(("loss.exit_weight", "loss.backbone_weight", "model.exit_stages"), _something_is_weighted),
+    Rule(
+        (
+            "loss.use_labels",
+            "data.num_views",
+            "model.exit_stages",
+            "loss.backbone_contrast",
+            "loss.exit_weight",
+        ),
+        _a_positive_exists,
+    ),
+    Rule(("optim.warmup_epochs", "optim.epochs"), _warmup_ends),
+    Rule(("optim.schedule", "optim.step_epochs"), _steps_belong_to_the_schedule),
+    Rule(("optim.step_epochs", "optim.epochs"), _steps_rise_to_the_end),
+)

@@ -1,0 +1,191 @@
+"""What several tests share: programs, fresh interpreters, a real MLflow server, records of trials."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selfcon.config import TrainConfig
+from tune_jobs.records import EpochRecord, State, TrialRecord
+
+REQUIRE_PROGRAMS = "SELFCON_REQUIRE_PROGRAMS"
+READY_TIMEOUT_S = 120.0
+
+PROJECT = Path(__file__).parents[1]
+
+FIRST_START_MS = 1_760_000_000_000
+EPOCH_MS = 3_000
+TRIAL_MS = 60_000
+
+RecordMaker = Callable[..., TrialRecord]
+ServerStarter = Callable[..., AbstractContextManager[str]]
+PythonRunner = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """MLflow warns about itself while it is imported; that is not ours to mend."""
+    config.addinivalue_line("filterwarnings", "ignore:The ``noload`` loader strategy is deprecated")
+    config.addinivalue_line("filterwarnings", "ignore:.*Any type hint is inferred as AnyType")
+
+
+@pytest.fixture(scope="session")
+def require_program() -> Callable[[str], str]:
+    """Return a function that gives the path of a program of the system.
+
+    Where it is not installed the test is skipped and says so; with SELFCON_REQUIRE_PROGRAMS set it fails.
+    """
+
+    def require(name: str) -> str:
+        path = shutil.which(name)
+        if path is None and os.environ.get(REQUIRE_PROGRAMS):
+            pytest.fail(f"{name} is not installed, and {REQUIRE_PROGRAMS} is set")
+        if path is None:
+            pytest.skip(f"{name} is not installed")
+        return path
+
+    return require
+
+
+@pytest.fixture(scope="session")
+def run_python() -> PythonRunner:
+    """Return a function that runs code in a fresh interpreter, with the project importable."""
+
+    def run(
+        code: str,
+        *arguments: str,
+        cwd: Path,
+        stdin: str = "",
+        environment: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            input=stdin,
+            cwd=cwd,
+            env={**os.environ, "PYTHONPATH": str(PROJECT), **(environment or {})},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """Return a function that gives a port of the loopback interface that nobody listens on."""
+
+    def find() -> int:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            return int(listener.getsockname()[1])
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def start_mlflow_server(free_port: Callable[[], int]) -> ServerStarter:
+    """Return a context manager: `mlflow server` on a database in `folder`; its value is the URI."""
+
+    @contextmanager
+    def start(folder: Path, *, port: int | None = None) -> Iterator[str]:
+        uri = f"http://127.0.0.1:{port or free_port()}"
+        process = _spawn_server(folder, uri)
+        try:
+            _wait_until_ready(process, uri, log=folder / "server.log")
+            yield uri
+        finally:
+            # The server is a small family of processes: they are the group that it began.
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(timeout=30)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(
+    start_mlflow_server: ServerStarter, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """Return the URI of one MLflow server for all tests; each takes an experiment name of its own."""
+    with start_mlflow_server(tmp_path_factory.mktemp("mlflow-server")) as uri:
+        yield uri
+
+
+@pytest.fixture(scope="session")
+def make_record() -> RecordMaker:
+    """Return a function that makes the record of a trial; trial n starts n minutes after the first."""
+
+    def make(
+        number: int,
+        state: str = "COMPLETE",
+        *,
+        num_epochs: int = 3,
+        reason: str | None = None,
+        message: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        search_start_ms: int = FIRST_START_MS,
+        mlflow_run: str | None = None,
+    ) -> TrialRecord:
+        parameters = dict(parameters or {"loss.temperature": 0.1 + 0.01 * number, "model.exit_stages": (1,)})
+        start_ms = search_start_ms + number * TRIAL_MS
+        epochs = tuple(_epoch(number, epoch, start_ms) for epoch in range(num_epochs + 1))
+        return TrialRecord(
+            number=number,
+            state=State(state),
+            reason=reason,
+            message=message,
+            parameters=parameters,
+            config=TrainConfig.from_flat({**parameters, "optim.epochs": max(num_epochs, 1)}).flat(),
+            epochs=epochs,
+            attempts=1,
+            started_ms=start_ms,
+            finished_ms=None if state == "RUNNING" else epochs[-1].timestamp_ms + 500,
+            value=epochs[-1].metrics["val/top1"] if state == "COMPLETE" else None,
+            mlflow_run=mlflow_run,
+        )
+
+    return make
+
+
+def _spawn_server(folder: Path, uri: str) -> subprocess.Popen[bytes]:
+    host, _, port = uri.removeprefix("http://").partition(":")
+    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", port, "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    settings = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (folder / "server.log").open("wb") as log:
+        return subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=log,
+            env=os.environ | settings,
+            cwd=folder,
+            start_new_session=True,
+        )
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], uri: str, *, log: Path) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"{uri}/health", timeout=2):
+                return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.1)
+    raise RuntimeError(f"no MLflow server at {uri}:\n{log.read_text()}")
+
+
+def _epoch(number: int, epoch: int, start_ms: int) -> EpochRecord:
+    metrics = {"val/top1": 0.9 + 0.01 * epoch - 0.001 * number, "cost/seconds": 3.0 * epoch}
+    trained = {"train/loss": 7.9 - 0.2 * epoch} if epoch else {}
+    return EpochRecord(epoch, {**trained, **metrics}, start_ms + epoch * EPOCH_MS, attempt=1)

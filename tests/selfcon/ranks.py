@@ -1,0 +1,75 @@
+"""Runs a function of a test file on every rank of a gloo group, and gives back what each rank returned.
+
+Test files are no package, so they take `on_ranks` from here with `runpy.run_path`, and a rank, which is a
+process of its own, takes the function to run from the test file in the same way.
+"""
+
+import multiprocessing
+import runpy
+import tempfile
+import warnings
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed
+
+TIMEOUT_S = 60
+
+
+def on_ranks(function: Callable[..., Any], world_size: int, *arguments: Any) -> list[Any]:
+    """Return what `function(*arguments)` returned on each of `world_size` ranks, in rank order.
+
+    `function` stands at the top level of a test file. A rank that raises, or waits for another one for longer
+    than the time limit, fails the test; its traceback is on stderr.
+    """
+    # Forked from a server that has imported torch, a rank starts at once; pytest's own threads stay outside.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "pytest", "hypothesis.strategies"])
+    with tempfile.TemporaryDirectory() as folder:
+        job = {
+            "file": function.__code__.co_filename,
+            "name": function.__name__,
+            "arguments": arguments,
+            "world_size": world_size,
+            "folder": Path(folder),
+        }
+        processes = [
+            context.Process(target=runpy.run_path, args=(__file__, {"job": job | {"rank": rank}}, "rank"))
+            for rank in range(world_size)
+        ]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(2 * TIMEOUT_S)
+            process.kill()
+        for process in processes:
+            process.join()
+        assert [process.exitcode for process in processes] == [0] * world_size
+        return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(world_size)]
+
+
+def be_a_rank(
+    *, file: str, name: str, arguments: tuple[Any, ...], rank: int, world_size: int, folder: Path
+) -> None:
+    """Run the function `name` of the test file as rank `rank` and write what it returned."""
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/rendezvous",
+        rank=rank,
+        world_size=world_size,
+        timeout=timedelta(seconds=TIMEOUT_S),
+    )
+    function = runpy.run_path(file)[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = function(*arguments)
+    torch.save(result, folder / f"{rank}.pt")
+    distributed.destroy_process_group()
+
+
+if __name__ == "rank":
+    be_a_rank(**globals()["job"])

@@ -1,0 +1,247 @@
+import math
+import pickle
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from selfcon.config import (
+    DEFAULTS,
+    FIELD_NAMES,
+    SUPPORTED,
+    TrainConfig,
+    check_field,
+    field_annotation,
+    parse_field,
+)
+from selfcon.errors import ConfigError
+
+FIELDS_AND_DEFAULTS = {
+    "data.dataset": "digits",
+    "data.root": "data",
+    "data.validation_fraction": 0.1,
+    "data.num_views": 1,
+    "data.augmentation": "standard",
+    "data.image_size": None,
+    "data.split_seed": 0,
+    "model.backbone": "resnet18",
+    "model.width": 64,
+    "model.exit_stages": (2,),
+    "model.exit_depth": "fc",
+    "model.projection_dim": 128,
+    "model.projection_normalization": "batch",
+    "model.normalization": "batch",
+    "model.weights": None,
+    "loss.objective": "contrastive",
+    "loss.temperature": 0.1,
+    "loss.base_temperature": 0.07,
+    "loss.use_labels": True,
+    "loss.exit_weight": 1.0,
+    "loss.backbone_weight": 1.0,
+    "loss.backbone_contrast": "all",
+    "optim.epochs": 100,
+    "optim.global_batch_size": 256,
+    "optim.learning_rate": 0.1,
+    "optim.momentum": 0.9,
+    "optim.weight_decay": 1e-4,
+    "optim.schedule": "cosine",
+    "optim.warmup_epochs": 0,
+    "optim.step_epochs": (),
+    "optim.step_factor": 0.1,
+    "optim.precision": "fp32",
+    "evaluate.every_epochs": 1,
+    "evaluate.probe_epochs": 100,
+    "evaluate.probe_learning_rate": 3.0,
+    "evaluate.probe_batch_size": 512,
+    "evaluate.knn_neighbours": 20,
+    "runtime.channels_last": False,
+    "runtime.compile": False,
+    "seed": 0,
+}
+
+POSITIVE = "a finite number greater than 0"
+NOT_NEGATIVE = "a finite number of at least 0"
+WEIGHTS = f"{NOT_NEGATIVE}, or a list, each item {NOT_NEGATIVE}"
+STAGES = "a list, each item a whole number of at least 1"
+DEPTH = "one of fc, small, same, large, or a whole number of at least 1"
+RESNETS = "resnet18 or resnet34 or resnet50 or resnet101"
+UNKNOWN = "expected the name of a training field, got an unknown name"
+NOT_BUILT = "(nothing else is built yet in this version)"
+
+REFUSED_ALONE: list[tuple[str, Any, str]] = [
+    ("loss.temperature", 0, f"expected {POSITIVE}, got 0"),
+    ("loss.temperature", -0.1, f"expected {POSITIVE}, got -0.1"),
+    ("loss.temperature", math.nan, f"expected {POSITIVE}, got nan"),
+    ("loss.temperature", math.inf, f"expected {POSITIVE}, got inf"),
+    ("loss.temperature", "0.1", f"expected {POSITIVE}, got '0.1'"),
+    ("loss.temperature", True, f"expected {POSITIVE}, got true"),
+    ("loss.temperature", None, f"expected {POSITIVE}, got null"),
+    ("loss.temperature", [0.1], f"expected {POSITIVE}, got [0.1]"),
+    ("loss.base_temperature", 0, f"expected {POSITIVE}, got 0"),
+    ("loss.use_labels", "yes", "expected true or false, got yes (did you mean true?)"),
+    ("loss.use_labels", "Off", "expected true or false, got Off (did you mean false?)"),
+    ("loss.use_labels", 1, "expected true or false, got 1"),
+    ("loss.exit_weight", -1, f"expected {WEIGHTS}, got -1"),
+    ("loss.exit_weight", [1, -1], f"expected {WEIGHTS}, got [1, -1]"),
+    ("loss.backbone_weight", -1, f"expected {NOT_NEGATIVE}, got -1"),
+    ("loss.backbone_contrast", "none", "expected one of all, backbone, got none"),
+    ("loss.objective", "cross_entropy", f"expected contrastive {NOT_BUILT}, got cross_entropy"),
+    ("model.exit_stages", 2, f"expected {STAGES}, got 2"),
+    ("model.exit_stages", [0], f"expected {STAGES}, got [0]"),
+    ("model.exit_stages", ["a"], f"expected {STAGES}, got [a]"),
+    ("model.exit_depth", 0, f"expected {DEPTH}, got 0"),
+    ("model.exit_depth", "smal", f"expected {DEPTH}, got smal (did you mean small?)"),
+    ("model.width", 3, "expected a whole number from 4 to 1024, got 3"),
+    ("model.width", 16.0, "expected a whole number from 4 to 1024, got 16.0"),
+    ("model.projection_dim", 0, "expected a whole number of at least 1, got 0"),
+    ("model.projection_normalization", "batc", "expected one of batch, none, got batc (did you mean batch?)"),
+    ("model.normalization", "layer", "expected one of batch, group, frozen, got layer"),
+    ("model.weights", 5, "expected text, or null, got 5"),
+    ("model.weights", "w.pt", f"expected null {NOT_BUILT}, got w.pt"),
+    ("model.backbone", "vgg16_bn", f"expected {RESNETS} {NOT_BUILT}, got vgg16_bn"),
+    ("data.dataset", "folder", f"expected digits {NOT_BUILT}, got folder"),
+    ("data.root", None, "expected text, got null"),
+    ("data.validation_fraction", 1.0, "expected a finite number greater than 0 and below 1, got 1.0"),
+    ("data.num_views", 3, "expected a whole number from 1 to 2, got 3"),
+    ("data.augmentation", "randaugment", f"expected standard or weak or none {NOT_BUILT}, got randaugment"),
+    ("data.image_size", 7, "expected a whole number from 8 to 1024, or null, got 7"),
+    ("data.split_seed", -1, "expected a whole number of at least 0, got -1"),
+    ("optim.epochs", 0, "expected a whole number of at least 1, got 0"),
+    ("optim.global_batch_size", 1, "expected a whole number of at least 2, got 1"),
+    ("optim.learning_rate", 0, f"expected {POSITIVE}, got 0"),
+    ("optim.momentum", 1, "expected a finite number of at least 0 and below 1, got 1"),
+    ("optim.weight_decay", -1e-4, f"expected {NOT_NEGATIVE}, got -0.0001"),
+    ("optim.schedule", "cosin", "expected one of cosine, step, constant, got cosin (did you mean cosine?)"),
+    ("optim.warmup_epochs", -1, "expected a whole number of at least 0, got -1"),
+    ("optim.step_epochs", [0], f"expected {STAGES}, got [0]"),
+    ("optim.step_factor", 1, "expected a finite number greater than 0 and below 1, got 1"),
+    ("optim.precision", "bf16", f"expected fp32 or fp64 {NOT_BUILT}, got bf16"),
+    ("evaluate.every_epochs", 0, "expected a whole number of at least 1, got 0"),
+    ("evaluate.probe_epochs", 0, "expected a whole number of at least 1, got 0"),
+    ("evaluate.probe_learning_rate", 0, f"expected {POSITIVE}, got 0"),
+    ("evaluate.probe_batch_size", 0, "expected a whole number of at least 1, got 0"),
+    ("evaluate.knn_neighbours", 0, "expected a whole number of at least 1, got 0"),
+    ("runtime.channels_last", True, f"expected false {NOT_BUILT}, got true"),
+    ("runtime.compile", True, f"expected false {NOT_BUILT}, got true"),
+    ("seed", -1, "expected a whole number of at least 0, got -1"),
+    ("loss.temprature", 1, f"{UNKNOWN} (did you mean loss.temperature?)"),
+    ("model.temperature", 1, f"{UNKNOWN} (did you mean loss.temperature?)"),
+    ("xyz", 1, UNKNOWN),
+]
+
+REFUSED_SECTIONS: list[tuple[dict[str, Any], str]] = [
+    (
+        {"los": {}},
+        "los: expected one of data, model, loss, optim, evaluate, runtime, seed, got an unknown name "
+        "(did you mean loss?)",
+    ),
+    ({"loss": 5}, "loss: expected a section with fields, got 5"),
+    ({"seed": {}}, "seed: expected a whole number of at least 0, got {}"),
+    (
+        {"loss": {"exit_stages": [1]}},
+        "loss.exit_stages: expected the name of a training field, got an unknown name "
+        "(did you mean model.exit_stages?)",
+    ),
+    ({"loss": {"temperature": 0}}, "loss.temperature: expected a finite number greater than 0, got 0"),
+    ({"data": {"dataset": "folder"}}, f"data.dataset: expected digits {NOT_BUILT}, got folder"),
+]
+
+
+def test_fields_and_defaults_are_those_of_the_contract() -> None:
+    assert dict(DEFAULTS) == FIELDS_AND_DEFAULTS
+    assert tuple(FIELDS_AND_DEFAULTS) == FIELD_NAMES
+
+
+@pytest.mark.parametrize(("name", "value", "message"), REFUSED_ALONE)
+def test_a_field_is_refused_with_what_must_hold_and_what_was_got(name: str, value: Any, message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        check_field(name, value)
+    assert str(refused.value) == f"{name}: {message}"
+
+
+@pytest.mark.parametrize(("values", "message"), REFUSED_SECTIONS)
+def test_sections_are_refused_in_one_line(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        TrainConfig.from_mapping(values)
+    assert str(refused.value) == message
+
+
+def test_every_field_has_a_refusal() -> None:
+    assert {name for name, _, _ in REFUSED_ALONE} >= set(FIELD_NAMES)
+
+
+def test_fields_are_checked_with_their_rules_when_put_together() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^optim\.warmup_epochs: expected fewer warm-up epochs than the 5 "
+    ):
+        TrainConfig.from_flat({"optim.epochs": 5, "optim.warmup_epochs": 5})
+
+
+@pytest.mark.parametrize("name", ["loss.temprature", "loss", "loss.temperature.x"])
+def test_a_flat_name_that_is_no_field_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="expected the name of a training field"):
+        TrainConfig.from_flat({name: 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "parsed"),
+    [
+        ("model.exit_stages", [1, 2], (1, 2)),
+        ("loss.exit_weight", 1, 1.0),
+        ("loss.exit_weight", [1], (1.0,)),
+        ("loss.temperature", 1, 1.0),
+        ("model.exit_depth", 3, 3),
+        ("data.image_size", None, None),
+        ("seed", 7, 7),
+    ],
+)
+def test_a_field_is_parsed_as_the_config_holds_it(name: str, value: Any, parsed: Any) -> None:
+    found = parse_field(name, value)
+    assert found == parsed
+    assert type(found) is type(parsed)
+    assert TrainConfig.from_flat({name: value}).flat()[name] == parsed
+
+
+def test_annotations_are_found_by_dotted_name() -> None:
+    assert field_annotation("loss.temperature") is float
+    assert field_annotation("seed") is int
+    with pytest.raises(ConfigError, match="expected the name of a training field"):
+        field_annotation("temperature")
+
+
+@pytest.mark.parametrize("name", SUPPORTED)
+def test_every_default_is_supported(name: str) -> None:
+    assert DEFAULTS[name] in SUPPORTED[name]
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "loss.temperature": st.floats(1e-6, 1e6),
+            "loss.exit_weight": st.floats(0, 1e3) | st.tuples(st.floats(0, 1e3)),
+            "model.exit_depth": st.sampled_from(["fc", "small", "same", "large"]) | st.integers(1, 100),
+            "optim.warmup_epochs": st.integers(0, 99),
+            "data.image_size": st.none() | st.integers(8, 1024),
+            "seed": st.integers(0, 2**53),
+        },
+    )
+)
+def test_a_config_survives_its_flat_and_its_json_form(values: dict[str, Any]) -> None:
+    config = TrainConfig.from_flat(values)
+    assert {name: config.flat()[name] for name in values} == values
+    assert TrainConfig.from_flat(config.flat()) == config
+    assert TrainConfig.from_mapping(config.model_dump(mode="json")) == config
+
+
+def test_an_error_crosses_processes_whole() -> None:
+    error = ConfigError("loss.temperature", "a number", "text", "0.1")
+    copy = pickle.loads(pickle.dumps(error))
+    assert str(copy) == str(error) == "loss.temperature: expected a number, got text (did you mean 0.1?)"
+    assert (copy.key, copy.expected, copy.got, copy.hint) == (
+        error.key,
+        error.expected,
+        error.got,
+        error.hint,
+    )

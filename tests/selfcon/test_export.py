@@ -1,0 +1,183 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from selfcon.checkpoint import TrainingState, save_checkpoint
+from selfcon.config import TrainConfig
+from selfcon.data.augment import normalise
+from selfcon.data.dataset import ImageDataset, load_dataset
+from selfcon.errors import CheckpointError, ConfigError
+from selfcon.export import PixelEncoder, encoder_of_checkpoint, load_encoder, save_encoder
+from selfcon.model import SelfConEncoder, build_encoder
+
+CONFIG = TrainConfig.from_flat({"model.width": 4, "model.exit_stages": (1, 2), "model.exit_depth": "small"})
+
+
+@pytest.fixture(scope="module")
+def dataset() -> ImageDataset:
+    return load_dataset(CONFIG.data)
+
+
+@pytest.fixture
+def encoder(dataset: ImageDataset) -> SelfConEncoder:
+    """A network whose batch statistics are not the initial ones, as after training."""
+    torch.manual_seed(0)
+    network = build_encoder(CONFIG.model, image_size=dataset.image_size)
+    network(torch.randn(64, 3, dataset.image_size, dataset.image_size))
+    return network.eval()
+
+
+@pytest.fixture
+def saved(tmp_path: Path, encoder: SelfConEncoder, dataset: ImageDataset) -> Path:
+    folder = tmp_path / "encoder"
+    save_encoder(folder, encoder=encoder, config=CONFIG, dataset=dataset, metrics={"val/top1": 0.9})
+    return folder
+
+
+def images_of(dataset: ImageDataset, num_images: int) -> Tensor:
+    return dataset.validation.images_NCHW[:num_images]
+
+
+def features_by_hand(encoder: SelfConEncoder, images_NCHW: Tensor, dataset: ImageDataset) -> list[Tensor]:
+    with torch.no_grad():
+        return encoder.features(normalise(images_NCHW.float() / 255, mean=dataset.mean, std=dataset.std))
+
+
+@pytest.mark.parametrize(("exit_stage", "index"), [(None, 2), (1, 0), (2, 1)])
+def test_a_loaded_encoder_gives_the_features_of_its_exit(
+    saved: Path, encoder: SelfConEncoder, dataset: ImageDataset, exit_stage: int | None, index: int
+) -> None:
+    images = images_of(dataset, 5)
+    expected = features_by_hand(encoder, images, dataset)[index]
+    loaded = load_encoder(saved, exit_stage=exit_stage)
+    with torch.no_grad():
+        assert torch.equal(loaded(images.float() / 255), expected)
+    assert expected.shape == (5, loaded.feature_dim)
+
+
+def test_uint8_images_give_what_their_pixels_give(saved: Path, dataset: ImageDataset) -> None:
+    loaded = load_encoder(str(saved))
+    images = images_of(dataset, 3)
+    with torch.no_grad():
+        assert torch.equal(loaded(images), loaded(images.float() / 255))
+
+
+def test_features_do_not_depend_on_the_rest_of_the_batch(saved: Path, dataset: ImageDataset) -> None:
+    loaded = load_encoder(saved).train()
+    images = images_of(dataset, 9)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(images)[:1], loaded(images[:1]), rtol=1e-5, atol=1e-6)
+    assert not any(module.training for module in loaded.modules())
+
+
+def test_a_float64_network_gives_float32_features(encoder: SelfConEncoder, dataset: ImageDataset) -> None:
+    images = images_of(dataset, 4)
+    single = PixelEncoder(encoder, mean=dataset.mean, std=dataset.std)(images)
+    double = PixelEncoder(encoder.double(), mean=dataset.mean, std=dataset.std)(images)
+    assert double.dtype == torch.float32
+    torch.testing.assert_close(double, single, rtol=1e-5, atol=1e-5)
+
+
+def test_a_float64_network_is_saved_in_float32(
+    tmp_path: Path, encoder: SelfConEncoder, dataset: ImageDataset
+) -> None:
+    save_encoder(tmp_path, encoder=encoder.double(), config=CONFIG, dataset=dataset, metrics={})
+    loaded = load_encoder(tmp_path)
+    assert {value.dtype for value in loaded.parameters()} == {torch.float32}
+
+
+def test_loading_leaves_the_random_generator_alone(saved: Path) -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    load_encoder(saved)
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_the_description_says_what_the_encoder_is(saved: Path, dataset: ImageDataset) -> None:
+    description = json.loads((saved / "encoder.json").read_text())
+    assert description["dataset"] == "digits"
+    assert description["data_digest"] == dataset.digest
+    assert description["class_names"] == list(dataset.class_names)
+    assert description["exit_stages"] == [1, 2]
+    assert description["metrics"] == {"val/top1": 0.9}
+    assert TrainConfig.from_flat(description["config"]) == CONFIG
+
+
+def test_a_stage_without_an_exit_is_refused(saved: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"exit_stage: expected one of the stages with an exit \(1, 2\), got 3"
+    ):
+        load_encoder(saved, exit_stage=3)
+
+
+def test_an_encoder_without_exits_says_so(dataset: ImageDataset) -> None:
+    network = build_encoder(
+        TrainConfig.from_flat({"model.width": 4, "model.exit_stages": ()}).model, image_size=8
+    )
+    with pytest.raises(ConfigError, match=r"exit_stage: expected none, as there is no exit, got 1"):
+        PixelEncoder(network, mean=dataset.mean, std=dataset.std, exit_stage=1)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(3, 8, 8), r"images: expected shape \(N, 3, H, W\), got \(3, 8, 8\)"),
+        (torch.zeros(2, 1, 8, 8), r"images: expected shape \(N, 3, H, W\), got \(2, 1, 8, 8\)"),
+        (torch.zeros(2, 3, 8, 8).double(), r"images: expected float32 in \[0, 1\] or uint8, got float64"),
+    ],
+)
+def test_what_is_no_batch_of_images_is_refused(saved: Path, images: Tensor, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_encoder(saved)(images)
+
+
+@pytest.mark.parametrize("name", ["encoder.safetensors", "encoder.json"])
+def test_a_missing_file_is_named(saved: Path, name: str) -> None:
+    (saved / name).unlink()
+    with pytest.raises(CheckpointError, match=f"{name}: missing"):
+        load_encoder(saved)
+
+
+def test_altered_weights_are_refused(saved: Path) -> None:
+    path = saved / "encoder.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"encoder\.safetensors: damaged, its SHA-256"):
+        load_encoder(saved)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"version": 2, "sha256": ""}', '{"version": 1}'])
+def test_another_description_is_refused(saved: Path, text: str) -> None:
+    (saved / "encoder.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"encoder\.json: (damaged|expected format version 1)"):
+        load_encoder(saved)
+
+
+@pytest.mark.parametrize("change", [{"mean": None}, {"config": {"model.width": 8}}])
+def test_a_description_of_another_network_is_refused(saved: Path, change: dict[str, Any]) -> None:
+    path = saved / "encoder.json"
+    description = json.loads(path.read_text()) | change
+    path.write_text(json.dumps({name: value for name, value in description.items() if value is not None}))
+    with pytest.raises(CheckpointError, match="not an encoder of this version"):
+        load_encoder(saved)
+
+
+def test_a_checkpoint_gives_the_network_that_was_saved(
+    tmp_path: Path, encoder: SelfConEncoder, dataset: ImageDataset
+) -> None:
+    state = TrainingState(
+        model=encoder.double().state_dict(), optimizer={}, epoch=1, step=1, history=[], cost={}
+    )
+    save_checkpoint(tmp_path, state, config=CONFIG)
+    found = encoder_of_checkpoint(tmp_path, config=CONFIG, dataset=dataset)
+    assert not found.training
+    images = torch.rand(3, 3, 8, 8, dtype=torch.float64)
+    assert torch.equal(found.features(images)[-1], encoder.features(images)[-1])
+    with pytest.raises(CheckpointError, match="of another configuration"):
+        encoder_of_checkpoint(tmp_path, config=TrainConfig(), dataset=dataset)

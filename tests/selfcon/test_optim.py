@@ -1,0 +1,135 @@
+import itertools
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from selfcon.config import OptimConfig
+from selfcon.optim import build_optimizer, learning_rate_at
+
+
+def rates(*, steps_per_epoch: int = 4, **fields: Any) -> list[float]:
+    """The learning rate of every step, from the first to the last."""
+    optim = OptimConfig(**fields)
+    return [
+        learning_rate_at(optim, epoch=epoch, step=step, steps_per_epoch=steps_per_epoch)
+        for epoch in range(optim.epochs)
+        for step in range(steps_per_epoch)
+    ]
+
+
+def by_epoch(**fields: Any) -> list[float]:
+    return rates(steps_per_epoch=1, **fields)
+
+
+def recipe(*, epoch: int, step: int) -> float:
+    """The authors' CIFAR-100 run with 49 steps an epoch, in their words; they count epochs from 1."""
+    eta_min = 0.5 * 0.1**3
+    warmup_to = eta_min + (0.5 - eta_min) * (1 + math.cos(math.pi * 10 / 1000)) / 2
+    p = (step + (epoch - 1) * 49) / (10 * 49)
+    cosine = eta_min + (0.5 - eta_min) * (1 + math.cos(math.pi * epoch / 1000)) / 2
+    return 0.01 + p * (warmup_to - 0.01) if epoch <= 10 else cosine
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 10, 11, 12, 500, 999, 1000])
+@pytest.mark.parametrize("step", [0, 1, 24, 48])
+def test_the_recipe_is_the_authors(epoch: int, step: int) -> None:
+    optim = OptimConfig(epochs=1000, learning_rate=0.5, warmup_epochs=10)
+    found = learning_rate_at(optim, epoch=epoch - 1, step=step, steps_per_epoch=49)
+    assert found == pytest.approx(recipe(epoch=epoch, step=step), rel=1e-13)
+
+
+def test_the_cosine_has_these_values() -> None:
+    # learning rate 1 over 4 epochs: 0.001 + 0.999 (1 + cos(45, 90, 135, 180 degrees)) / 2
+    found = by_epoch(epochs=4, learning_rate=1.0)
+    assert found == pytest.approx([0.8536998372, 0.5005, 0.1473001628, 0.001], abs=1e-10)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 7, 100])
+def test_the_cosine_falls_to_a_thousandth_in_the_last_epoch(epochs: int) -> None:
+    found = by_epoch(epochs=epochs, learning_rate=0.3)
+    assert found[-1] == pytest.approx(0.3e-3, rel=1e-12)
+    assert all(first > second for first, second in itertools.pairwise(found))
+    assert found[0] < 0.3
+
+
+def test_steps_come_after_as_many_finished_epochs() -> None:
+    found = by_epoch(epochs=6, learning_rate=0.8, schedule="step", step_epochs=(2, 3), step_factor=0.5)
+    assert found == pytest.approx([0.8, 0.8, 0.4, 0.2, 0.2, 0.2], rel=1e-15)
+
+
+def test_a_constant_rate_is_constant() -> None:
+    assert set(rates(epochs=5, learning_rate=0.7, schedule="constant")) == {0.7}
+
+
+@pytest.mark.parametrize("schedule", [{"schedule": "cosine"}, {"schedule": "step", "step_epochs": (3,)}])
+def test_without_warmup_the_rate_is_one_an_epoch(schedule: dict[str, Any]) -> None:
+    found = rates(epochs=5, learning_rate=0.2, steps_per_epoch=3, **schedule)
+    assert found[0::3] == found[1::3] == found[2::3]
+
+
+@pytest.mark.parametrize(
+    "schedule", [{"schedule": "cosine"}, {"schedule": "constant"}, {"schedule": "step", "step_epochs": (4,)}]
+)
+@pytest.mark.parametrize("warmup_epochs", [1, 2, 4])
+def test_warmup_rises_by_equal_steps_from_a_hundredth_to_the_schedule(
+    schedule: dict[str, Any], warmup_epochs: int
+) -> None:
+    fields = {"epochs": 10, "learning_rate": 0.4, **schedule}
+    num_steps = 5 * warmup_epochs
+    found = rates(steps_per_epoch=5, warmup_epochs=warmup_epochs, **fields)
+    target = by_epoch(**fields)[warmup_epochs - 1]
+    expected = [0.01 + step / num_steps * (target - 0.01) for step in range(num_steps)]
+    assert found[:num_steps] == pytest.approx(expected, rel=1e-13)
+    assert found[num_steps:] == rates(steps_per_epoch=5, **fields)[num_steps:]
+
+
+def test_after_warmup_the_rate_goes_on_where_it_got_to() -> None:
+    found = rates(epochs=100, learning_rate=0.5, warmup_epochs=10, steps_per_epoch=20)
+    rise = found[1] - found[0]
+    assert abs(found[200] - found[199]) < 2 * rise
+    assert max(found) == found[199]
+
+
+@pytest.mark.parametrize("learning_rate", [0.01, 0.004, 1e-6])
+def test_warmup_never_falls(learning_rate: float) -> None:
+    found = rates(epochs=20, learning_rate=learning_rate, warmup_epochs=3, steps_per_epoch=5)
+    target = by_epoch(epochs=20, learning_rate=learning_rate)[2]
+    assert set(found[:15]) == {target}
+
+
+def test_warmup_starts_below_its_target_for_a_rate_just_above_a_hundredth() -> None:
+    found = rates(epochs=20, learning_rate=0.0101, warmup_epochs=1, steps_per_epoch=5)
+    assert found[0] == pytest.approx(0.01, abs=1e-15)
+    assert all(first < second for first, second in itertools.pairwise(found[:5]))
+
+
+@pytest.mark.parametrize(("epoch", "step"), [(-1, 0), (8, 0), (0, -1), (0, 3)])
+def test_an_epoch_or_step_that_does_not_exist_is_refused(epoch: int, step: int) -> None:
+    message = f"expected an epoch below 8 and a step below 3, both from 0, got epoch {epoch}, step {step}"
+    with pytest.raises(ValueError, match=message):
+        learning_rate_at(OptimConfig(epochs=8), epoch=epoch, step=step, steps_per_epoch=3)
+
+
+def test_the_optimiser_is_plain_sgd_on_every_parameter() -> None:
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    optim = OptimConfig(learning_rate=0.3, momentum=0.8, weight_decay=0.02)
+    optimizer = build_optimizer(network.parameters(), optim)
+    (group,) = optimizer.param_groups
+    assert len(group["params"]) == 4
+    settings = {name: group[name] for name in ("lr", "momentum", "weight_decay", "dampening", "nesterov")}
+    assert settings == {"lr": 0.3, "momentum": 0.8, "weight_decay": 0.02, "dampening": 0, "nesterov": False}
+
+
+def test_a_step_is_momentum_and_weight_decay_as_in_the_text_book() -> None:
+    parameter = nn.Parameter(torch.tensor(2.0, dtype=torch.float64))
+    optimizer = build_optimizer([parameter], OptimConfig(learning_rate=0.1, momentum=0.9, weight_decay=0.01))
+    value, velocity = 2.0, 0.0
+    for gradient in (1.0, -0.5, 0.25):
+        parameter.grad = torch.tensor(gradient, dtype=torch.float64)
+        optimizer.step()
+        velocity = 0.9 * velocity + gradient + 0.01 * value
+        value -= 0.1 * velocity
+    assert parameter.item() == pytest.approx(value, rel=1e-14)

@@ -1,0 +1,132 @@
+import itertools
+from typing import Any
+
+import pytest
+
+from selfcon.config import DEFAULTS, TrainConfig, check_rules
+from selfcon.errors import ConfigError
+from selfcon.rules import RULES, Rule
+
+WEIGHTS_OF_0 = "expected a weight above 0 on the backbone or on an exit, got only weights of 0"
+NO_POSITIVE = (
+    "expected labels, two views or a contrasted exit, so that an anchor has a positive, got none of them"
+)
+
+BROKEN: list[tuple[dict[str, Any], str, str]] = [
+    (
+        {"model.exit_stages": [2, 1]},
+        "model.exit_stages",
+        "expected each stage once, in rising order, got [2, 1]",
+    ),
+    (
+        {"model.exit_stages": [1, 1]},
+        "model.exit_stages",
+        "expected each stage once, in rising order, got [1, 1]",
+    ),
+    (
+        {"model.exit_stages": [4]},
+        "model.exit_stages",
+        "expected stages from 1 to 3, after which resnet18 can be left, got [4]",
+    ),
+    (
+        {"model.exit_stages": [1, 2], "loss.exit_weight": [1.0]},
+        "loss.exit_weight",
+        "expected a number, or a list of 2, one for each of model.exit_stages, got [1.0]",
+    ),
+    ({"loss.exit_weight": 0, "loss.backbone_weight": 0}, "loss.backbone_weight", WEIGHTS_OF_0),
+    (
+        {"model.exit_stages": [], "loss.exit_weight": 2, "loss.backbone_weight": 0},
+        "loss.backbone_weight",
+        WEIGHTS_OF_0,
+    ),
+    ({"loss.use_labels": False, "model.exit_stages": []}, "loss.use_labels", NO_POSITIVE),
+    (
+        {"loss.use_labels": False, "loss.backbone_contrast": "backbone", "loss.exit_weight": 0},
+        "loss.use_labels",
+        NO_POSITIVE,
+    ),
+    (
+        {"optim.epochs": 5, "optim.warmup_epochs": 5},
+        "optim.warmup_epochs",
+        "expected fewer warm-up epochs than the 5 of optim.epochs, got 5",
+    ),
+    (
+        {"optim.schedule": "step"},
+        "optim.step_epochs",
+        "expected the epochs after which the step schedule lowers the learning rate, got []",
+    ),
+    ({"optim.step_epochs": [5]}, "optim.step_epochs", "expected [] with the cosine schedule, got [5]"),
+    (
+        {"optim.schedule": "step", "optim.step_epochs": [50, 100]},
+        "optim.step_epochs",
+        "expected rising epochs below the 100 of optim.epochs, got [50, 100]",
+    ),
+    (
+        {"optim.schedule": "step", "optim.step_epochs": [60, 50]},
+        "optim.step_epochs",
+        "expected rising epochs below the 100 of optim.epochs, got [60, 50]",
+    ),
+]
+
+KEPT: list[dict[str, Any]] = [
+    {"model.exit_stages": []},
+    {"model.exit_stages": [1, 2, 3], "loss.exit_weight": [0.0, 0.0, 1.0], "loss.backbone_weight": 0},
+    {"model.exit_stages": [], "loss.exit_weight": [], "loss.backbone_weight": 1},
+    {"loss.use_labels": False, "loss.exit_weight": 0},
+    {"loss.use_labels": False, "model.exit_stages": [], "data.num_views": 2},
+    {"optim.schedule": "step", "optim.step_epochs": [60, 80]},
+    {"optim.epochs": 2, "optim.warmup_epochs": 1},
+]
+
+
+@pytest.mark.parametrize(("values", "blamed", "message"), BROKEN)
+def test_a_broken_rule_names_the_field_to_blame(values: dict[str, Any], blamed: str, message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        TrainConfig.from_flat(values)
+    assert str(refused.value) == f"{blamed}: {message}"
+
+
+@pytest.mark.parametrize("values", KEPT)
+def test_what_keeps_the_rules_is_accepted(values: dict[str, Any]) -> None:
+    check_rules(TrainConfig.from_flat(values).flat())
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_is_broken_by_a_case_of_its_own(rule: Rule) -> None:
+    cases = ({**DEFAULTS, **values} for values, _, _ in BROKEN)
+    broken = (rule.violation(*(_as_held(case[name]) for name in rule.fields)) for case in cases)
+    assert any(violation is not None for violation in broken)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_defaults_break_no_rule(rule: Rule) -> None:
+    assert rule.violation(*(DEFAULTS[name] for name in rule.fields)) is None
+
+
+def test_rules_are_checked_only_where_all_their_fields_are_known() -> None:
+    check_rules({"optim.warmup_epochs": 200})
+    with pytest.raises(ConfigError, match=r"optim\.warmup_epochs"):
+        check_rules({"optim.warmup_epochs": 200, "optim.epochs": 100})
+
+
+def test_without_labels_views_decide_exactly_where_no_exit_is_contrasted() -> None:
+    # By hand: with one view an anchor's only other rows of its image are other exits, if it may see them.
+    for stages, contrast, weight, views in itertools.product(
+        ([], [2]), ("all", "backbone"), (0.0, 1.0), (1, 2)
+    ):
+        flat = {**DEFAULTS, "loss.use_labels": False, "model.exit_stages": stages, "data.num_views": views}
+        flat |= {"loss.backbone_contrast": contrast, "loss.exit_weight": weight}
+        sees_an_exit = bool(stages) and (contrast == "all" or weight > 0)
+        assert _is_kept(flat) == (views == 2 or sees_an_exit)
+
+
+def _is_kept(flat: dict[str, Any]) -> bool:
+    try:
+        check_rules(flat)
+    except ConfigError:
+        return False
+    return True
+
+
+def _as_held(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
