@@ -1,0 +1,139 @@
+"""Start a search, or go on with it: `python launch.py --space search_spaces/exit_position.yaml`."""
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from selfcon.errors import ConfigError, SelfConError, nearest
+from tune_jobs.errors import BadInputError, SearchError
+from tune_jobs.options import ENVIRONMENT, LaunchOptions, holds_password
+
+EPILOG = """\
+The same command starts a search, goes on with it after any interruption, and shows the result of a finished
+one.
+
+exit codes:
+  0  complete                                 4  cluster lost; the same command goes on
+  1  a fault of ours                          5  complete, but tracking is not synced yet
+  2  bad input or no room; nothing started    6  storage cannot be used
+  3  no trial succeeded                       7  another launcher runs this search
+  130, 143  interrupted; the same command goes on
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line asks for and return the exit code."""
+    debug = False
+    try:
+        options = parse(sys.argv[1:] if arguments is None else arguments)
+        debug = options.debug
+        return _launch(options)
+    except SelfConError as error:
+        return _failed(str(error), error.exit_code if isinstance(error, SearchError) else 1, debug=debug)
+    except KeyboardInterrupt:
+        return _failed("interrupted", 130, debug=debug)
+    except Exception as error:  # a fault of ours is one line too
+        hint = "" if debug else " (--debug shows where)"
+        return _failed(f"{type(error).__name__}: {error}{hint}", 1, debug=debug)
+
+
+def parse(arguments: Sequence[str]) -> LaunchOptions:
+    """Return the flags, completed from the environment. Raises `BadInputError`, or exits for --help."""
+    parser = _parser()
+    flags, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        known = [flag for action in parser._actions for flag in action.option_strings]
+        hint = nearest(unknown[0].partition("=")[0], known)
+        raise BadInputError(str(ConfigError(unknown[0], "a flag that --help lists", "an unknown one", hint)))
+    if flags.space is None:
+        raise BadInputError("--space: expected a search-space file, got none")
+    from_environment = []
+    for field, variable in ENVIRONMENT.items():
+        given = getattr(flags, field)
+        if given and holds_password(given):
+            expected = f"a URI without a password, which the process list would show (set {variable} instead)"
+            raise BadInputError(
+                str(ConfigError(f"--{field.replace('_', '-')}", expected, "one with a password"))
+            )
+        if not given and os.environ.get(variable):
+            from_environment.append(field)
+        setattr(flags, field, given or os.environ.get(variable) or None)
+    values = vars(flags) | {"overrides": tuple(flags.overrides)}
+    return LaunchOptions(**values, from_environment=tuple(from_environment))
+
+
+def _launch(options: LaunchOptions) -> int:
+    # Validation and the dry run answer at once: what is heavy is imported after them.
+    from tune_jobs.preflight import preflight
+    from tune_jobs.space import load_space
+
+    space = load_space(options.space, overrides=options.overrides, name=options.name)
+    if not options.report:  # what is there can be reported on any machine
+        preflight(space, options)
+    if options.dry_run:
+        from tune_jobs.preview import dry_run
+
+        print(dry_run(space, options))
+        return 0
+    from tune_jobs.search import run_search
+
+    return run_search(space, options)
+
+
+def _failed(message: str, exit_code: int, *, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"error: {' '.join(message.splitlines())}", file=sys.stderr)
+    return exit_code
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise BadInputError(message.removeprefix("argument "))
+
+
+def _num_trials(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text[:10]) > 0):
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="launch.py",
+        description="Find the best Self-Contrastive image encoder that a search space holds.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--space", type=Path, metavar="FILE", help="the search-space file (YAML); required")
+    add("--dry-run", action="store_true", help="check the file and show what would run; start nothing")
+    add("--output", type=Path, default=Path("runs"), metavar="DIR", help="keep the search in DIR/NAME (runs)")
+    add("--name", help="the name of the search (the file's `name`, else its stem)")
+    add("--address", help="a Ray cluster to run on, or RAY_ADDRESS (this machine)")
+    add("--tracking-uri", metavar="URI", help="MLflow, or MLFLOW_TRACKING_URI (sqlite:///mlflow.db)")
+    add(
+        "--study-storage",
+        metavar="URL",
+        help="an Optuna database, or SELFCON_STUDY_STORAGE (DIR/NAME/study.db)",
+    )
+    add("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
+        help="replace a key of the file, e.g. --set train.optim.epochs=4; may be repeated")  # fmt: skip
+    add(
+        "--num-trials",
+        type=_num_trials,
+        metavar="N",
+        help="raise the number of trials, also of a finished search",
+    )
+    add("--report", action="store_true", help="write the report of what is there; train nothing")
+    add("--debug", action="store_true", help="show tracebacks")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

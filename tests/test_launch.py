@@ -1,0 +1,286 @@
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tune_jobs.errors import (
+    AlreadyRunningError,
+    BadInputError,
+    ClusterLostError,
+    NoSuccessError,
+    SearchError,
+    StorageError,
+    TrackingError,
+)
+
+ROOT = Path(__file__).parents[1]
+SPACE = """\
+name: example
+space: {loss.temperature: {low: 0.1, high: 0.5}}
+start: [{loss.temperature: 0.2}]
+"""
+# Runs launch.py in a process of its own and prints which of the slow libraries it has imported.
+LIST_SLOW_IMPORTS = """\
+import runpy, sys
+sys.argv = ["launch.py", *sys.argv[1:]]
+try:
+    runpy.run_path("launch.py", run_name="__main__")
+except SystemExit as end:
+    slow = {"torch", "ray", "optuna", "mlflow", "sklearn", "numpy", "rich"} & set(sys.modules)
+    print("code", end.code, "imported", sorted(slow))
+"""
+
+REFUSED_FLAGS: list[tuple[list[str], str]] = [
+    ([], "--space: expected a search-space file, got none"),
+    (["--sapce", "good.yaml"],
+     "--sapce: expected a flag that --help lists, got an unknown one (did you mean --space?)"),
+    (["--space", "good.yaml", "--dryrun"],
+     "--dryrun: expected a flag that --help lists, got an unknown one (did you mean --dry-run?)"),
+    (["--space", "good.yaml", "--out=x"], "--out=x: expected a flag that --help lists, got an unknown one"
+                                          " (did you mean --output?)"),
+    (["--space", "good.yaml", "more"], "more: expected a flag that --help lists, got an unknown one"),
+    (["--space"], "--space: expected one argument"),
+    (["--space", "goof.yaml"], "goof.yaml: expected a file that can be read, got: no such file or directory"
+                               " (did you mean good.yaml?)"),
+    (["--space", "."], ".: expected a file that can be read, got: is a directory"),
+    (["--space", "good.yaml", "--num-trials", "0"],
+     "--num-trials: expected a whole number of at least 1, got 0"),
+    (["--space", "good.yaml", "--num-trials", "many"],
+     "--num-trials: expected a whole number of at least 1, got many"),
+    (["--space", "good.yaml", "--name", "a/b"],
+     "--name: expected a name of at most 64 letters, digits, '.', '_' or '-', with a letter or digit at both"
+     " ends, got a/b"),
+    (["--space", "good.yaml", "--output", "good.yaml"],
+     "--output: expected a folder, got the file {cwd}/good.yaml"),
+    (["--space", "good.yaml", "--tracking-uri", "http://user:secret@host"],
+     "--tracking-uri: expected a URI without a password, which the process list would show"
+     " (set MLFLOW_TRACKING_URI instead), got one with a password"),
+    (["--space", "good.yaml", "--study-storage", "postgresql://host/db?user=u&password=secret"],
+     "--study-storage: expected a URI without a password, which the process list would show"
+     " (set SELFCON_STUDY_STORAGE instead), got one with a password"),
+    (["--space", "good.yaml", "--set", "search.num_trials"],
+     "--set search.num_trials: expected KEY=VALUE, such as train.optim.epochs=4"),
+    (["--space", "good.yaml", "--set", "search.num_trials=0"],
+     "--set search.num_trials=0: search.num_trials: expected a whole number of at least 1, got 0"),
+    (["--space", "good.yaml", "--set", "trial.num_workers=5"],
+     "--set trial.num_workers=5: trial.num_workers: expected workers that fit this machine (or the --address"
+     " of a cluster), got 2 CPUs / (5 workers x 1 CPU) = 0 trials at once"),
+    (["--space", "good.yaml", "--set", "train.data.root=/no/such"],
+     "--set train.data.root=/no/such: train.data.root: expected a folder that exists (digits is embedded and"
+     " reads none: leave it out), got /no/such"),
+]  # fmt: skip
+
+RunSearch = Callable[[Any, Any], int]
+
+
+@pytest.fixture(scope="module")
+def launch() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("launch", ROOT / "launch.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A folder with a good file in it, on a machine of 2 CPUs."""
+    for variable in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "SELFCON_STUDY_STORAGE"):
+        monkeypatch.delenv(variable, raising=False)
+    for module in ("preflight", "preview"):
+        monkeypatch.setattr(f"tune_jobs.{module}.machine_resources", lambda: {"CPU": 2.0, "GPU": 0.0})
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "good.yaml").write_text(SPACE)
+    return tmp_path
+
+
+@pytest.fixture
+def search_is(monkeypatch: pytest.MonkeyPatch) -> Callable[[RunSearch], None]:
+    """Return a function that puts another search in the place of the real one."""
+
+    def replace(run_search: RunSearch) -> None:
+        module = ModuleType("tune_jobs.search")
+        module.run_search = run_search  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "tune_jobs.search", module)
+
+    return replace
+
+
+def raises(error: BaseException) -> RunSearch:
+    def run_search(_space: Any, _options: Any) -> int:
+        raise error
+
+    return run_search
+
+
+@pytest.mark.parametrize(("flags", "message"), REFUSED_FLAGS)
+def test_a_mistake_in_the_flags_is_one_line(
+    launch: ModuleType, capsys: pytest.CaptureFixture[str], folder: Path, flags: list[str], message: str
+) -> None:
+    assert launch.main(flags) == 2
+    assert capsys.readouterr() == ("", f"error: {message.format(cwd=folder)}\n")
+    assert [path.name for path in folder.iterdir()] == ["good.yaml"]
+
+
+def test_a_search_is_run_with_what_the_flags_say(
+    launch: ModuleType, search_is: Callable[[RunSearch], None]
+) -> None:
+    calls: list[tuple[Any, Any]] = []
+    search_is(lambda space, options: calls.append((space, options)) or 4)  # type: ignore[func-returns-value]
+    flags = (
+        "--output out --name other --num-trials 7 --set search.seed=3 --set search.seed=4 --report --debug"
+    )
+    assert launch.main(["--space", "good.yaml", *flags.split()]) == 4
+    ((space, options),) = calls
+    assert (space.name, space.search.seed) == ("other", 4)
+    assert (options.space, options.output, options.name) == (Path("good.yaml"), Path("out"), "other")
+    assert (options.num_trials, options.overrides) == (7, ("search.seed=3", "search.seed=4"))
+    assert (options.dry_run, options.report, options.debug) == (False, True, True)
+    assert (options.address, options.tracking_uri, options.study_storage) == (None, None, None)
+
+
+def test_the_environment_fills_in_what_the_flags_leave_out(
+    launch: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@host")
+    monkeypatch.setenv("SELFCON_STUDY_STORAGE", "postgresql://user:secret@host/db")
+    options = launch.parse(["--space", "good.yaml", "--address", "auto"])
+    assert options.address == "auto"
+    assert options.tracking_uri == "http://user:secret@host"
+    assert options.study_storage == "postgresql://user:secret@host/db"
+    assert options.command() == "python launch.py --space good.yaml --address auto"
+
+
+def test_with_an_address_this_machine_decides_nothing(
+    launch: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--space", "good.yaml", "--dry-run", "--address", "auto", "--set", "trial.num_workers=100"]
+    assert launch.main(flags) == 0
+    assert "as many as the cluster at auto holds" in capsys.readouterr().out
+
+
+def test_a_report_needs_no_room_for_a_trial(
+    launch: ModuleType, search_is: Callable[[RunSearch], None]
+) -> None:
+    search_is(lambda _space, _options: 0)
+    flags = ["--space", "good.yaml", "--set", "trial.num_workers=100"]
+    assert launch.main([*flags, "--report"]) == 0
+    assert launch.main(flags) == 2
+
+
+def test_a_dry_run_starts_nothing(
+    launch: ModuleType,
+    capsys: pytest.CaptureFixture[str],
+    folder: Path,
+    search_is: Callable[[RunSearch], None],
+) -> None:
+    search_is(raises(AssertionError("started")))
+    assert launch.main(["--space", "good.yaml", "--dry-run"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("search      example\n")
+    assert err == ""
+    assert [path.name for path in folder.iterdir()] == ["good.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (SearchError("ours"), 1),
+        (BadInputError("input"), 2),
+        (NoSuccessError("none"), 3),
+        (ClusterLostError("lost"), 4),
+        (TrackingError("later"), 5),
+        (StorageError("full"), 6),
+        (AlreadyRunningError("other"), 7),
+    ],
+)
+def test_every_error_of_a_search_has_its_exit_code(
+    launch: ModuleType,
+    capsys: pytest.CaptureFixture[str],
+    search_is: Callable[[RunSearch], None],
+    error: SearchError,
+    code: int,
+) -> None:
+    search_is(raises(error))
+    assert launch.main(["--space", "good.yaml"]) == code
+    assert capsys.readouterr() == ("", f"error: {error}\n")
+
+
+def test_an_error_of_several_lines_is_told_in_one(
+    launch: ModuleType, capsys: pytest.CaptureFixture[str], search_is: Callable[[RunSearch], None]
+) -> None:
+    search_is(raises(StorageError("the disk\nis full")))
+    assert launch.main(["--space", "good.yaml"]) == 6
+    assert capsys.readouterr().err == "error: the disk is full\n"
+
+
+def test_a_fault_of_ours_is_one_line_too(
+    launch: ModuleType, capsys: pytest.CaptureFixture[str], search_is: Callable[[RunSearch], None]
+) -> None:
+    search_is(raises(ZeroDivisionError("division by zero")))
+    assert launch.main(["--space", "good.yaml"]) == 1
+    expected = "error: ZeroDivisionError: division by zero (--debug shows where)\n"
+    assert capsys.readouterr() == ("", expected)
+
+
+def test_an_interruption_has_its_exit_code(
+    launch: ModuleType, capsys: pytest.CaptureFixture[str], search_is: Callable[[RunSearch], None]
+) -> None:
+    search_is(raises(KeyboardInterrupt()))
+    assert launch.main(["--space", "good.yaml"]) == 130
+    assert capsys.readouterr() == ("", "error: interrupted\n")
+
+
+def test_debug_shows_the_traceback(
+    launch: ModuleType, capsys: pytest.CaptureFixture[str], search_is: Callable[[RunSearch], None]
+) -> None:
+    search_is(raises(StorageError("full")))
+    assert launch.main(["--space", "good.yaml", "--debug"]) == 6
+    err = capsys.readouterr().err
+    assert err.startswith("Traceback (most recent call last):")
+    assert err.endswith("\nerror: full\n")
+
+
+@pytest.mark.parametrize(
+    ("flags", "code"),
+    [
+        (["--help"], 0),
+        (["--space", "search_spaces/exit_position.yaml", "--dry-run"], 0),
+        (["--space", "nowhere.yaml"], 2),
+        (["--space", "search_spaces/exit_position.yaml", "--set", "train.loss.temperature=0"], 2),
+    ],
+)
+def test_help_validation_and_dry_run_import_nothing_slow(flags: list[str], code: int) -> None:
+    command = [sys.executable, "-c", LIST_SLOW_IMPORTS, *flags]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1] == f"code {code} imported []"
+
+
+def test_the_command_works_from_any_folder(folder: Path) -> None:
+    command = [
+        sys.executable,
+        str(ROOT / "launch.py"),
+        "--space",
+        "good.yaml",
+        "--set",
+        "search.num_trials=x",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    expected = "search.num_trials: expected a whole number of at least 1, got x"
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: --set search.num_trials=x: {expected}\n"
+    assert [path.name for path in folder.iterdir()] == ["good.yaml"]
+
+
+def test_help_names_every_flag_of_the_contract() -> None:
+    command = [sys.executable, "launch.py", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    flags = "--space --dry-run --output --name --address --tracking-uri --study-storage --set --num-trials"
+    assert all(f"{flag} " in done.stdout for flag in [*flags.split(), "--report", "--debug"])

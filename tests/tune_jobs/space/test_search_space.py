@@ -1,0 +1,282 @@
+"""A search-space file without mistakes: what it is read as, and what it suggests in Optuna's terms."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from selfcon.config import TrainConfig
+from selfcon.errors import ConfigError
+from tune_jobs.errors import BadInputError
+from tune_jobs.space import SearchSpace, load_space
+from tune_jobs.space.domains import Suggests
+
+TEXT = """\
+name: example
+description: >
+  Which exit,
+  how deep?
+train:
+  model: {width: 8, exit_depth: small}
+  optim: {epochs: 8}
+  seed: 3
+space:
+  model.exit_depth: {choices: [fc, same, 2], when: {model.exit_stages: [[1], [2]]}}
+  model.exit_stages: {choices: [[1], [2], [3], [1, 2], []]}
+  loss.temperature:
+    - {low: 0.05, high: 0.2, log: true, when: {model.exit_depth: [fc]}}
+    - {low: 0.1, high: 0.5}
+  loss.exit_weight: {choices: [1.0, [0.5, 1]], when: {model.exit_stages: [[1, 2]]}}
+  optim.warmup_epochs: {low: 0, high: 6, step: 2}
+  optim.weight_decay: {low: 0, high: 0.3, step: 0.1}
+forbid:
+  - {model.exit_stages: [1], model.exit_depth: same}
+  - {model.exit_stages: [3], model.exit_depth: small}
+start:
+  - {model.exit_stages: [2], model.exit_depth: fc, loss.temperature: 0.1}
+objective: {metric: val/ensemble_top1}
+search: {num_trials: 5, sampler: random, seed: 7, max_concurrent: 2}
+pruner: {kind: successive_halving, min_epochs: 2, reduction_factor: 2}
+trial: {num_workers: 2, cpus_per_worker: 0.5}
+tracking: {experiment: exits}
+"""
+
+
+class Chosen:
+    """A trial that suggests what it is told by Optuna's names, and notes what it was asked."""
+
+    def __init__(self, **values: Any) -> None:
+        self.values = values
+        self.asked: list[tuple[Any, ...]] = []
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        return float(self._answer(name, "float", low, high, step, log))
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        return int(self._answer(name, "int", low, high, step, log))
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        return self._answer(name, "categorical", *choices)
+
+    def _answer(self, name: str, *question: Any) -> Any:
+        self.asked.append((name, *question))
+        return self.values[name]
+
+
+def load(folder: Path, text: str, **options: Any) -> SearchSpace:
+    path = folder / "file.yaml"
+    path.write_text(text)
+    return load_space(path, **options)
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> SearchSpace:
+    return load(tmp_path, TEXT)
+
+
+def test_settings_are_read_and_what_is_omitted_has_its_default(space: SearchSpace) -> None:
+    assert (space.name, space.description) == ("example", "Which exit, how deep?")
+    assert dict(space.train) == {"model.width": 8, "model.exit_depth": "small", "optim.epochs": 8, "seed": 3}
+    assert (space.objective.metric, space.objective.direction) == ("val/ensemble_top1", "maximize")
+    search = space.search
+    assert (search.num_trials, search.sampler, search.seed, search.max_concurrent) == (5, "random", 7, 2)
+    assert (space.trial.num_workers, space.trial.cpus_per_worker, space.trial.gpus_per_worker) == (
+        2,
+        0.5,
+        0.0,
+    )
+    assert (space.tracking.experiment, space.tracking.registered_model) == ("exits", "selfcon-digits")
+    assert space.text == TEXT
+
+
+def test_a_file_of_one_parameter_has_defaults_for_all_else(tmp_path: Path) -> None:
+    space = load(tmp_path, "space: {seed: {choices: [0, 1]}}\n")
+    assert (space.name, space.description, space.forbid, space.start_points()) == ("file", "", (), [])
+    assert (space.objective.metric, space.objective.direction) == ("val/top1", "maximize")
+    assert (space.pruner.kind, space.pruner.min_epochs, space.pruner.reduction_factor) == ("none", 1, 3)
+    assert (space.search.num_trials, space.search.sampler, space.search.max_concurrent) == (20, "tpe", "auto")
+    assert (space.tracking.experiment, space.tracking.registered_model) == ("file", "selfcon-digits")
+
+
+def test_a_given_name_is_the_name_of_the_search_and_of_its_experiment(tmp_path: Path) -> None:
+    space = load(tmp_path, "space: {seed: {choices: [0, 1]}}\n", name="other")
+    assert (space.name, space.tracking.experiment) == ("other", "other")
+
+
+def test_parameters_are_suggested_after_those_they_depend_on(space: SearchSpace) -> None:
+    trial = Chosen(
+        **{
+            "model.exit_stages": "[2]",
+            "model.exit_depth": 2,
+            "loss.temperature@2": 0.3,
+            "optim.warmup_epochs": 4,
+            "optim.weight_decay": 0.1,
+        }
+    )
+    parameters = space.suggest(trial)
+    assert trial.asked == [
+        ("model.exit_stages", "categorical", "[1]", "[2]", "[3]", "[1, 2]", "[]"),
+        ("model.exit_depth", "categorical", "fc", "same", 2),
+        ("loss.temperature@2", "float", 0.1, 0.5, None, False),
+        ("optim.warmup_epochs", "int", 0, 6, 2, False),
+        ("optim.weight_decay", "float", 0.0, 0.3, 0.1, False),
+    ]
+    # In the file's order, lists as tuples; the weights apply to two exits only.
+    assert list(parameters.items()) == [
+        ("model.exit_depth", 2),
+        ("model.exit_stages", (2,)),
+        ("loss.temperature", 0.3),
+        ("optim.warmup_epochs", 4),
+        ("optim.weight_decay", 0.1),
+    ]
+
+
+def test_the_first_branch_that_applies_is_suggested_under_its_own_name(space: SearchSpace) -> None:
+    trial = Chosen(
+        **{
+            "model.exit_stages": "[1]",
+            "model.exit_depth": "fc",
+            "loss.temperature@1": 0.07,
+            "optim.warmup_epochs": 0,
+            "optim.weight_decay": 0.0,
+        }
+    )
+    assert space.suggest(trial)["loss.temperature"] == 0.07
+    assert ("loss.temperature@1", "float", 0.05, 0.2, None, True) in trial.asked
+
+
+def test_an_inactive_parameter_has_the_train_value_else_the_default(space: SearchSpace) -> None:
+    trial = Chosen(
+        **{
+            "model.exit_stages": "[1, 2]",
+            "loss.exit_weight": "[0.5, 1.0]",
+            "loss.temperature@2": 0.2,
+            "optim.warmup_epochs": 2,
+            "optim.weight_decay": 0.2,
+        }
+    )
+    parameters = space.suggest(trial)
+    assert "model.exit_depth" not in parameters
+    assert parameters["loss.exit_weight"] == (0.5, 1.0)
+    assert space.resolve(parameters) == TrainConfig.from_flat(
+        {
+            **space.train,
+            "model.exit_stages": [1, 2],
+            "loss.exit_weight": [0.5, 1],
+            "loss.temperature": 0.2,
+            "optim.warmup_epochs": 2,
+            "optim.weight_decay": 0.2,
+        }
+    )
+    # Without any exit no weight is searched, and it has its default.
+    assert space.resolve({"model.exit_stages": ()}).loss.exit_weight == 1.0
+
+
+def test_a_configuration_that_breaks_a_rule_is_refused(space: SearchSpace) -> None:
+    with pytest.raises(ConfigError, match=r"^loss\.exit_weight: "):
+        space.resolve({"model.exit_stages": (1,), "loss.exit_weight": (0.5, 1.0)})
+
+
+@pytest.mark.parametrize(
+    ("parameters", "forbidden"),
+    [
+        ({"model.exit_stages": (1,), "model.exit_depth": "same"}, True),
+        ({"model.exit_stages": (1,), "model.exit_depth": "fc"}, False),
+        ({"model.exit_stages": (2,), "model.exit_depth": "same"}, False),
+        ({"model.exit_stages": (3,)}, True),  # inactive, so it has the small of train
+        ({"model.exit_stages": ()}, False),
+    ],
+)
+def test_forbidden_is_what_all_values_of_an_entry_meet(
+    space: SearchSpace, parameters: dict[str, Any], forbidden: bool
+) -> None:
+    assert space.is_forbidden(parameters) == forbidden
+
+
+def test_optuna_suggests_through_the_same_protocol(space: SearchSpace) -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    trial: Suggests = study.ask()
+    parameters = space.suggest(trial)
+    space.resolve(parameters)
+    assert {name.partition("@")[0] for name in study.get_trials()[0].params} == set(parameters)
+
+
+def test_starting_points_are_what_optuna_then_suggests(space: SearchSpace) -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    (point,) = space.start_points()
+    assert point == {"model.exit_stages": "[2]", "model.exit_depth": "fc", "loss.temperature@1": 0.1}
+    study.enqueue_trial(point)
+    parameters = space.suggest(study.ask())
+    assert (parameters["model.exit_stages"], parameters["model.exit_depth"]) == ((2,), "fc")
+    assert parameters["loss.temperature"] == 0.1
+
+
+def test_the_data_of_all_trials_is_that_of_train(tmp_path: Path) -> None:
+    space = load(tmp_path, "train: {data: {validation_fraction: 0.2}}\nspace: {seed: {choices: [0, 1]}}\n")
+    assert (space.data.dataset, space.data.validation_fraction) == ("digits", 0.2)
+
+
+def test_what_is_fixed_for_life_is_json_and_complete(space: SearchSpace) -> None:
+    fixed = space.fixed_for_life()
+    assert json.loads(json.dumps(fixed)) == fixed
+    assert fixed["train"] == {"model.width": 8, "model.exit_depth": "small", "optim.epochs": 8, "seed": 3}
+    assert fixed["space"]["model.exit_stages"] == [{"choices": [[1], [2], [3], [1, 2], []]}]
+    assert fixed["space"]["loss.temperature"] == [
+        {"low": 0.05, "high": 0.2, "log": True, "when": {"model.exit_depth": ["fc"]}},
+        {"low": 0.1, "high": 0.5},
+    ]
+    assert fixed["space"]["optim.warmup_epochs"] == [{"low": 0, "high": 6, "step": 2}]
+    assert fixed["forbid"][0] == {"model.exit_stages": [1], "model.exit_depth": "same"}
+    assert fixed["objective"] == {"metric": "val/ensemble_top1", "direction": "maximize"}
+    assert fixed["pruner"] == {"kind": "successive_halving", "min_epochs": 2, "reduction_factor": 2}
+    assert (fixed["sampler"], fixed["seed"]) == ("random", 7)
+
+
+@pytest.mark.parametrize(
+    "free",
+    ["search.num_trials=9", "search.max_concurrent=1", "trial.num_workers=1", "description=x", "start=[]"],
+)
+def test_what_may_change_is_not_fixed_for_life(tmp_path: Path, space: SearchSpace, free: str) -> None:
+    assert load(tmp_path, TEXT, overrides=[free]).fixed_for_life() == space.fixed_for_life()
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["train.model.width=16", "space.loss.exit_weight.choices=[1.0]", "forbid=[]", "objective.metric=val/top1",
+     "pruner.min_epochs=3", "search.sampler=tpe", "search.seed=8"],
+)  # fmt: skip
+def test_what_may_not_change_is_fixed_for_life(tmp_path: Path, space: SearchSpace, change: str) -> None:
+    assert load(tmp_path, TEXT, overrides=[change]).fixed_for_life() != space.fixed_for_life()
+
+
+def test_settings_of_a_pruner_that_is_off_do_not_matter(tmp_path: Path) -> None:
+    one, other = (
+        load(tmp_path, TEXT, overrides=["pruner.kind=none", f"pruner.min_epochs={epochs}"])
+        for epochs in (1, 2)
+    )
+    assert one.fixed_for_life() == other.fixed_for_life()
+
+
+def test_places_are_those_of_the_file(tmp_path: Path, space: SearchSpace) -> None:
+    path = tmp_path / "file.yaml"
+    assert space.place("trial.num_workers") == f"{path}:26:22"
+    assert space.place("trial.gpus_per_worker") == f"{path}:26:8"  # not there: the section
+    assert space.place("constraints") == f"{path}:1:1"
+
+
+def test_an_exit_that_every_configuration_has_may_decide(tmp_path: Path) -> None:
+    text = "space: {model.exit_stages: {choices: [[1], [1, 2]]}}\nobjective: {metric: val/exit1_top1}\n"
+    assert load(tmp_path, text).objective.metric == "val/exit1_top1"
+
+
+def test_a_name_that_is_no_slug_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "my space.yaml"
+    path.write_text("space: {seed: {choices: [0, 1]}}\n")
+    with pytest.raises(BadInputError, match=r"yaml:1:1: name: expected a `name:`, as .* got 'my space'$"):
+        load_space(path)
+    with pytest.raises(BadInputError, match=r"^--name: expected a name of at most 64 .* got a/b$"):
+        load_space(path, name="a/b")

@@ -1,0 +1,36 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tune_jobs.errors import AlreadyRunningError
+from tune_jobs.lock import LauncherLock
+
+HOLD = """
+import sys, pathlib
+from tune_jobs.lock import LauncherLock
+lock = LauncherLock(pathlib.Path(sys.argv[1]))
+print("held", flush=True)
+input()
+"""
+
+
+def test_a_second_launcher_is_refused_by_name_and_let_in_after_a_kill(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(AlreadyRunningError, match=f"process {holder.pid} on .*, started "):
+            LauncherLock(tmp_path)
+        holder.kill()
+    LauncherLock(tmp_path).release()
+
+
+def test_a_released_lock_can_be_taken_again_in_the_same_process(tmp_path: Path) -> None:
+    LauncherLock(tmp_path).release()
+    lock = LauncherLock(tmp_path)
+    assert f'"process": {os.getpid()}' in (tmp_path / "launcher.lock").read_text()
+    lock.release()

@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import pytest
+
+from tune_jobs import preflight
+from tune_jobs.errors import BadInputError
+from tune_jobs.options import LaunchOptions
+from tune_jobs.preflight import check_data_root, check_output, check_resources
+from tune_jobs.space import SearchSpace, load_space
+
+
+def space(folder: Path, *overrides: str) -> SearchSpace:
+    path = folder / "space.yaml"
+    path.write_text("space: {seed: {low: 0, high: 9}}\ntrial: {num_workers: 2, cpus_per_worker: 2}\n")
+    return load_space(path, overrides=overrides)
+
+
+@pytest.mark.parametrize(
+    ("resources", "place", "arithmetic"),
+    [
+        ({"CPU": 3.0, "GPU": 0.0}, ":2:22: trial.num_workers", "3 CPUs / (2 workers x 2 CPUs) = 0"),
+        ({"CPU": 1.0, "GPU": 0.0}, ":2:42: trial.cpus_per_worker", "1 CPU / (2 workers x 2 CPUs) = 0"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_the_arithmetic(
+    tmp_path: Path, resources: dict[str, float], place: str, arithmetic: str
+) -> None:
+    searched = space(tmp_path)
+    with pytest.raises(BadInputError) as refused:
+        check_resources(searched, resources)
+    expected = "expected workers that fit this machine (or the --address of a cluster)"
+    assert str(refused.value) == f"{tmp_path}/space.yaml{place}: {expected}, got {arithmetic} trials at once"
+
+
+def test_a_missing_gpu_is_blamed_on_the_gpus(tmp_path: Path) -> None:
+    searched = space(tmp_path, "trial={gpus_per_worker: 1}")
+    with pytest.raises(BadInputError, match=r"^--set trial=\{gpus_per_worker: 1\}: trial\.gpus_per_worker: "):
+        check_resources(searched, {"CPU": 3.0, "GPU": 0.0})
+
+
+def test_what_fits_once_is_enough(tmp_path: Path) -> None:
+    check_resources(space(tmp_path), {"CPU": 4.0, "GPU": 0.0})
+
+
+def test_a_data_root_that_is_there_is_accepted(tmp_path: Path) -> None:
+    check_data_root(space(tmp_path, f"train.data.root={tmp_path}"))
+    check_data_root(space(tmp_path))  # the default need not exist: nothing is read from it
+
+
+def test_a_data_root_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        BadInputError, match=r"train\.data\.root: expected a folder that exists \(digits is embedded"
+    ):
+        check_data_root(space(tmp_path, f"train.data.root={tmp_path}/nowhere"))
+
+
+def test_a_data_set_on_disk_needs_its_folder_even_if_it_is_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "EMBEDDED_DATASETS", ())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        BadInputError, match=r"yaml:1:1: train\.data\.root: expected a folder that exists, got data$"
+    ):
+        check_data_root(space(tmp_path))
+    (tmp_path / "data").mkdir()
+    check_data_root(space(tmp_path))
+
+
+def test_the_output_may_lie_in_folders_yet_to_be_made_but_in_no_file(tmp_path: Path) -> None:
+    check_output(tmp_path / "new" / "folder" / "name")
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInputError, match=rf"^--output: expected a folder, got the file {tmp_path}/file$"):
+        check_output(tmp_path / "file" / "folder" / "name")
+
+
+def test_with_an_address_only_what_the_file_says_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "machine_resources", lambda: {"CPU": 1.0, "GPU": 0.0})
+    options = LaunchOptions(space=Path("space.yaml"), output=tmp_path, address="auto")
+    preflight.preflight(space(tmp_path, "train.data.root=/no/such"), options)
+    forbidding = space(tmp_path, "space.seed.high=0", "forbid=[{seed: 0}]")
+    with pytest.raises(BadInputError, match="forbid: expected entries that leave something to try"):
+        preflight.preflight(forbidding, options)

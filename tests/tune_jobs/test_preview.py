@@ -1,0 +1,143 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tune_jobs.options import LaunchOptions
+from tune_jobs.preview import dry_run
+from tune_jobs.space import load_space
+
+SPACE = """\
+name: example
+description: Where should the sub-network leave the backbone, at which temperature should it be trained there?
+train:
+  data: {dataset: digits}
+  model: {width: 8}
+  optim: {epochs: 8}
+space:
+  model.exit_stages: {choices: [[1], [2], [1, 2]]}
+  model.exit_depth: {choices: [fc, same], when: {model.exit_stages: [[1], [2]]}}
+  loss.temperature:
+    - {low: 0.05, high: 0.2, log: true, when: {model.exit_depth: [fc]}}
+    - {low: 0.1, high: 0.5}
+forbid: [{model.exit_stages: [1], model.exit_depth: same}]
+start: [{model.exit_stages: [2], loss.temperature: 0.1}]
+search: {num_trials: 6, max_concurrent: 3}
+pruner: {kind: successive_halving, min_epochs: 2}
+"""
+
+EXPECTED = """\
+search      example
+            Where should the sub-network leave the backbone, at which temperature should it be
+            trained there?
+objective   maximize val/top1
+trials      6, suggested by tpe, seed 0
+pruner      successive halving: after epoch 2 and 6 of 8 the best 1/3 go on
+at once     3 on this machine: 4 CPUs / (1 worker x 1 CPU) = 4, at most 3 (search.max_concurrent)
+disk        at most 85 MB of checkpoints (18 of at most 4.7 MB), and some MB of records and logs
+experiment  example
+registers   selfcon-digits
+state in    out/example
+
+explored
+  model.exit_stages  [1] | [2] | [1, 2]
+  model.exit_depth   fc | same   when model.exit_stages is [1] or [2]
+                     fc otherwise
+  loss.temperature   0.05 to 0.2, log   when model.exit_depth is fc
+                     0.1 to 0.5
+
+never tried
+  model.exit_stages [1] with model.exit_depth same
+
+tried first
+  model.exit_stages [2], loss.temperature 0.1
+
+fixed (all else has its default)
+  data.dataset  digits
+  model.width   8
+  optim.epochs  8
+
+examples of what may be tried
+EXAMPLES
+
+Nothing was started. To start it, and to go on whenever it stopped:
+  python launch.py --space space.yaml --output out"""
+
+
+@pytest.fixture(autouse=True)
+def four_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tune_jobs.preview.machine_resources", lambda: {"CPU": 4.0, "GPU": 0.0})
+
+
+def preview(folder: Path, *overrides: str, **options: Any) -> str:
+    path = folder / "space.yaml"
+    path.write_text(SPACE)
+    asked = LaunchOptions(space=Path("space.yaml"), overrides=overrides, **options)
+    return dry_run(load_space(path, overrides=overrides), asked)
+
+
+def line(text: str, label: str) -> str:
+    (found,) = (line for line in text.splitlines() if line.startswith(label))
+    return found.removeprefix(label).strip()
+
+
+def test_a_preview_says_what_would_be_done(tmp_path: Path) -> None:
+    before, _, rest = preview(tmp_path, output=Path("out")).partition("examples of what may be tried\n")
+    examples, _, after = rest.partition("\n\n")
+    expected_before, _, expected_after = EXPECTED.partition("examples of what may be tried\nEXAMPLES\n\n")
+    assert (before, after) == (expected_before, expected_after)
+    assert len(examples.splitlines()) == 3
+    assert all(example.startswith("  model.exit_stages [") for example in examples.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "options", "label", "text"),
+    [
+        ((), {"num_trials": 20}, "trials", "20, suggested by tpe, seed 0"),
+        (("search={sampler: random, seed: 5}",), {}, "trials", "20, suggested by random, seed 5"),
+        (
+            ("objective={metric: cost/seconds, direction: minimize}",),
+            {},
+            "objective",
+            "minimize cost/seconds",
+        ),
+        (("pruner={}",), {}, "pruner", "none: every trial trains all its epochs"),
+        (
+            ("train.optim.epochs=2",),
+            {},
+            "pruner",
+            "successive halving would judge after epoch 2, but training ends with 2",
+        ),
+        (("search={}",), {}, "at once", "4 on this machine: 4 CPUs / (1 worker x 1 CPU) = 4"),
+        (
+            ("search={}", "trial={num_workers: 2}"),
+            {},
+            "at once",
+            "2 on this machine: 4 CPUs / (2 workers x 1 CPU) = 2",
+        ),
+        (
+            ("search={}",),
+            {"address": "ray://head:10001"},
+            "at once",
+            "as many as the cluster at ray://head:10001 holds, counted when the search starts",
+        ),
+        (("tracking={registered_model: mine}",), {}, "registers", "mine"),
+    ],
+)
+def test_a_line_follows_what_was_asked_for(
+    tmp_path: Path, overrides: tuple[str, ...], options: dict[str, Any], label: str, text: str
+) -> None:
+    assert line(preview(tmp_path, *overrides, **options), label) == text
+
+
+def test_what_is_not_there_is_not_shown(tmp_path: Path) -> None:
+    text = preview(tmp_path, "forbid=[]", "start=[]", "train={}", "description=''")
+    assert not any(title in text for title in ("never tried", "tried first", "fixed"))
+    assert text.startswith("search      example\nobjective ")
+
+
+def test_the_command_is_shown_ready_to_be_pasted(tmp_path: Path) -> None:
+    text = preview(tmp_path, "space.loss.temperature={low: 0.1, high: 0.3}", dry_run=True)
+    assert text.endswith(
+        "\n  python launch.py --space space.yaml --set 'space.loss.temperature={low: 0.1, high: 0.3}'"
+    )

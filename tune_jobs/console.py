@@ -1,0 +1,74 @@
+"""What the user reads while a search runs: one line for each event."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+from tune_jobs.records import State, TrialRecord
+from tune_jobs.study import HandOut, SearchStudy
+
+
+class EventLog:
+    """Prints when a trial starts or goes on, each of its epochs, and how it ended."""
+
+    def __init__(self, console: Console, study: SearchStudy, *, metric: str) -> None:
+        self._console, self._study, self._metric = console, study, metric
+        self._start = time.monotonic()
+
+    def note(self, text: str) -> None:
+        """Print a line about the search as a whole."""
+        self._console.print(text, markup=False, highlight=False)
+
+    def handed_out(self, hand_out: HandOut) -> None:
+        """An attempt of a trial begins."""
+        record = self._study.record(hand_out.number)
+        what = shown_parameters(record.parameters)
+        if hand_out.attempt > 1:
+            what = f"goes on after epoch {max(record.last_epoch, 0)}, attempt {hand_out.attempt}: {what}"
+        self._line(hand_out.number, what)
+
+    def reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
+        """A trial reported an epoch."""
+        record = self._study.record(number)
+        value = f"{self._metric} {metrics[self._metric]:.4f}" if self._metric in metrics else ""
+        loss = f"  loss {metrics['train/loss']:.3f}" if "train/loss" in metrics else "  untrained"
+        self._line(number, f"epoch {epoch}/{record.total_epochs}  {value}{loss}")
+
+    def ended(self, number: int) -> None:
+        """An attempt is over."""
+        self._line(number, ending(self._study.record(number)))
+
+    def _line(self, number: int, text: str) -> None:
+        minutes, seconds = divmod(int(time.monotonic() - self._start), 60)
+        self._console.print(
+            f"{minutes:3d}:{seconds:02d}  trial {number:<3d} {text}", markup=False, highlight=False
+        )
+
+
+def ending(record: TrialRecord) -> str:
+    """Return in words how an attempt left its trial."""
+    why = f" ({record.reason})" if record.reason else ""
+    message = f": {record.message}" if record.message else ""
+    if record.state == State.COMPLETE:
+        return f"complete  {record.value:.4f}"
+    if record.state == State.RUNNING:
+        return "stopped, to be handed out again"
+    if record.state == State.PRUNED:
+        return f"pruned{why} after epoch {record.last_epoch}{message}"
+    return f"failed{why}{message}"
+
+
+def shown_parameters(parameters: Mapping[str, Any]) -> str:
+    """Return search parameters in one line, by the last word of their names."""
+    return "  ".join(f"{name.rpartition('.')[2]} {shown_value(value)}" for name, value in parameters.items())
+
+
+def shown_value(value: Any) -> str:
+    """Return a parameter's value as short as it stays readable."""
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(shown_value(item) for item in value) + "]"
+    return str(value)

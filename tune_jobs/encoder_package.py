@@ -1,0 +1,110 @@
+"""An encoder as an MLflow model: a folder of plain files that loads without this project and without pickle.
+
+    MLmodel, requirements.txt, conda.yaml    MLflow's description; flavors python_function and pytorch
+    data/model.pt2                           the exported graph with its weights (torch.export)
+    encoder/                                 the encoder as `selfcon.export` saves it, for uint8 and exits
+
+Shape letters: N images, C channels, H height, W width, D feature dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tune_jobs.errors import SearchError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from mlflow.models import Model
+
+    from selfcon.export import PixelEncoder
+
+PRODUCT_FOLDER = "encoder"
+TOLERANCE = 1e-5
+_PROGRAM = Path("data", "model.pt2")
+_CHECKED_BATCHES = (1, 3, 17)
+
+
+def write_package(folder: Path, encoder: PixelEncoder, *, image_size: int, description: Model) -> None:
+    """Write `encoder` as an MLflow model into the new `folder`; `description` gets what MLmodel says.
+
+    The model takes float32 images in [0, 1] of shape (N, 3, H, W), H = W = `image_size`, any N, and returns
+    the features (N, D) in float32.
+    """
+    import mlflow.pytorch
+    import mlflow.utils.file_utils
+    import numpy as np
+    import torch
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    float32 = np.dtype("float32")
+    mlflow.pytorch.save_model(
+        encoder.cpu(),
+        str(folder),
+        mlflow_model=description,
+        signature=ModelSignature(
+            inputs=Schema([TensorSpec(float32, (-1, 3, image_size, image_size))]),
+            outputs=Schema([TensorSpec(float32, (-1, encoder.feature_dim))]),
+        ),
+        # torch.export keeps a dimension of the example variable only if it is above 1.
+        input_example=example_images(2, image_size=image_size),
+        pip_requirements=[f"torch=={torch.__version__.partition('+')[0]}"],
+        serialization_format="pt2",
+    )
+    _remove_pickled_example(folder / _PROGRAM)
+    _describe(description, folder)
+
+
+def example_images(num_images: int, *, image_size: int) -> np.ndarray[Any, Any]:
+    """Return images (N, 3, H, W) of seeded noise in [0, 1]: nobody's picture becomes part of a model."""
+    import numpy as np
+
+    generator = np.random.default_rng(0)
+    images = generator.random((num_images, 3, image_size, image_size), dtype=np.float32)
+    return images.round(2)  # two digits keep the JSON copy of the example short
+
+
+def verify_package(
+    folder: Path, encoder: PixelEncoder, *, image_size: int, num_images: Sequence[int] = _CHECKED_BATCHES
+) -> None:
+    """Load the package as its users will and compare its features with the encoder's.
+
+    Raises `SearchError` when any differs by more than 1e-5, absolute and relative.
+    """
+    import mlflow.pyfunc
+    import numpy as np
+    import torch
+
+    model = mlflow.pyfunc.load_model(str(folder))
+    for count in num_images:
+        images = example_images(count, image_size=image_size)
+        with torch.no_grad():
+            expected = encoder(torch.from_numpy(images)).numpy()
+        found = model.predict(images)
+        if found.shape != expected.shape or not np.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE):
+            raise SearchError(
+                f"the exported encoder must give the features of the trained one to {TOLERANCE:g}, "
+                f"and does not for a batch of {count}"
+            )
+
+
+def _remove_pickled_example(program: Path) -> None:
+    """The archive of torch.export holds its example input as a pickle; nothing needs it."""
+    import torch
+
+    exported = torch.export.load(program)
+    exported.example_inputs = None
+    torch.export.save(exported, program)
+
+
+def _describe(description: Model, folder: Path) -> None:
+    """Finish MLmodel: where it runs, no word of a pickle module, the size."""
+    flavor = description.flavors["python_function"]
+    # The graph is exported on the CPU and cannot move: on a machine with a GPU the default would refuse it.
+    flavor["config"] = {"device": "cpu"}
+    flavor.pop("pickle_module_name", None)
+    description.model_size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    description.save(str(folder / "MLmodel"))

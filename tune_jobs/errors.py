@@ -1,0 +1,57 @@
+"""The exceptions of the platform, each with the exit code the command ends with.
+
+SelfConError
+└── SearchError (1)              anything the platform raises on purpose
+    ├── BadInputError (2)        bad input or a failed preflight: nothing was started, nothing written
+    ├── NoSuccessError (3)       no trial succeeded, or the first ones failed alike
+    ├── ClusterLostError (4)     the Ray cluster went away; resumable
+    ├── TrackingError (5)        complete, but MLflow does not have everything yet
+    ├── StorageError (6)         the study's storage or a folder of the search cannot be used
+    └── AlreadyRunningError (7)  another launcher runs this search
+"""
+
+from typing import ClassVar
+
+from selfcon.errors import SelfConError
+
+
+class SearchError(SelfConError):
+    """The search cannot go on; the message is one line for the user."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class BadInputError(SearchError):
+    """Bad input or a failed preflight: nothing was started, nothing written."""
+
+    exit_code = 2
+
+
+class NoSuccessError(SearchError):
+    """No trial succeeded, or the first ones failed alike."""
+
+    exit_code = 3
+
+
+class ClusterLostError(SearchError):
+    """The Ray cluster went away; the same command resumes."""
+
+    exit_code = 4
+
+
+class TrackingError(SearchError):
+    """The search is complete, but MLflow does not have everything yet; the same command delivers the rest."""
+
+    exit_code = 5
+
+
+class StorageError(SearchError):
+    """The study's storage or a folder of the search cannot be used."""
+
+    exit_code = 6
+
+
+class AlreadyRunningError(SearchError):
+    """Another launcher runs this search; the message names its host, process and start."""
+
+    exit_code = 7

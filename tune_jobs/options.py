@@ -1,0 +1,55 @@
+"""What the command line asks for."""
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+# What may also come from the environment: other users of a machine see command lines, but not that.
+ENVIRONMENT = {
+    "address": "RAY_ADDRESS",
+    "tracking_uri": "MLFLOW_TRACKING_URI",
+    "study_storage": "SELFCON_STUDY_STORAGE",
+}
+
+# user:password@host, where a password may itself hold slashes, and ?password=...
+_PASSWORD = re.compile(r"://[^/@:]*:[^@]+@|[?&](password|passwd|pwd)=[^&]", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchOptions:
+    """The flags of one launch.
+
+    `from_environment` names the fields that an environment variable filled in; they are no part of `command`.
+    """
+
+    space: Path
+    output: Path = Path("runs")
+    name: str | None = None
+    address: str | None = None
+    tracking_uri: str | None = None
+    study_storage: str | None = None
+    num_trials: int | None = None
+    overrides: tuple[str, ...] = ()
+    dry_run: bool = False
+    report: bool = False
+    debug: bool = False
+    from_environment: tuple[str, ...] = ()
+
+    def command(self) -> str:
+        """Return the command that starts this search and, whenever it stopped, goes on with it."""
+        words = ["python", "launch.py", "--space", str(self.space)]
+        if self.output != Path("runs"):
+            words += ["--output", str(self.output)]
+        for field in ("name", "address", "tracking_uri", "study_storage", "num_trials"):
+            value = getattr(self, field)
+            if value is not None and field not in self.from_environment:
+                words += [f"--{field.replace('_', '-')}", str(value)]
+        for override in self.overrides:
+            words += ["--set", override]
+        return shlex.join(words)
+
+
+def holds_password(uri: str) -> bool:
+    """Return whether a URI holds a password, after a colon before the host or as a query parameter."""
+    return _PASSWORD.search(uri) is not None

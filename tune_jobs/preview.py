@@ -1,0 +1,132 @@
+"""The dry run: what a search would do, in plain text, without starting anything."""
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from selfcon.wording import shown
+from tune_jobs.cluster import machine_resources, trials_at_once
+from tune_jobs.disk import most_checkpoint_bytes, most_checkpoints
+from tune_jobs.options import LaunchOptions
+from tune_jobs.pruning import rungs
+from tune_jobs.space import SearchSpace
+from tune_jobs.space.conditions import Branch
+from tune_jobs.space.examples import example_parameters
+
+NUM_EXAMPLES = 3
+_WIDTH = 100
+_LABEL = 12
+
+
+def dry_run(space: SearchSpace, options: LaunchOptions) -> str:
+    """Return what the search is, what it would try, how much at once and why, and how to start it."""
+    num_trials = options.num_trials or space.search.num_trials
+    lines = [
+        *_labelled("search", space.name),
+        *_labelled("", space.description),
+        *_labelled("objective", f"{space.objective.direction} {space.objective.metric}"),
+        *_labelled("trials", f"{num_trials}, suggested by {space.search.sampler}, seed {space.search.seed}"),
+        *_labelled("pruner", _pruner(space)),
+        *_labelled("at once", _at_once(space, options)),
+        *_labelled("disk", _disk(space, num_trials)),
+        *_labelled("experiment", space.tracking.experiment),
+        *_labelled("registers", space.tracking.registered_model),
+        *_labelled("state in", str(options.output / space.name)),
+        *_section("explored", _explored(space)),
+        *_section("never tried", [_settings(entry, " with ") for entry in space.forbid]),
+        *_section("tried first", [_settings(point.given) for point in space.start]),
+        *_section("fixed (all else has its default)", _table(dict(space.train))),
+        *_section("examples of what may be tried", _examples(space)),
+        "",
+        "Nothing was started. To start it, and to go on whenever it stopped:",
+        f"  {options.command()}",
+    ]
+    return "\n".join(lines)
+
+
+def _labelled(label: str, text: str) -> list[str]:
+    """A label and a text beside it, wrapped."""
+    lines = textwrap.wrap(text, _WIDTH - _LABEL)
+    return [f"{label if i == 0 else '':<{_LABEL}}{line}" for i, line in enumerate(lines)]
+
+
+def _section(title: str, lines: list[str]) -> list[str]:
+    return ["", title, *(f"  {line}" for line in lines)] if lines else []
+
+
+def _table(values: Mapping[str, Any]) -> list[str]:
+    width = max(map(len, values), default=0)
+    return [f"{name:<{width}}  {shown(value)}" for name, value in values.items()]
+
+
+def _settings(values: Mapping[str, Any], separator: str = ", ") -> str:
+    return separator.join(f"{name} {_short(value)}" for name, value in values.items())
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else shown(value)
+
+
+def _explored(space: SearchSpace) -> list[str]:
+    """Each parameter with its values; those of further branches below."""
+    width = max(map(len, space.parameters))
+    return [
+        f"{name if index == 0 else '':<{width}}  {words}"
+        for name, branches in space.parameters.items()
+        for index, words in enumerate(_branches(space, name, branches))
+    ]
+
+
+def _branches(space: SearchSpace, name: str, branches: tuple[Branch, ...]) -> Iterator[str]:
+    for branch in branches:
+        yield f"{branch.domain}{_condition(branch)}"
+    if all(branch.when for branch in branches):
+        yield f"{_short(space.tree.without_search(name))} otherwise"
+
+
+def _condition(branch: Branch) -> str:
+    if not branch.when:
+        return ""
+    conditions = (
+        f"{name} is {' or '.join(shown(value) for value in alternatives)}"
+        for name, alternatives in branch.when.items()
+    )
+    return f"   when {' and '.join(conditions)}"
+
+
+def _pruner(space: SearchSpace) -> str:
+    pruner = space.pruner
+    if pruner.kind == "none":
+        return "none: every trial trains all its epochs"
+    epochs = max(values["optim.epochs"] for values in space.tree.combinations(["optim.epochs"]))
+    judged = " and ".join(map(str, rungs(pruner, epochs=epochs)))
+    if not judged:
+        first = pruner.min_epochs
+        return f"successive halving would judge after epoch {first}, but training ends with {epochs}"
+    return f"successive halving: after epoch {judged} of {epochs} the best 1/{pruner.reduction_factor} go on"
+
+
+def _at_once(space: SearchSpace, options: LaunchOptions) -> str:
+    limit = space.search.max_concurrent
+    at_most = "" if limit == "auto" else f", at most {limit} (search.max_concurrent)"
+    if options.address is not None:
+        return f"as many as the cluster at {options.address} holds, counted when the search starts{at_most}"
+    fit = trials_at_once(machine_resources(), space.trial)
+    count = fit.count if limit == "auto" else min(fit.count, limit)
+    return f"{count} on this machine: {fit.arithmetic}{at_most}"
+
+
+def _disk(space: SearchSpace, num_trials: int) -> str:
+    each, number = most_checkpoint_bytes(space), most_checkpoints(num_trials)
+    return (
+        f"at most {_megabytes(each * number)} of checkpoints ({number} of at most {_megabytes(each)}), "
+        "and some MB of records and logs"
+    )
+
+
+def _megabytes(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:,.0f} MB" if num_bytes >= 1e7 else f"{num_bytes / 1e6:.1f} MB"
+
+
+def _examples(space: SearchSpace) -> list[str]:
+    return [_settings(parameters) for parameters in example_parameters(space, NUM_EXAMPLES)]

@@ -1,0 +1,81 @@
+"""One Ray cluster for the time of a search: this machine's own, or one to attach to."""
+
+import logging
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import ray
+
+from tune_jobs.errors import ClusterLostError
+
+# Ray Train looks at its workers every 2 s by default; a trial pays that several times over.
+HEALTH_CHECK_INTERVAL_S = 0.1
+
+ENVIRONMENT: dict[str, str] = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(HEALTH_CHECK_INTERVAL_S),
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",  # the logs of a trial go to its own files, whole
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the study and MLflow hold the metrics
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours lets the running epochs end
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+
+
+@contextmanager
+def ray_session(address: str | None, resources: Mapping[str, float]) -> Iterator[None]:
+    """Attach to the cluster at `address`, or start one on this machine with `resources` and end it after.
+
+    Raises `ClusterLostError` when no cluster answers at the address.
+    """
+    os.environ.update(ENVIRONMENT)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    try:
+        if address is None:
+            _start_local(resources)
+        else:
+            ray.init(
+                address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=_runtime_env(address)
+            )
+        # Tune complains once more, at the end, about every trial that failed; the study has told why.
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+        yield
+    except ConnectionError as error:
+        raise ClusterLostError(f"no Ray cluster answers at {address}: {error}") from error
+    finally:
+        ray.shutdown()
+
+
+def _start_local(resources: Mapping[str, float]) -> None:
+    """Start a cluster whose processes know its address.
+
+    Ray's clean-up of stopped trials looks the cluster up by RAY_ADDRESS and gives up where it finds two on
+    the host, so the address must be known to every process, hence before the cluster starts.
+    """
+    port = _free_port()
+    os.environ["RAY_GCS_SERVER_PORT"] = str(port)
+    ray.init(
+        num_cpus=int(resources["CPU"]),
+        num_gpus=int(resources["GPU"]),
+        include_dashboard=True,  # the clean-up of a stopped trial's placement group needs it
+        dashboard_host="127.0.0.1",
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        runtime_env=_runtime_env(f"127.0.0.1:{port}"),
+        _node_ip_address="127.0.0.1",
+    )
+
+
+def _runtime_env(address: str) -> dict[str, dict[str, str]]:
+    return {"env_vars": {**ENVIRONMENT, "RAY_ADDRESS": address}}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,208 @@
+"""Run or resume a search: preflight, trials, winner, report. The one module that wires the platform."""
+
+import os
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import optuna
+from rich.console import Console
+
+from selfcon.checkpoint import newest_valid
+from selfcon.config import TrainConfig
+from selfcon.data.batches import num_steps
+from selfcon.data.dataset import load_dataset
+from selfcon.errors import ConfigError
+from tune_jobs.cluster import machine_resources
+from tune_jobs.console import EventLog
+from tune_jobs.errors import BadInputError, NoSuccessError, SearchError, TrackingError
+from tune_jobs.follower import TrackingFollower
+from tune_jobs.interruption import Interruption
+from tune_jobs.lock import LauncherLock
+from tune_jobs.options import LaunchOptions
+from tune_jobs.records import TrialRecord
+from tune_jobs.registry import publish
+from tune_jobs.report import print_result, result_metrics, summary
+from tune_jobs.source_code import commit_of_source
+from tune_jobs.space import SearchSpace
+from tune_jobs.study import SearchStudy
+from tune_jobs.tracking import Tracker
+from tune_jobs.tracking_store import CLIENT_SETTINGS
+from tune_jobs.trial_folder import checkpoints_folder, trial_folder
+from tune_jobs.tuning import run_trials
+
+GRACE_S = 60.0  # an interrupted trial may use this long to end its epoch
+
+
+@dataclass(frozen=True)
+class Search:
+    """One launch of a search: what was asked for, its durable state, and who follows that."""
+
+    space: SearchSpace
+    options: LaunchOptions
+    folder: Path
+    console: Console
+    study: SearchStudy
+    tracker: Tracker
+    follower: TrackingFollower
+
+    def print_result(self) -> None:
+        """Show the result of the search, or how far it is."""
+        print_result(self.console, self.study, self.space, self.folder, tracking=self.tracker.where)
+
+    def close_tracking(
+        self, status: Literal["FINISHED", "KILLED", "FAILED"], metrics: dict[str, float] | None = None
+    ) -> None:
+        """End the run of the search in MLflow."""
+        self.tracker.close(status, metrics=metrics or {}, summary=summary(self.study, self.space))
+
+
+def run_search(space: SearchSpace, options: LaunchOptions) -> int:
+    """Run the search to its end, or as far as it may, and return the exit code.
+
+    The same call starts, resumes and, on a finished search, shows the result. Raises `SearchError` with a
+    line for the user.
+    """
+    _quiet_libraries()
+    folder = (options.output / space.name).resolve()
+    dataset = load_dataset(space.data)
+    _check_batch_sizes(space, num_train=len(dataset.train))
+    tracker = _tracker(space, options)
+    if options.report:
+        return _report(space, options, folder, tracker, dataset.digest)
+    _check_tracking(tracker, is_first_launch=not folder.is_dir())
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = LauncherLock(folder)
+    try:
+        return _run(_open(space, options, folder, tracker, dataset.digest))
+    finally:
+        lock.release()
+
+
+def _check_batch_sizes(space: SearchSpace, *, num_train: int) -> None:
+    """Refuse batches that the training part cannot fill, before anything is written or started."""
+    for values in space.tree.combinations(["optim.global_batch_size"]):
+        try:
+            num_steps(num_train, values["optim.global_batch_size"])
+        except ConfigError as error:
+            raise BadInputError(f"{space.place('train.optim.global_batch_size')}: {error}") from None
+
+
+def _check_tracking(tracker: Tracker, *, is_first_launch: bool) -> None:
+    """Refuse to start without MLflow; a search that goes on can deliver its records later."""
+    try:
+        tracker.check()
+    except TrackingError as error:
+        if is_first_launch:
+            raise BadInputError(str(error)) from error
+
+
+def _tracker(space: SearchSpace, options: LaunchOptions) -> Tracker:
+    commit = commit_of_source()
+    return Tracker(
+        uri=options.tracking_uri,
+        experiment=space.tracking.experiment,
+        search=space.name,
+        description=space.description,
+        tags={"mlflow.source.name": "launch.py"} | ({"mlflow.source.git.commit": commit} if commit else {}),
+        metric=space.objective.metric,
+    )
+
+
+def _open(space: SearchSpace, options: LaunchOptions, folder: Path, tracker: Tracker, digest: str) -> Search:
+    storage = options.study_storage or f"sqlite:///{folder / 'study.db'}"
+    study = SearchStudy(storage, space, data_digest=digest)
+    follower = TrackingFollower(tracker, records=study.records, remember_run=study.remember_run)
+    return Search(space, options, folder, Console(file=sys.stdout, soft_wrap=True), study, tracker, follower)
+
+
+def _report(space: SearchSpace, options: LaunchOptions, folder: Path, tracker: Tracker, digest: str) -> int:
+    """Show what is there, also of a search that runs now."""
+    if options.study_storage is None and not (folder / "study.db").is_file():
+        raise BadInputError(f"--report: expected a search that was started, got no study in {folder}")
+    _open(space, options, folder, tracker, digest).print_result()
+    return 0
+
+
+def _run(search: Search) -> int:
+    study = search.study
+    study.want(search.options.num_trials or search.space.search.num_trials)
+    if study.concluded:
+        search.print_result()
+        return 0
+    interruption = Interruption(GRACE_S)
+    search.follower.start()
+    with interruption.caught():
+        if not study.finished:
+            run_trials(
+                search.space,
+                study,
+                folder=search.folder,
+                address=search.options.address,
+                resources=machine_resources(),
+                interruption=interruption,
+                log=EventLog(search.console, study, metric=search.space.objective.metric),
+            )
+        return _interrupted(search, interruption) if interruption.requested else _conclude(search)
+
+
+def _interrupted(search: Search, interruption: Interruption) -> int:
+    with suppress(TrackingError):  # the next launch delivers what is missing
+        search.follower.finish()
+        search.close_tracking("KILLED")
+    search.console.print(f"interrupted; go on with: {search.options.command()}", markup=False)
+    return interruption.exit_code
+
+
+def _conclude(search: Search) -> int:
+    """Publish the winner, close the records and show the result."""
+    study = search.study
+    search.follower.finish()
+    winner = study.winner()
+    if winner is None:
+        search.close_tracking("FAILED")
+        search.print_result()
+        raise NoSuccessError("no trial succeeded")
+    publication = study.publication()
+    if publication is None or publication["trial"] != winner.number:
+        study.set_publication(_publish(search, winner))
+    search.close_tracking("FINISHED", result_metrics(study, objective=search.space.objective.metric))
+    study.conclude()
+    search.print_result()
+    return 0
+
+
+def _publish(search: Search, winner: TrialRecord) -> dict[str, object]:
+    """Evaluate the winner on the test set, once, and register its encoder."""
+    assert winner.config is not None
+    assert winner.mlflow_run is not None
+    checkpoint = newest_valid(checkpoints_folder(trial_folder(search.folder, winner.number)))
+    if checkpoint is None:
+        raise SearchError(f"the checkpoint of the winner, trial {winner.number}, is missing or damaged")
+    model = search.space.tracking.registered_model
+    publication = publish(
+        uri=search.tracker.uri,
+        run_id=winner.mlflow_run,
+        registered_model=model,
+        search=search.space.name,
+        record=winner,
+        checkpoint=checkpoint,
+        config=TrainConfig.from_flat(winner.config),
+    )
+    return {
+        "trial": winner.number,
+        "model": model,
+        "version": publication.version,
+        "alias": publication.alias,
+        "why": publication.why,
+        "metrics": publication.metrics,
+    }
+
+
+def _quiet_libraries() -> None:
+    """Our output is for the user; the libraries' chatter is not."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    for name, value in CLIENT_SETTINGS.items():
+        os.environ.setdefault(name, value)

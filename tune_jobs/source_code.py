@@ -1,0 +1,27 @@
+"""Which version of this project is running."""
+
+import subprocess
+from pathlib import Path
+
+
+def commit_of_source(folder: Path | None = None) -> str | None:
+    """Return the commit that the project in `folder` (this one) is at, and `-dirty` if its files differ.
+
+    None without git, and where the folder is not the root of a repository: an installed package's is not.
+    """
+    folder = folder or Path(__file__).resolve().parents[1]
+    root = _git(folder, "rev-parse", "--show-toplevel")
+    commit = _git(folder, "rev-parse", "HEAD")
+    if root is None or commit is None or Path(root) != folder:
+        return None
+    return f"{commit}-dirty" if _git(folder, "status", "--porcelain", "--untracked-files=no") else commit
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

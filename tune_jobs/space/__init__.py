@@ -1,0 +1,27 @@
+"""The search-space file: read, checked, and as the SearchSpace that everything else asks.
+
+The way in is `load_space`; nothing here needs torch, Ray or Optuna.
+"""
+
+from tune_jobs.space.conditions import Branch
+from tune_jobs.space.domains import Suggests
+from tune_jobs.space.search_space import SearchSpace, load_space
+from tune_jobs.space.settings import (
+    Objective,
+    PrunerSettings,
+    SearchSettings,
+    TrackingSettings,
+    TrialSettings,
+)
+
+__all__ = [
+    "Branch",
+    "Objective",
+    "PrunerSettings",
+    "SearchSettings",
+    "SearchSpace",
+    "Suggests",
+    "TrackingSettings",
+    "TrialSettings",
+    "load_space",
+]

@@ -1,0 +1,127 @@
+"""What a search-space file may not say as a whole, though each of its lines could stand alone."""
+
+import itertools
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from selfcon.config import RULES, Rule
+from selfcon.errors import ConfigError, nearest
+from selfcon.wording import shown
+from tune_jobs.errors import BadInputError
+from tune_jobs.space.conditions import Parameters
+from tune_jobs.space.domains import Choices
+from tune_jobs.space.field_reader import train_node
+from tune_jobs.space.metrics import EXIT_TOP1, OBJECTIVES, exit_of, why_not
+from tune_jobs.space.parameter_reader import branch_nodes
+from tune_jobs.space.settings import Settings
+from tune_jobs.space.yaml_file import Node
+
+# A space with more combinations of the few fields one rule ties together is looked at up to here, in about a
+# second; what lies beyond and breaks the rule is told `invalid` when it is drawn.
+MAX_COMBINATIONS = 100_000
+
+
+def check_space(root: Node, parameters: Parameters, settings: Settings) -> None:
+    """Raise `BadInputError` for the first mistake that needs more than one line of the file to see."""
+    check_branches(root, parameters)
+    for rule in RULES:
+        check_rule(root, parameters, rule)
+    check_objective(root, parameters, settings)
+    check_workers(root, parameters, settings)
+
+
+def check_branches(root: Node, parameters: Parameters) -> None:
+    """Refuse a branch that no configuration can reach."""
+    for name in parameters.branches:
+        index = _unreached_branch(parameters, name)
+        if index is not None:
+            node = branch_nodes(_parameter_nodes(root)[name])[index]
+            node.refuse("a branch that some configuration reaches", "one that none does")
+
+
+def _unreached_branch(parameters: Parameters, name: str) -> int | None:
+    """The first branch that no configuration reaches; None where there is none, or too many to look at."""
+    missing = set(range(len(parameters.branches[name])))
+    for count, values in enumerate(parameters.combinations(parameters.controllers(name)), start=1):
+        missing -= {parameters.active(name, values)}
+        if not missing or count == MAX_COMBINATIONS:
+            return None
+    return min(missing, default=None)
+
+
+def check_rule(root: Node, parameters: Parameters, rule: Rule) -> None:
+    """Refuse values that are possible together and break a rule of TrainConfig."""
+    for values in itertools.islice(parameters.combinations(rule.fields), MAX_COMBINATIONS):
+        broken = rule.violation(*(values[name] for name in rule.fields))
+        if broken:
+            name, expected, got = broken
+            others = [
+                f"{other} {shown(values[other])}"
+                for other in rule.fields
+                if other != name and other in parameters.branches
+            ]
+            together = f" with {', '.join(others)}" if others else ""
+            _blame(root, parameters, rule, values, ConfigError(name, expected, got + together))
+
+
+def check_objective(root: Node, parameters: Parameters, settings: Settings) -> None:
+    """Refuse a metric that is not reported, not by every configuration, or may not decide."""
+    metric = settings.objective.metric
+    if metric in OBJECTIVES:
+        return
+    node = root.mapping()["objective"].mapping()["metric"]
+    reason = why_not(metric)
+    if reason:
+        node.refuse(reason)
+    stage = exit_of(metric)
+    if stage is None:
+        node.refuse(f"a metric that training reports: {', '.join((*OBJECTIVES, EXIT_TOP1))}",
+                    hint=nearest(metric, OBJECTIVES))  # fmt: skip
+    for values in itertools.islice(parameters.combinations(["model.exit_stages"]), MAX_COMBINATIONS):
+        if stage not in values["model.exit_stages"]:
+            without = shown(values["model.exit_stages"])
+            node.refuse(
+                "the metric of an exit that every configuration has",
+                f"{metric}, which model.exit_stages {without} does not report",
+            )
+
+
+def check_workers(root: Node, parameters: Parameters, settings: Settings) -> None:
+    """Refuse more workers than there are images for them in a global batch."""
+    num_workers = settings.trial.num_workers
+    for values in itertools.islice(parameters.combinations(["optim.global_batch_size"]), MAX_COMBINATIONS):
+        batch = values["optim.global_batch_size"]
+        if num_workers > batch:
+            node = root.mapping()["trial"].mapping()["num_workers"]
+            node.refuse(f"at most one worker for each of the {batch} images of optim.global_batch_size")
+
+
+def _parameter_nodes(root: Node) -> Mapping[str, Node]:
+    return root.mapping()["space"].mapping()
+
+
+def _blame(
+    root: Node, parameters: Parameters, rule: Rule, values: Mapping[str, Any], error: ConfigError
+) -> NoReturn:
+    """Refuse the value of the blamed field where it stands, or for a default at another field of the rule.
+
+    One of them stands in the file: the defaults together break no rule.
+    """
+    node = _value_node(root, parameters, error.key, values)
+    if node is not None:
+        node.refuse_with(error)
+    others = (_value_node(root, parameters, field, values) for field in rule.fields)
+    place = next(other.place for other in others if other is not None)
+    raise BadInputError(f"{place}: {error}")
+
+
+def _value_node(root: Node, parameters: Parameters, name: str, values: Mapping[str, Any]) -> Node | None:
+    """Where the file gives a field the value it has in a configuration; None for a default."""
+    index = parameters.active(name, values) if name in parameters.branches else None
+    if index is None:
+        return train_node(root, name)
+    domain = parameters.branches[name][index].domain
+    items = branch_nodes(_parameter_nodes(root)[name])[index].mapping()
+    if isinstance(domain, Choices):
+        return items["choices"].sequence()[domain.values.index(values[name])]
+    return items["low" if values[name] == domain.low else "high"]

@@ -1,0 +1,36 @@
+"""The metrics that training reports, and which of them may decide a search."""
+
+import re
+
+# Reported whatever the configuration; an exit's own accuracy, val/exit<s>_top1, needs that exit.
+OBJECTIVES = (
+    "val/top1",
+    "val/ensemble_top1",
+    "val/knn_top1",
+    "cost/seconds",
+    "cost/images_per_second",
+    "cost/peak_memory_mb",
+    "cost/accelerator_hours",
+    "cost/train_macs",
+    "cost/encoder_parameters",
+)
+EXIT_TOP1 = "val/exit<s>_top1"
+_EXIT_TOP1 = re.compile(r"val/exit([1-9][0-9]*)_top1")
+
+_NEVER_AN_OBJECTIVE = {
+    "train/loss": "a metric that compares trials: the loss moves with the temperature",
+    "train/learning_rate": "a result of training: the learning rate is a setting",
+}
+
+
+def exit_of(metric: str) -> int | None:
+    """Return the stage of `val/exit<s>_top1`, None for any other metric."""
+    match = _EXIT_TOP1.fullmatch(metric)
+    return int(match[1]) if match else None
+
+
+def why_not(metric: str) -> str | None:
+    """Return what a reported metric lacks to decide a search, None where no such thing is known."""
+    if metric.startswith("test/"):
+        return "a metric known while searching: the test images judge the winner only, once"
+    return _NEVER_AN_OBJECTIVE.get(metric)

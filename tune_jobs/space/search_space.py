@@ -1,0 +1,183 @@
+"""The search-space file as a SearchSpace: what is fixed, what is explored, what decides.
+
+Reading it finds every mistake that can be found before training, each as one line that names file, line,
+column and key. Neither torch, Ray nor Optuna is needed.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from selfcon.config import DataConfig, TrainConfig
+from selfcon.errors import ConfigError
+from selfcon.wording import shown
+from tune_jobs.errors import BadInputError
+from tune_jobs.space.checks import check_space
+from tune_jobs.space.conditions import Branch, Parameters
+from tune_jobs.space.domains import Suggests
+from tune_jobs.space.field_reader import read_train
+from tune_jobs.space.overrides import apply_overrides
+from tune_jobs.space.parameter_reader import read_parameters
+from tune_jobs.space.settings import (
+    SLUG_EXPECTED,
+    Objective,
+    PrunerSettings,
+    SearchSettings,
+    TrackingSettings,
+    TrialSettings,
+    is_slug,
+    read_settings,
+    refuse_unbuilt_keys,
+)
+from tune_jobs.space.start_points import StartPoint, read_start_points
+from tune_jobs.space.yaml_file import Node, read_file
+from tune_jobs.space.yaml_scalars import Scalar
+
+KEYS = (
+    "name", "description", "train", "space", "forbid", "start", "objective", "search", "pruner", "trial",
+    "tracking",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSpace:
+    """Everything a search-space file says, checked.
+
+    `text` is the file as read, without the overrides; `places` says where each key stands.
+    """
+
+    name: str
+    description: str
+    tree: Parameters
+    start: tuple[StartPoint, ...]
+    objective: Objective
+    search: SearchSettings
+    pruner: PrunerSettings
+    trial: TrialSettings
+    tracking: TrackingSettings
+    text: str
+    places: Mapping[str, str]
+
+    @property
+    def train(self) -> Mapping[str, Any]:
+        """The fixed values of `train` by dotted name; what is not there has its default."""
+        return self.tree.fixed
+
+    @property
+    def parameters(self) -> Mapping[str, tuple[Branch, ...]]:
+        """The search parameters by dotted name, in the file's order."""
+        return self.tree.branches
+
+    @property
+    def forbid(self) -> tuple[Mapping[str, Any], ...]:
+        """The combinations never tried."""
+        return self.tree.forbid
+
+    @property
+    def data(self) -> DataConfig:
+        """The data all trials are trained and judged on; what the search varies has its value without it."""
+        fields = {name: self.tree.without_search(f"data.{name}") for name in DataConfig.model_fields}
+        return DataConfig.model_validate(fields)
+
+    def suggest(self, trial: Suggests) -> dict[str, Any]:
+        """Return the active search parameters by dotted name in the file's order, lists as tuples.
+
+        What is inactive is not suggested: it has the value of `train`, else the default.
+        """
+        return self.tree.suggest(trial)
+
+    def resolve(self, parameters: Mapping[str, Any]) -> TrainConfig:
+        """Return the complete configuration of a trial. Raises `ConfigError`."""
+        return TrainConfig.from_flat({**self.train, **parameters})
+
+    def is_forbidden(self, parameters: Mapping[str, Any]) -> bool:
+        """Return whether the configuration with these active parameters is never to be tried."""
+        return self.tree.is_forbidden(parameters)
+
+    def start_points(self) -> list[dict[str, Scalar]]:
+        """Return the configurations to try first, in Optuna's names and encodings."""
+        return [dict(point.encoded) for point in self.start]
+
+    def place(self, key: str) -> str:
+        """Return FILE:LINE:COLUMN of a dotted key of the file, or of the nearest one above it."""
+        while key and key not in self.places:
+            key = key.rpartition(".")[0]
+        return self.places[key]
+
+    def fixed_for_life(self) -> dict[str, Any]:
+        """Return, as JSON values, what may not change while a search keeps its name."""
+        return {
+            "train": {name: _as_json(value) for name, value in self.train.items()},
+            "space": {
+                name: [_spelled(branch) for branch in self.parameters[name]] for name in self.parameters
+            },
+            "forbid": [{name: _as_json(value) for name, value in entry.items()} for entry in self.forbid],
+            "objective": self.objective.model_dump(),
+            "pruner": {"kind": "none"} if self.pruner.kind == "none" else self.pruner.model_dump(),
+            "sampler": self.search.sampler,
+            "seed": self.search.seed,
+        }
+
+
+def load_space(path: Path, *, overrides: Sequence[str] = (), name: str | None = None) -> SearchSpace:
+    """Return the search space of a file, with `KEY=VALUE` overrides and, if given, another name.
+
+    Raises `BadInputError` with the line `FILE:LINE:COL: KEY: expected ..., got ... (did you mean ...?)`.
+    """
+    text, root = read_file(path)
+    root = apply_overrides(root, overrides)
+    refuse_unbuilt_keys(root)
+    items = root.mapping(known=KEYS)
+    if "space" not in items:
+        raise BadInputError(f"{root.place}: {ConfigError('space', 'at least one parameter', 'nothing')}")
+    name = _name(items.get("name"), path, name)
+    fixed = read_train(items.get("train"))
+    tree = read_parameters(items["space"], fixed, forbid=items.get("forbid"))
+    dataset = str(tree.without_search("data.dataset"))
+    settings = read_settings(items, name=name, dataset=dataset)
+    check_space(root, tree, settings)
+    return SearchSpace(
+        name=name,
+        description=items["description"].text().strip() if "description" in items else "",
+        tree=tree,
+        start=read_start_points(items.get("start"), tree),
+        objective=settings.objective,
+        search=settings.search,
+        pruner=settings.pruner,
+        trial=settings.trial,
+        tracking=settings.tracking,
+        text=text,
+        places=dict(_places(root)),
+    )
+
+
+def _name(node: Node | None, path: Path, given: str | None) -> str:
+    """The name of the search: the one given, that of the file, else the file's stem."""
+    if given is not None:
+        if not is_slug(given):
+            raise BadInputError(f"--name: expected {SLUG_EXPECTED}, got {shown(given)}")
+        return given
+    if node is not None:
+        name = node.text()
+        return name if is_slug(name) else node.refuse(SLUG_EXPECTED)
+    if not is_slug(path.stem):
+        expected = f"a `name:`, as the file's stem is no {SLUG_EXPECTED.removeprefix('a ')}"
+        raise BadInputError(f"{path}:1:1: {ConfigError('name', expected, shown(path.stem))}")
+    return path.stem
+
+
+def _places(node: Node) -> Iterator[tuple[str, str]]:
+    yield node.key, node.place
+    if isinstance(node.value, dict):
+        for item in node.value.values():
+            yield from _places(item)
+
+
+def _spelled(branch: Branch) -> dict[str, Any]:
+    when = {name: [_as_json(value) for value in alternatives] for name, alternatives in branch.when.items()}
+    return branch.domain.spelled() | ({"when": when} if when else {})
+
+
+def _as_json(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

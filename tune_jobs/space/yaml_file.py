@@ -1,0 +1,225 @@
+"""Strict YAML: the part of YAML 1.2 that cannot surprise, every value with the place where it stands.
+
+Refused are tags, anchors, aliases, merge keys, directives, repeated keys, keys that are no words, a second
+document, and what is too large or too deep. Plain scalars are those of YAML 1.2 (`yaml_scalars`): `1e-3` is a
+number, `0o17` is 15, `yes`, `on`, `12:30` and `1_000` are words.
+"""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from selfcon.errors import ConfigError, nearest
+from selfcon.wording import shown
+from tune_jobs.errors import BadInputError
+from tune_jobs.space.yaml_scalars import WORDS, Scalar, plain_scalar
+
+MAX_BYTES = 64 * 1024  # a space file is a page or two; PyYAML reads about 100 KB/s
+MAX_DEPTH = 12  # the deepest legal value, an item of an alternative in a branch's `when`, is the 9th level
+
+_TAG_PREFIX = "tag:yaml.org,2002:"  # written !!
+_KEY = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
+# YAML 1.1, hence PyYAML, ends a line here; YAML 1.2 and editors do not.
+_OLD_LINE_BREAKS = re.compile("[\x85\u2028\u2029]")
+
+
+@dataclass(frozen=True)
+class Node:
+    """A value of a YAML file that knows where it stands and what errors call it.
+
+    `place` is FILE:LINE:COLUMN, `key` the dotted path of its keys (an item of a list has that of the list),
+    `key_place` where its last key stands.
+    """
+
+    value: "Scalar | list[Node] | dict[str, Node]"
+    place: str
+    key: str
+    key_place: str
+
+    def plain(self) -> Any:
+        """Return the value without places: dicts, lists and scalars."""
+        if isinstance(self.value, dict):
+            return {key: node.plain() for key, node in self.value.items()}
+        if isinstance(self.value, list):
+            return [node.plain() for node in self.value]
+        return self.value
+
+    def mapping(self, *, known: Collection[str] | None = None) -> "dict[str, Node]":
+        """Return the items of a mapping. Raises `BadInputError` for anything else, or for an unknown key."""
+        names = f" with {', '.join(known)}" if known else ""
+        items = self.value if isinstance(self.value, dict) else self.refuse(f"a mapping{names}")
+        for name, item in items.items():
+            if known is not None and name not in known:
+                item.refuse_key(f"one of {', '.join(known)}", hint=nearest(name, known))
+        return items
+
+    def sequence(self, expected: str = "a list") -> "list[Node]":
+        """Return the items of a list. Raises `BadInputError` for anything else."""
+        return self.value if isinstance(self.value, list) else self.refuse(expected)
+
+    def text(self) -> str:
+        """Return a text. Raises `BadInputError` for anything else."""
+        return self.value if isinstance(self.value, str) else self.refuse("text")
+
+    def refuse(self, expected: str, got: str | None = None, *, hint: str | None = None) -> NoReturn:
+        """Raise `BadInputError` about this value."""
+        got = shown(self.plain()) if got is None else got
+        raise BadInputError(f"{self.place}: {ConfigError(self.key or 'the file', expected, got, hint)}")
+
+    def refuse_key(self, expected: str, got: str = "an unknown name", *, hint: str | None = None) -> NoReturn:
+        """Raise `BadInputError` about the key of this value."""
+        raise BadInputError(f"{self.key_place}: {ConfigError(self.key, expected, got, hint)}")
+
+    def refuse_with(self, error: ConfigError) -> NoReturn:
+        """Raise `BadInputError` with what a check of this value found."""
+        self.refuse(error.expected, error.got, hint=error.hint)
+
+
+def read_file(path: Path) -> tuple[str, Node]:
+    """Return the text of a YAML file and its top-level value. Raises `BadInputError`."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        near = nearest(path.name, _names_beside(path))
+        hint = f" (did you mean {path.with_name(near)}?)" if near else ""
+        raise BadInputError(f"{path}: expected a file that can be read, got: {reason}{hint}") from None
+    if len(content) > MAX_BYTES:
+        raise BadInputError(f"{path}:1:1: expected a file of at most {MAX_BYTES} bytes, got {len(content)}")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        place = _place(str(path), content[: error.start].decode("utf-8", "replace"))
+        raise BadInputError(
+            f"{place}: expected text in UTF-8, got the byte {content[error.start]:#04x}"
+        ) from None
+    return text, parse(text, str(path))
+
+
+def _names_beside(path: Path) -> list[str]:
+    return [other.name for other in path.parent.glob("*.y*ml")]
+
+
+def parse(text: str, source: str, *, key: str = "", positions: bool = True) -> Node:
+    """Return the one value of a YAML text. Raises `BadInputError`.
+
+    `source` names the text in errors and `key` what the value belongs to; without `positions` the source
+    alone is the place of everything.
+    """
+    strange = _OLD_LINE_BREAKS.search(text)
+    if strange:
+        place = _place(source, text[: strange.start()]) if positions else source
+        raise BadInputError(f"{place}: expected ordinary line breaks, got {strange[0]!a}")
+    try:
+        reader = _Reader(text, source, positions)
+    except yaml.reader.ReaderError as error:
+        place = _place(source, text[: error.position]) if positions else source
+        raise BadInputError(f"{place}: expected printable text, got {text[error.position]!a}") from None
+    return reader.document(key)
+
+
+def _place(source: str, before: str) -> str:
+    """FILE:LINE:COLUMN of what follows the text `before`."""
+    lines = before.split("\n")
+    return f"{source}:{len(lines)}:{len(lines[-1]) + 1}"
+
+
+class _Reader:
+    """Composes nodes from PyYAML's events, which show what its nodes hide: tags, anchors, quotes."""
+
+    def __init__(self, text: str, source: str, positions: bool) -> None:
+        self._source, self._positions = source, positions
+        self._loader = yaml.BaseLoader(text)
+
+    def document(self, key: str) -> Node:
+        self._next()  # the stream begins
+        start = self._next()
+        if isinstance(start, yaml.StreamEndEvent):
+            return Node(None, self._at(start.start_mark), key, self._at(start.start_mark))
+        if start.version or start.tags:
+            self._fail(start.start_mark, "", "a document without directives", "a line that begins with %")
+        event = self._next()
+        node = self._node(event, key, self._at(event.start_mark), depth=1)
+        self._next()  # the document ends
+        following = self._next()
+        if not isinstance(following, yaml.StreamEndEvent):
+            self._fail(following.start_mark, "", "one document", "a second one")
+        return node
+
+    def _next(self) -> Any:
+        try:
+            return self._loader.get_event()
+        except yaml.MarkedYAMLError as error:
+            begun = error.context_mark
+            context = f" {error.context} from {begun.line + 1}:{begun.column + 1}" if begun else ""
+            self._fail(error.problem_mark, "", "valid YAML", f"a mistake: {error.problem}{context}")
+        except (ValueError, OverflowError):  # PyYAML's own chr() of an escape beyond Unicode
+            self._fail(self._loader.get_mark(), "", "an escape of a character that exists", "another")
+
+    def _fail(self, mark: Any, key: str, expected: str, got: str) -> NoReturn:
+        about = f"{key}: " if key else ""
+        raise BadInputError(f"{self._at(mark)}: {about}expected {expected}, got {got}") from None
+
+    def _at(self, mark: Any) -> str:
+        return f"{self._source}:{mark.line + 1}:{mark.column + 1}" if self._positions else self._source
+
+    def _node(self, event: Any, key: str, key_place: str, *, depth: int) -> Node:
+        """The value that begins with `event`."""
+        mark = event.start_mark
+        if isinstance(event, yaml.AliasEvent):
+            self._fail(mark, key, "a value without aliases", shown(f"*{event.anchor}"))
+        if event.anchor is not None:
+            self._fail(mark, key, "a value without anchors", shown(f"&{event.anchor}"))
+        if event.tag is not None:
+            self._fail(mark, key, "a value without a tag", shown(event.tag.replace(_TAG_PREFIX, "!!")))
+        if depth > MAX_DEPTH:
+            self._fail(mark, key, f"at most {MAX_DEPTH} levels of nesting", "more")
+        if isinstance(event, yaml.MappingStartEvent):
+            return Node(self._mapping(key, depth), self._at(mark), key, key_place)
+        if isinstance(event, yaml.SequenceStartEvent):
+            return Node(self._sequence(key, depth), self._at(mark), key, key_place)
+        return Node(self._scalar(event, key), self._at(mark), key, key_place)
+
+    def _sequence(self, key: str, depth: int) -> list[Node]:
+        nodes = []
+        while not isinstance(event := self._next(), yaml.SequenceEndEvent):
+            nodes.append(self._node(event, key, self._at(event.start_mark), depth=depth + 1))
+        return nodes
+
+    def _mapping(self, key: str, depth: int) -> dict[str, Node]:
+        nodes: dict[str, Node] = {}
+        while not isinstance(event := self._next(), yaml.MappingEndEvent):
+            name, place = self._key(event, key), self._at(event.start_mark)
+            path = f"{key}.{name}" if key else name
+            if name in nodes:
+                first = nodes[name].key_place
+                self._fail(event.start_mark, path, "this key once", f"it again (first at {first})")
+            nodes[name] = self._node(self._next(), path, place, depth=depth + 1)
+        return nodes
+
+    def _key(self, event: Any, owner: str) -> str:
+        mark = event.start_mark
+        if not isinstance(event, yaml.ScalarEvent):
+            self._fail(mark, owner, "a word as a key", "something else")
+        if event.anchor is not None or event.tag is not None:
+            self._fail(mark, owner, "a key without anchors and tags", shown(event.value))
+        if event.style is None and event.value == "<<":
+            self._fail(mark, owner, "keys written out", "the merge key <<")
+        if not _KEY.fullmatch(event.value) or (event.style is None and event.value in WORDS):
+            self._fail(mark, owner, "a word as a key", shown(event.value))
+        return str(event.value)
+
+    def _scalar(self, event: Any, key: str) -> Scalar:
+        text, mark = event.value, event.start_mark
+        if event.style is not None:
+            if any("\ud800" <= character <= "\udfff" for character in text):
+                self._fail(mark, key, "characters that exist", "half of a surrogate pair")
+            return str(text)
+        try:
+            return plain_scalar(text)
+        except ValueError as error:
+            self._fail(mark, key, *error.args)

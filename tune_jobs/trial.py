@@ -1,0 +1,120 @@
+"""Inside a Tune trial: one attempt of a trial becomes one TorchTrainer."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial
+
+from tune_jobs.records import Reason
+from tune_jobs.trial_folder import trial_folder
+
+
+@dataclass(frozen=True)
+class WorkerGroup:
+    """What the training of one trial runs on."""
+
+    num_workers: int
+    cpus_per_worker: float
+    gpus_per_worker: float
+
+
+def run_trial(config: dict[str, Any]) -> None:
+    """Train the attempt that `config` names and report how it failed, if it did.
+
+    `config` is what the searcher handed out (`number`, `attempt`, `train`) and what is the same for all
+    trials: `search_folder` and `workers`.
+    """
+    from tune_jobs.worker import train_worker
+
+    train_attempt(config, train_worker)
+
+
+def train_attempt(config: dict[str, Any], train_worker: Callable[[dict[str, Any]], None]) -> None:
+    """Run `train_worker` on the workers of one attempt, as `run_trial` says."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+    from ray.train.v2.api.exceptions import TrainingFailedError
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    workers = WorkerGroup(**config["workers"])
+    folder = trial_folder(Path(config["search_folder"]), config["number"])
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config={
+            "train": config["train"],
+            "folder": str(folder),
+            "attempt": config["attempt"],
+            "last_epoch": config["last_epoch"],
+        },
+        scaling_config=ScalingConfig(
+            num_workers=workers.num_workers,
+            use_gpu=workers.gpus_per_worker > 0,
+            resources_per_worker=_resources(workers),
+        ),
+        run_config=RunConfig(
+            name=str(config["attempt"]),
+            storage_path=str(folder / "attempts"),
+            callbacks=[TuneReportCallback()],  # type: ignore[list-item]  # typed as the older Train's
+            failure_config=FailureConfig(max_failures=0),
+        ),
+    )
+    try:
+        trainer.fit()
+    except TrainingFailedError as error:
+        reason, message = failure_of(error)
+        tune.report({"failure": reason, "message": message})
+
+
+def attempt_name(trial: Trial) -> str:
+    """Return the name of Tune's own folder of an attempt."""
+    return f"{trial.config['number']:04d}-a{trial.config['attempt']}"
+
+
+def _resources(workers: WorkerGroup) -> dict[str, float]:
+    resources = {"CPU": workers.cpus_per_worker, "GPU": workers.gpus_per_worker}
+    return {name: amount for name, amount in resources.items() if amount}
+
+
+def tune_config(search_folder: str, workers: WorkerGroup) -> dict[str, Any]:
+    """Return the part of `run_trial`'s config that is the same for all trials."""
+    return {"search_folder": search_folder, "workers": asdict(workers)}
+
+
+def failure_of(error: BaseException) -> tuple[Reason, str]:
+    """Return why a training failed and its first worker's own words, from what Ray Train raised."""
+    causes = _causes(error)
+    names = {type(cause).__name__ for cause in causes}
+    words = next((str(cause) for cause in causes if str(cause)), type(error).__name__)
+    message = _last_line(words)
+    if "NonFiniteLossError" in names:
+        return Reason.NON_FINITE, message
+    if names & {"OutOfMemoryError", "MemoryError"}:
+        return Reason.OUT_OF_MEMORY, message
+    if names & {
+        "ActorDiedError",
+        "RayActorError",
+        "WorkerCrashedError",
+        "NodeDiedError",
+        "ActorUnavailableError",
+    }:
+        return Reason.WORKER_LOST, message
+    return Reason.ERROR, message
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """The innermost first: what each worker raised, then what Ray wrapped around it."""
+    inner = getattr(error, "worker_failures", None) or {}
+    found = [cause for failure in inner.values() for cause in _causes(failure)]
+    following = getattr(error, "cause", None) or error.__cause__
+    if isinstance(following, BaseException):
+        found = _causes(following) + found
+    return [*found, error]
+
+
+def _last_line(words: str) -> str:
+    """A remote traceback ends with what was raised."""
+    lines = [line.strip() for line in words.splitlines() if line.strip()]
+    return lines[-1] if lines else words

@@ -1,0 +1,187 @@
+"""The winner of a search on its way into the registry: its network, its test figures, its MLflow model.
+
+Each step looks for what an interrupted call has done before it does anything, so that nothing is made twice.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from selfcon.config import TrainConfig
+from tune_jobs.errors import SearchError
+from tune_jobs.records import TrialRecord
+from tune_jobs.run_entries import SEARCH_TAG, TRIAL_TAG
+from tune_jobs.source_code import commit_of_source
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel, Metric, Run
+
+    from selfcon.data.dataset import ImageDataset
+    from selfcon.model import SelfConEncoder
+
+TOP1 = "val/top1"
+COMMIT_TAG = "selfcon.commit"
+MODEL_NAME = "encoder"  # of the model on the run's page; the registry has its own
+
+
+@dataclass(frozen=True, kw_only=True)
+class Winner:
+    """A trial, with everything its registration needs."""
+
+    client: MlflowClient
+    run: Run
+    search: str
+    record: TrialRecord
+    config: TrainConfig
+    dataset: ImageDataset
+    encoder: SelfConEncoder
+
+    @property
+    def top1(self) -> float:
+        """The val/top1 that the trial ended with; encoders compare by it. Raises `SearchError` without it."""
+        epochs = self.record.epochs
+        if not epochs or TOP1 not in epochs[-1].metrics:
+            raise SearchError(f"{TOP1} compares encoders, and trial {self.record.number} ends without it")
+        return epochs[-1].metrics[TOP1]
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Where the encoder comes from: search, trial, and the commit of the code if it is known."""
+        commit = commit_of_source()
+        return {
+            SEARCH_TAG: self.search,
+            TRIAL_TAG: str(self.record.number),
+            **({COMMIT_TAG: commit} if commit else {}),
+        }
+
+
+def load_winner(
+    client: MlflowClient,
+    *,
+    run_id: str,
+    search: str,
+    record: TrialRecord,
+    checkpoint: Path,
+    config: TrainConfig,
+) -> Winner:
+    """Return the trial with its data set and the network of its checkpoint. Raises `CheckpointError`."""
+    import torch
+
+    from selfcon.data.dataset import load_dataset
+    from selfcon.export import encoder_of_checkpoint
+
+    dataset = load_dataset(config.data)
+    encoder = encoder_of_checkpoint(checkpoint, config=config, dataset=dataset)
+    encoder.to("cuda" if torch.cuda.is_available() else "cpu")
+    return Winner(
+        client=client,
+        run=client.get_run(run_id),
+        search=search,
+        record=record,
+        config=config,
+        dataset=dataset,
+        encoder=encoder,
+    )
+
+
+def stored_model(winner: Winner, *, metrics: dict[str, float]) -> LoggedModel:
+    """Return the MLflow model of the trial's encoder, complete, verified and linked to the trial's run.
+
+    `metrics` are shown on its page and kept in its files. Raises `SearchError` when the exported encoder does
+    not give the features of the trained one.
+    """
+    from mlflow.entities import LoggedModelStatus
+
+    model = _logged_model(winner)
+    if model.status != LoggedModelStatus.READY:
+        _upload(winner, model, metrics)
+    return model
+
+
+def metrics_on_test_set(winner: Winner) -> dict[str, float]:
+    """Return the figures on the test set, from the run if they are there: the test set is looked at once."""
+    from selfcon.evaluate import evaluate_encoder
+
+    present = {name: value for name, value in winner.run.data.metrics.items() if name.startswith("test/")}
+    if present:
+        return present
+    metrics = evaluate_encoder(winner.encoder, winner.dataset, config=winner.config, split="test")
+    winner.client.log_batch(winner.run.info.run_id, metrics=_points(winner, metrics))
+    return metrics
+
+
+def _points(winner: Winner, metrics: dict[str, float], *, model_id: str | None = None) -> list[Metric]:
+    """The time is the last epoch's, so that a repetition is the same point."""
+    from mlflow.entities import Metric
+
+    epoch = winner.record.epochs[-1]
+    return [
+        Metric(name, value, epoch.timestamp_ms, epoch.epoch, model_id=model_id)
+        for name, value in metrics.items()
+    ]
+
+
+def _logged_model(winner: Winner) -> LoggedModel:
+    """MLflow's page of this model, which belongs to the trial's run."""
+    run_id, experiment_id = winner.run.info.run_id, winner.run.info.experiment_id
+    condition = f"source_run_id = '{run_id}' AND name = '{MODEL_NAME}'"
+    found = winner.client.search_logged_models([experiment_id], condition)
+    if found:
+        return found[0]
+    return winner.client.create_logged_model(
+        experiment_id,
+        name=MODEL_NAME,
+        source_run_id=run_id,
+        tags=winner.tags,
+        params=winner.run.data.params,
+        model_type="encoder",
+    )
+
+
+def _upload(winner: Winner, model: LoggedModel, metrics: dict[str, float]) -> None:
+    """Export, compare, store; only then is the model READY."""
+    from mlflow.entities import LoggedModelStatus
+    from mlflow.models import Model
+
+    from selfcon.export import PixelEncoder, save_encoder
+    from tune_jobs.encoder_package import PRODUCT_FOLDER, verify_package, write_package
+
+    dataset = winner.dataset
+    description = Model(
+        artifact_path=model.artifact_location,
+        run_id=winner.run.info.run_id,
+        model_uuid=model.model_id,
+        model_id=model.model_id,
+    )
+    encoder = PixelEncoder(winner.encoder.cpu(), mean=dataset.mean, std=dataset.std)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary, "model")
+        write_package(folder, encoder, image_size=dataset.image_size, description=description)
+        save_encoder(
+            folder / PRODUCT_FOLDER,
+            encoder=winner.encoder,
+            config=winner.config,
+            dataset=dataset,
+            metrics=metrics,
+        )
+        verify_package(folder, encoder, image_size=dataset.image_size)
+        winner.client.log_model_artifacts(model.model_id, str(folder))
+    _link_to_run(winner, model, metrics)
+    winner.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+
+
+def _link_to_run(winner: Winner, model: LoggedModel, metrics: dict[str, float]) -> None:
+    """Show the model on the run's page, and the figures on the model's."""
+    from mlflow.entities import LoggedModelOutput
+
+    run_id = winner.run.info.run_id
+    outputs = winner.run.outputs.model_outputs if winner.run.outputs else []
+    if model.model_id not in [output.model_id for output in outputs]:
+        output = LoggedModelOutput(model.model_id, step=winner.record.last_epoch)
+        winner.client.log_outputs(run_id, models=[output])
+    if not model.metrics:
+        winner.client.log_batch(run_id, metrics=_points(winner, metrics, model_id=model.model_id))
