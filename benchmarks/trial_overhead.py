@@ -1,0 +1,130 @@
+"""The fixed cost of a trial: ours beside Ray's stock settings, with the same trial code, one trial at a time.
+
+Fixed cost = from the hand-out to the first line of the training function, plus from the last report to the
+next hand-out. Prints every pair and the ratio of the medians:
+
+    .venv/bin/python benchmarks/trial_overhead.py
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+PAIRS = 3
+TRIALS = 3  # of one search; the first, which also starts the cluster, is left out
+EVENTS = "SELFCON_BENCHMARK_EVENTS"
+
+
+def main() -> None:
+    """Run the pairs, each search in a process of its own, in alternating order."""
+    costs: dict[str, list[float]] = {"ours": [], "stock": []}
+    for pair in range(PAIRS):
+        for kind in ("ours", "stock") if pair % 2 == 0 else ("stock", "ours"):
+            with tempfile.TemporaryDirectory() as folder:
+                events = Path(folder) / "events.jsonl"
+                environment = {**os.environ, EVENTS: str(events), "OMP_NUM_THREADS": "1"}
+                command = [sys.executable, __file__, kind, folder]
+                subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+                costs[kind].append(fixed_cost(events))
+            print(f"pair {pair + 1}: {kind:5s} {costs[kind][-1]:5.1f} s", flush=True)
+    ours, stock = statistics.median(costs["ours"]), statistics.median(costs["stock"])
+    print(f"medians: ours {ours:.1f} s, stock {stock:.1f} s, ratio {ours / stock:.2f}")
+
+
+def fixed_cost(events: Path) -> float:
+    """Return the median fixed cost in seconds of the trials between the first and the last."""
+    times: dict[str, list[float]] = {"hand-out": [], "first line": [], "last report": []}
+    for line in events.read_text().splitlines():
+        event = json.loads(line)
+        times[event["what"]].append(event["time"])
+    start = [b - a for a, b in zip(times["hand-out"], times["first line"], strict=True)]
+    end = [b - a for a, b in zip(times["last report"], times["hand-out"][1:], strict=False)]
+    return statistics.median(a + b for a, b in zip(start[1:], end[1:], strict=False))
+
+
+def note(what: str) -> None:
+    """Append an event to the file that the environment names."""
+    with Path(os.environ[EVENTS]).open("a") as file:
+        file.write(json.dumps({"what": what, "time": time.time()}) + "\n")
+
+
+def train_worker(_task: dict[str, Any]) -> None:
+    """The training function of both: two empty epochs."""
+    note("first line")
+    import ray.train
+
+    for epoch in (1, 2):
+        ray.train.report({"epoch": epoch})
+
+
+def run(kind: str, folder: Path) -> None:
+    """Run one search of empty trials; `stock` leaves Ray as it comes."""
+    from ray import tune
+    from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+    from ray.tune.search import Searcher
+
+    from tune_jobs import ray_session, trial
+    from tune_jobs.cluster import machine_resources
+
+    class OneAtATime(Searcher):
+        """Hands out the trials one after the other."""
+
+        given = 0
+        live = False
+
+        def suggest(self, trial_id: str) -> Any:
+            if self.live:
+                return None
+            if self.given == TRIALS:
+                return Searcher.FINISHED
+            self.given, self.live = self.given + 1, True
+            note("hand-out")
+            return {"number": self.given, "attempt": 1, "train": {}, "last_epoch": -1}
+
+        def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+            assert not error
+            self.live = False
+
+        def save(self, checkpoint_path: str) -> None: ...
+
+        def restore(self, checkpoint_path: str) -> None: ...
+
+    class Ending(FIFOScheduler):
+        """Ends a trial with its last report, as the platform does, or lets it close by itself."""
+
+        def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+            is_last = result.get("epoch") == 2 and not result.get("done")
+            if is_last:
+                note("last report")
+            return str(TrialScheduler.STOP if is_last and kind == "ours" else TrialScheduler.CONTINUE)
+
+    def run_trial(config: dict[str, Any]) -> None:
+        trial.train_attempt(config, train_worker)
+
+    if kind == "stock":
+        ray_session.ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0"}
+    workers = trial.WorkerGroup(num_workers=1, cpus_per_worker=1, gpus_per_worker=0)
+    with ray_session.ray_session(None, machine_resources()):
+        tune.Tuner(
+            tune.with_resources(run_trial, {"CPU": 0, "memory": 1}),
+            param_space=trial.tune_config(str(folder), workers),
+            tune_config=tune.TuneConfig(
+                search_alg=OneAtATime(),
+                scheduler=Ending(),  # type: ignore[no-untyped-call]
+                num_samples=-1,
+            ),
+            run_config=tune.RunConfig(storage_path=str(folder / "sessions"), name="1", verbose=0),
+        ).fit()
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 1:
+        main()
+    else:
+        run(sys.argv[1], Path(sys.argv[2]))
