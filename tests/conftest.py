@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from selfcon.config import TrainConfig
@@ -34,7 +35,9 @@ PythonRunner = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """MLflow warns about itself while it is imported; that is not ours to mend."""
+    """Leave out what is not ours to mend: MLflow's warnings about itself, and how busy the machine is."""
+    hypothesis.settings.register_profile("no-deadline", deadline=None)
+    hypothesis.settings.load_profile("no-deadline")
     config.addinivalue_line("filterwarnings", "ignore:The ``noload`` loader strategy is deprecated")
     config.addinivalue_line("filterwarnings", "ignore:.*Any type hint is inferred as AnyType")
 
