@@ -269,7 +269,8 @@ def test_the_learning_rate_reported_is_the_schedules() -> None:
     ("learning_rate", "head", "reason"),
     [
         (1e30, "batch", "the loss is nan"),
-        (1e12, "batch", "the projections have overflowed, with a norm of 0"),
+        # Which comes first depends on the order of a sum, hence on the number of threads.
+        (1e12, "batch", "the (loss is nan|projections have overflowed, with a norm of 0)"),
         (1e8, "none", "the projections have overflowed, with a norm of 0"),
     ],
 )
