@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from selfcon.config import EvaluateConfig, TrainConfig
-from selfcon.data.augment import normalise
+from selfcon.data.batches import evaluation_batches
 from selfcon.data.dataset import ImageDataset, Split
 from selfcon.distributed import broadcast_object, gather_rows_without_gradient, rank, split_range
 from selfcon.errors import NonFiniteLossError
@@ -95,10 +95,10 @@ def extract_features(
     share = split_range(len(split))
     was_training = encoder.training
     encoder.eval()
-    batches: list[list[Tensor]] = []
-    for images_NCHW in split.images_NCHW[share.start : share.stop].split(batch_size):
-        pixels = images_NCHW.to(device).to(dtype) / 255
-        batches.append(encoder.features(normalise(pixels, mean=mean, std=std)))
+    images = evaluation_batches(
+        split, share, batch_size=batch_size, mean=mean, std=std, device=device, dtype=dtype
+    )
+    batches = [encoder.features(images_BCHW) for images_BCHW in images]
     encoder.train(was_training)
     return [gather_rows_without_gradient(torch.cat(features)) for features in zip(*batches, strict=True)]
 

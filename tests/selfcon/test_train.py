@@ -3,6 +3,7 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -265,12 +266,21 @@ def test_the_learning_rate_reported_is_the_schedules() -> None:
     assert [item.metrics["train/learning_rate"] for item in reports[1:]] == expected
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """What overflows first depends on the order of a sum, hence on the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(
     ("learning_rate", "head", "reason"),
     [
         (1e30, "batch", "the loss is nan"),
-        # Which comes first depends on the order of a sum, hence on the number of threads.
-        (1e12, "batch", "the (loss is nan|projections have overflowed, with a norm of 0)"),
+        (1e12, "batch", "the projections have overflowed, with a norm of 0"),
         (1e8, "none", "the projections have overflowed, with a norm of 0"),
     ],
 )
