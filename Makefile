@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install search test check bench clean
+.PHONY: install search test check bench collapse clean
 
 search: .venv/installed ## the main job: which exit position, depth, temperature and weight are best
 	$(BIN)/python launch.py --space search_spaces/exit_position.yaml
@@ -17,7 +17,12 @@ check: .venv/installed-dev ## style, types, layers
 	$(BIN)/lint-imports
 
 bench: .venv/installed ## the figures of docs/results.md
+	$(BIN)/python benchmarks/loss.py
+	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/trial_overhead.py
+
+collapse: .venv/installed ## the study of docs/method.md: when training collapses; half an hour on two CPUs
+	$(BIN)/python benchmarks/collapse.py
 
 install: .venv/installed ## .venv with everything a search needs
 

@@ -20,10 +20,11 @@ from typing import Any, NoReturn
 
 import safetensors.torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from selfcon.config import TrainConfig
 from selfcon.errors import CheckpointError
+from selfcon.model.weights import misfit
 
 FORMAT_VERSION = 1
 MODEL, OPTIMIZER, STATE, MANIFEST = (
@@ -97,6 +98,17 @@ def load_checkpoint(directory: Path, *, config: TrainConfig | None) -> TrainingS
         )
     except (KeyError, SafetensorError) as error:
         raise CheckpointError(f"{directory}: not a training state of this version: {error}") from error
+
+
+def load_network(network: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
+    """Put a state dict into a network, all of it and nothing else.
+
+    Raises `CheckpointError`, which begins with `source` and names keys, for the state of another network.
+    """
+    difference = misfit(network, state)
+    if difference:
+        raise CheckpointError(f"{source}: of another network: {difference}")
+    network.load_state_dict(state)
 
 
 def is_valid(directory: Path) -> bool:

@@ -48,7 +48,12 @@ def collapsed_loss(
 
 
 def collapsed_loss_of(config: "TrainConfig") -> float:
-    """Return `collapsed_loss` of the training run that `config` describes."""
+    """Return `collapsed_loss` of the training run that `config` describes; NaN for one without it.
+
+    Cross-entropy sees the classes whatever the features have in common: no loss of it is a collapse.
+    """
+    if config.loss.objective != "contrastive":
+        return math.nan
     return collapsed_loss(
         num_images=config.optim.global_batch_size,
         num_views=config.data.num_views,

@@ -17,12 +17,14 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from selfcon.checkpoint import load_checkpoint
+from selfcon.checkpoint import load_checkpoint, load_network
 from selfcon.config import TrainConfig
 from selfcon.data.augment import normalise
 from selfcon.data.dataset import ImageDataset
 from selfcon.errors import CheckpointError, ConfigError
 from selfcon.model import SelfConEncoder, build_encoder
+from selfcon.model.weights import published_state
+from selfcon.objective import num_classes_of_heads
 
 FORMAT_VERSION = 1
 WEIGHTS, DESCRIPTION = "encoder.safetensors", "encoder.json"
@@ -99,6 +101,32 @@ def save_encoder(
     (directory / DESCRIPTION).write_text(json.dumps(description, indent=1, allow_nan=False), encoding="utf-8")
 
 
+def torchvision_state_dict(encoder: SelfConEncoder) -> dict[str, Tensor]:
+    """Return copies of the backbone's weights under torchvision's names, in float32 on the CPU.
+
+    Torchvision's network of the same name takes them strictly once its classifier is `nn.Identity`, and then
+    gives the backbone's features, if the backbone was built at width 64 for images above 64 pixels, with
+    `model.normalization` batch or frozen. In front of that, images are normalised as in training. Elsewhere:
+
+    * up to 64 pixels, replace the stem first: a ResNet's `conv1` by a 3x3 convolution of stride 1 and its
+      `maxpool` by `nn.Identity`, a ConvNeXt's `features[0][0]` likewise; in an EfficientNet set the strides
+      of `features[0]` and of the first block of `features[2]` to 1, in a RegNet those of `stem` and `block1`;
+    * a VGG's features are its maps averaged, so its `avgpool` becomes `nn.AdaptiveAvgPool2d(1)`;
+    * a ConvNeXt's last normalisation is in `classifier`, of which only `[2]` becomes `nn.Identity`;
+    * torchvision has no wide ResNets of this kind: their names are our own.
+    """
+    return {name: _portable(value).clone() for name, value in published_state(encoder).items()}
+
+
+def save_backbone(path: Path, encoder: SelfConEncoder) -> None:
+    """Write `torchvision_state_dict(encoder)` to `path`, a safetensors file, its folder made if missing.
+
+    It is what `model.weights` reads. Raises `OSError` for a failing disk.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(safetensors.torch.save(torchvision_state_dict(encoder)))
+
+
 def load_encoder(path: Path | str, *, exit_stage: int | None = None) -> PixelEncoder:
     """Return the encoder saved in the directory `path`, on the CPU, giving the features of `exit_stage`.
 
@@ -112,10 +140,14 @@ def load_encoder(path: Path | str, *, exit_stage: int | None = None) -> PixelEnc
     if hashlib.sha256(weights).hexdigest() != description["sha256"]:
         raise CheckpointError(f"{directory / WEIGHTS}: damaged, its SHA-256 is not that of {DESCRIPTION}")
     try:
-        encoder = _build(TrainConfig.from_flat(description["config"]), image_size=description["image_size"])
-        encoder.load_state_dict(safetensors.torch.load(weights))
+        encoder = _build(
+            TrainConfig.from_flat(description["config"]),
+            image_size=description["image_size"],
+            num_classes=len(description["class_names"]),
+        )
+        load_network(encoder, safetensors.torch.load(weights), source=str(directory / WEIGHTS))
         mean, std = tuple(description["mean"]), tuple(description["std"])
-    except (KeyError, RuntimeError, SafetensorError) as error:
+    except (KeyError, SafetensorError) as error:
         raise CheckpointError(f"{directory}: not an encoder of this version: {_first_line(error)}") from error
     return PixelEncoder(encoder, mean=mean, std=std, exit_stage=exit_stage)
 
@@ -126,16 +158,17 @@ def encoder_of_checkpoint(checkpoint: Path, *, config: TrainConfig, dataset: Ima
     Raises `CheckpointError` for a damaged checkpoint or one of another configuration.
     """
     state = load_checkpoint(checkpoint, config=config)
-    encoder = _build(config, image_size=dataset.image_size)
+    encoder = _build(config, image_size=dataset.image_size, num_classes=len(dataset.class_names))
     encoder.to(next(value.dtype for value in state.model.values() if value.is_floating_point()))
-    encoder.load_state_dict(state.model)
+    load_network(encoder, state.model, source=str(checkpoint))
     return encoder.eval()
 
 
-def _build(config: TrainConfig, *, image_size: int) -> SelfConEncoder:
+def _build(config: TrainConfig, *, image_size: int, num_classes: int) -> SelfConEncoder:
     """The network with some weights, which are about to be replaced."""
+    of_heads = num_classes_of_heads(config, num_classes=num_classes)
     with torch.random.fork_rng(devices=[]):
-        return build_encoder(config.model, image_size=image_size)
+        return build_encoder(config.model, image_size=image_size, num_classes=of_heads)
 
 
 def _exit_index(exit_stages: tuple[int, ...], exit_stage: int | None) -> int:

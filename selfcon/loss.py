@@ -4,8 +4,8 @@ Bae et al., Self-Contrastive Learning (arXiv:2106.15499), eq. 3, with a weight f
 and the paper's variants are settings of it.
 
 Shape letters: B images, V views, R rows of this rank = V x B with view 0's images first, N rows of all ranks,
-E exits with the backbone last, D dimensions, C classes; A anchors and K keys, each the (row, exit) pairs of
-some exits with the exit running fastest.
+E exits with the backbone last, F exits that a contrast set spans, D dimensions, C classes; A anchors, Q a
+chunk of them, and K keys, each the (row, exit) pairs of some exits with the exit running fastest.
 """
 
 import math
@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from selfcon.distributed import gather_rows, gather_rows_without_gradient, rank, row_counts, world_size
 from selfcon.errors import ConfigError
+from selfcon.exit_weights import relative_weights
 
 # Logits alive at once, 8 MB in float32. More cost memory and, where they leave a CPU's cache, time.
 _LOGITS_PER_CHUNK = 2**21
@@ -62,7 +63,7 @@ def selfcon_loss(
     """
     _check_numbers(temperature=temperature, base_temperature=base_temperature, chunk_rows=chunk_rows)
     _check_shapes(z_RED, labels_B, num_views)
-    weights = _relative_weights(exit_weights, backbone_weight, num_exits=z_RED.shape[1])
+    weights = relative_weights(exit_weights, backbone_weight, num_exits=z_RED.shape[1])
     with torch.autocast(z_RED.device.type, enabled=False):
         anchors_RED = z_RED.to(torch.promote_types(z_RED.dtype, torch.float32))
         keys_NED = gather_rows(anchors_RED)
@@ -119,7 +120,7 @@ def _classes(
 
 def _shares_of_losses(
     anchors_RED: Tensor,
-    keys_NED: Tensor,
+    keys_NFD: Tensor,
     class_N: Tensor,
     *,
     mine: slice,
@@ -127,8 +128,8 @@ def _shares_of_losses(
     chunk_rows: int | None,
 ) -> Tensor:
     """Return this rank's part of L_e for each exit of the anchors, which are the first exits of the keys."""
-    num_exits, num_key_exits = anchors_RED.shape[1], keys_NED.shape[1]
-    class_R, keys_KD = class_N[mine], keys_NED.flatten(0, 1)
+    num_exits, num_key_exits = anchors_RED.shape[1], keys_NFD.shape[1]
+    class_R, keys_KD = class_N[mine], keys_NFD.flatten(0, 1)
     row_R = torch.arange(mine.start, mine.stop, device=class_N.device)
     exit_E = torch.arange(num_exits, device=class_N.device)
     log_sum_exp_A = _LogSumExpOverOthers.apply(
@@ -140,7 +141,7 @@ def _shares_of_losses(
     num_positives_C = class_N.bincount() * num_key_exits - 1
     num_positives_R1 = num_positives_C[class_R, None]
     # sum_p z_a . z_p = z_a . (the sum of a's class) - z_a . z_a needs no mask of rows x rows.
-    sums_CD = torch.zeros_like(keys_NED[: len(num_positives_C), 0]).index_add(0, class_N, keys_NED.sum(dim=1))
+    sums_CD = torch.zeros_like(keys_NFD[: len(num_positives_C), 0]).index_add(0, class_N, keys_NFD.sum(dim=1))
     sums_RE = (anchors_RED * sums_CD[class_R, None]).sum(dim=2) - anchors_RED.square().sum(dim=2)
     mean_logits_RE = sums_RE / num_positives_R1.clamp(min=1) / temperature
     losses_RE = cast(Tensor, log_sum_exp_A).view_as(mean_logits_RE) - mean_logits_RE
@@ -173,33 +174,16 @@ class _LogSumExpOverOthers(torch.autograd.Function):
         with torch.autocast(x_AD.device.type, enabled=False):
             for start in range(0, len(x_AD), ctx.chunk_rows):
                 chunk = slice(start, start + ctx.chunk_rows)
-                logits_AK = _logits(x_AD[chunk], keys_KD, own_A[chunk])
-                softmax_AK = logits_AK.sub_(log_sum_exp_A[chunk, None]).exp_()
-                share_AK = softmax_AK.mul_(grad_A[chunk, None])
-                torch.mm(share_AK, keys_KD, out=grad_x_AD[chunk])
-                grad_keys_KD.addmm_(share_AK.T, x_AD[chunk])
+                logits_QK = _logits(x_AD[chunk], keys_KD, own_A[chunk])
+                softmax_QK = logits_QK.sub_(log_sum_exp_A[chunk, None]).exp_()
+                share_QK = softmax_QK.mul_(grad_A[chunk, None])
+                torch.mm(share_QK, keys_KD, out=grad_x_AD[chunk])
+                grad_keys_KD.addmm_(share_QK.T, x_AD[chunk])
         return grad_x_AD, grad_keys_KD, None, None
 
 
 def _logits(x_AD: Tensor, keys_KD: Tensor, own_A: Tensor) -> Tensor:
     return (x_AD @ keys_KD.T).scatter_(1, own_A[:, None], -math.inf)
-
-
-def _relative_weights(
-    exit_weights: float | Sequence[float] | None, backbone_weight: float, *, num_exits: int
-) -> list[float]:
-    """Return the weight of every exit, the backbone's last, over the sum of them all."""
-    if exit_weights is None:
-        exit_weights = 1.0
-    if isinstance(exit_weights, int | float):
-        exit_weights = [exit_weights] * (num_exits - 1)
-    if len(exit_weights) != num_exits - 1:
-        expected = f"a number, or one for each of the {num_exits - 1} exits before the backbone"
-        raise ConfigError("exit_weights", expected, str(exit_weights))
-    weights = [*exit_weights, backbone_weight]
-    if not (all(0 <= weight < math.inf for weight in weights) and any(weights)):
-        raise ConfigError("exit_weights, backbone_weight", "finite weights >= 0, not all 0", str(weights))
-    return [weight / math.fsum(weights) for weight in weights]
 
 
 def _check_numbers(*, temperature: float, base_temperature: float, chunk_rows: int | None) -> None:

@@ -1,6 +1,7 @@
 """Linear probes: one softmax layer on each exit's frozen features, all exits trained together.
 
-Shape letters: E exits (the backbone last), N images, D feature dimensions, C classes, B images of a batch.
+Shape letters: E exits (the backbone last), N images, D feature dimensions, P = D + 1 inputs of a layer, the
+last of them always 1, C classes, B images of a batch.
 """
 
 from collections.abc import Sequence
@@ -61,11 +62,11 @@ def train_probes(
     mean_E1D = x_END.mean(dim=1, keepdim=True)
     scale_E1D = _conditioning_scale(x_END, mean_E1D)
     ones_EN1 = torch.ones_like(x_END[:, :, :1])
-    inputs_END = torch.cat([(x_END - mean_E1D) * scale_E1D, ones_EN1], dim=2)
-    targets_NC = functional.one_hot(labels_N, num_classes).to(inputs_END.dtype)
-    layer_EDC = _descend(inputs_END, targets_NC, evaluate=evaluate, seed=seed)
-    weights_EDC = layer_EDC[:, :-1] * scale_E1D.transpose(1, 2)
-    biases_E1C = layer_EDC[:, -1:] - mean_E1D @ weights_EDC
+    inputs_ENP = torch.cat([(x_END - mean_E1D) * scale_E1D, ones_EN1], dim=2)
+    targets_NC = functional.one_hot(labels_N, num_classes).to(inputs_ENP.dtype)
+    layer_EPC = _descend(inputs_ENP, targets_NC, evaluate=evaluate, seed=seed)
+    weights_EDC = layer_EPC[:, :-1] * scale_E1D.transpose(1, 2)
+    biases_E1C = layer_EPC[:, -1:] - mean_E1D @ weights_EDC
     return Probes(weights=weights_EDC.transpose(1, 2).contiguous(), biases=biases_E1C.squeeze(1))
 
 
@@ -88,18 +89,18 @@ def _conditioning_scale(x_END: Tensor, mean_E1D: Tensor) -> Tensor:
     return scale_E1D / largest_E.clamp_min(1.0).sqrt()[:, None, None]
 
 
-def _descend(inputs_END: Tensor, targets_NC: Tensor, *, evaluate: EvaluateConfig, seed: int) -> Tensor:
-    """SGD with the softmax's gradient written out: the layer (E, D, C), its last row the bias."""
-    num_exits, num_images, dim = inputs_END.shape
-    layer_EDC = inputs_END.new_zeros(num_exits, dim, targets_NC.shape[1])
-    velocity_EDC = torch.zeros_like(layer_EDC)
+def _descend(inputs_ENP: Tensor, targets_NC: Tensor, *, evaluate: EvaluateConfig, seed: int) -> Tensor:
+    """SGD with the softmax's gradient written out: the layer (E, P, C), its last row the bias."""
+    num_exits, num_images, dim = inputs_ENP.shape
+    layer_EPC = inputs_ENP.new_zeros(num_exits, dim, targets_NC.shape[1])
+    velocity_EPC = torch.zeros_like(layer_EPC)
     for epoch in range(evaluate.probe_epochs):
         num_decays = sum(epoch >= share * evaluate.probe_epochs for share in _DECAY_AFTER)
         learning_rate = evaluate.probe_learning_rate * _DECAY**num_decays
-        order_N = permutation(seed, epoch, num_images).to(inputs_END.device)
+        order_N = permutation(seed, epoch, num_images).to(inputs_ENP.device)
         for batch_B in order_N.split(evaluate.probe_batch_size):
-            x_EBD = inputs_END.index_select(1, batch_B)
-            error_EBC = (x_EBD @ layer_EDC).softmax(dim=2) - targets_NC.index_select(0, batch_B)
-            velocity_EDC.mul_(_MOMENTUM).baddbmm_(x_EBD.transpose(1, 2), error_EBC, alpha=1 / len(batch_B))
-            layer_EDC.add_(velocity_EDC, alpha=-learning_rate)
-    return layer_EDC
+            x_EBP = inputs_ENP.index_select(1, batch_B)
+            error_EBC = (x_EBP @ layer_EPC).softmax(dim=2) - targets_NC.index_select(0, batch_B)
+            velocity_EPC.mul_(_MOMENTUM).baddbmm_(x_EBP.transpose(1, 2), error_EBC, alpha=1 / len(batch_B))
+            layer_EPC.add_(velocity_EPC, alpha=-learning_rate)
+    return layer_EPC

@@ -12,7 +12,23 @@ from selfcon.errors import ConfigError
 from selfcon.wording import shown
 
 # Stages of each backbone; an exit may leave after any but the last.
-NUM_STAGES: Mapping[str, int] = dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101"), 4)
+NUM_STAGES: Mapping[str, int] = {
+    **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101"), 4),
+    **dict.fromkeys(("wrn_16_8", "wrn_28_10"), 3),
+    **dict.fromkeys(("vgg13_bn", "vgg16_bn"), 5),
+    "efficientnet_b0": 7,
+    "convnext_tiny": 4,
+    "regnet_y_400mf": 4,
+}
+
+# Backbones that normalise without BatchNorm, which alone can be replaced.
+_OWN_NORMALIZATION: Mapping[str, str] = {"convnext_tiny": "LayerNorm"}
+
+# Backbones of which nothing is left of a smaller image: each stage of a VGG halves it.
+_SMALLEST_IMAGE: Mapping[str, int] = dict.fromkeys(("vgg13_bn", "vgg16_bn"), 32)
+
+# Data sets whose own images are smaller than that.
+_SMALL_IMAGES: Mapping[str, int] = {"digits": 8}
 
 Weight = float | tuple[float, ...]
 Violation = tuple[str, str, str]  # the field to blame, what is expected, what was got
@@ -61,6 +77,28 @@ def _exits_leave_the_backbone(backbone: str, exit_stages: tuple[int, ...]) -> Vi
     )
 
 
+def _batch_norm_can_be_replaced(backbone: str, normalization: str) -> Violation | None:
+    if normalization == "batch" or backbone not in _OWN_NORMALIZATION:
+        return None
+    expected = f"batch, as {backbone} has {_OWN_NORMALIZATION[backbone]} and no BatchNorm to be replaced"
+    return "model.normalization", expected, normalization
+
+
+def _something_is_left_of_an_image(backbone: str, image_size: int | None) -> Violation | None:
+    smallest = _SMALLEST_IMAGE.get(backbone, 1)
+    if image_size is None or image_size >= smallest:
+        return None
+    return "data.image_size", f"images of at least {smallest} pixels for {backbone}", shown(image_size)
+
+
+def _something_is_left_of_the_data_sets_images(
+    backbone: str, dataset: str, image_size: int | None
+) -> Violation | None:
+    if image_size is not None:
+        return None
+    return _something_is_left_of_an_image(backbone, _SMALL_IMAGES.get(dataset))
+
+
 def _one_weight_per_exit(exit_weight: Weight, exit_stages: tuple[int, ...]) -> Violation | None:
     if not isinstance(exit_weight, tuple) or len(exit_weight) == len(exit_stages):
         return None
@@ -94,6 +132,18 @@ def _a_positive_exists(
     )
 
 
+def _classes_are_labels(objective: str, use_labels: bool) -> Violation | None:
+    if use_labels or objective != "cross_entropy":
+        return None
+    return "loss.use_labels", "true with the objective cross_entropy, which has nothing but labels", "false"
+
+
+def _cross_entropy_contrasts_nothing(objective: str, backbone_contrast: str) -> Violation | None:
+    if backbone_contrast == "all" or objective != "cross_entropy":
+        return None
+    return "loss.backbone_contrast", "all (the default) with the objective cross_entropy", backbone_contrast
+
+
 def _warmup_ends(warmup_epochs: int, epochs: int) -> Violation | None:
     if warmup_epochs < epochs:
         return None
@@ -125,6 +175,9 @@ def _largest(weight: Weight) -> float:
 RULES: tuple[Rule, ...] = (
     Rule(("model.exit_stages",), _exits_rise),
     Rule(("model.backbone", "model.exit_stages"), _exits_leave_the_backbone),
+    Rule(("model.backbone", "model.normalization"), _batch_norm_can_be_replaced),
+    Rule(("model.backbone", "data.image_size"), _something_is_left_of_an_image),
+    Rule(("model.backbone", "data.dataset", "data.image_size"), _something_is_left_of_the_data_sets_images),
     Rule(("loss.exit_weight", "model.exit_stages"), _one_weight_per_exit),
     Rule(("loss.exit_weight", "loss.backbone_weight", "model.exit_stages"), _something_is_weighted),
     Rule(
@@ -137,6 +190,8 @@ RULES: tuple[Rule, ...] = (
         ),
         _a_positive_exists,
     ),
+    Rule(("loss.objective", "loss.use_labels"), _classes_are_labels),
+    Rule(("loss.objective", "loss.backbone_contrast"), _cross_entropy_contrasts_nothing),
     Rule(("optim.warmup_epochs", "optim.epochs"), _warmup_ends),
     Rule(("optim.schedule", "optim.step_epochs"), _steps_belong_to_the_schedule),
     Rule(("optim.step_epochs", "optim.epochs"), _steps_rise_to_the_end),

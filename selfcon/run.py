@@ -2,19 +2,22 @@
 
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from selfcon.accounting import CostMeter
-from selfcon.checkpoint import TrainingState
-from selfcon.config import ModelConfig, TrainConfig
+from selfcon.checkpoint import TrainingState, load_network
+from selfcon.config import TrainConfig
 from selfcon.data.batches import num_steps
 from selfcon.data.dataset import ImageDataset, load_dataset
 from selfcon.distributed import world_size
 from selfcon.model import SelfConEncoder, build_encoder
 from selfcon.model.cost import encoder_parameters, forward_macs
+from selfcon.model.weights import load_weights
+from selfcon.objective import num_classes_of_heads
 from selfcon.optim import build_optimizer
 
 
@@ -57,8 +60,11 @@ class Run:
         )
 
     def restore(self, state: TrainingState) -> None:
-        """Put a run that was only just started where `state` was taken."""
-        self.encoder.load_state_dict(state.model)
+        """Put a run that was only just started where `state` was taken.
+
+        Raises `CheckpointError` for the state of another network.
+        """
+        load_network(self.encoder, state.model, source="the checkpoint")
         for name, parameter in self.encoder.named_parameters():
             if name in state.optimizer:
                 self.optimizer.state[parameter]["momentum_buffer"] = state.optimizer[name].to(self.device)
@@ -69,13 +75,14 @@ class Run:
 def start_run(config: TrainConfig) -> Run:
     """Return a run that has not trained yet: data loaded, encoder initialised from `config.seed`.
 
-    Raises `ConfigError` for a data set that cannot be used, or a batch larger than its training part.
+    Raises `ConfigError` for a data set that cannot be used, a batch larger than its training part, or
+    `model.weights` that do not fit.
     """
     dataset = load_dataset(config.data)
     steps_per_epoch = num_steps(len(dataset.train), config.optim.global_batch_size)
     device = _device()
     dtype = torch.float64 if config.optim.precision == "fp64" else torch.float32
-    encoder = _initialised_encoder(config.model, image_size=dataset.image_size, seed=config.seed)
+    encoder = _initialised_encoder(config, dataset)
     encoder.to(device=device, dtype=dtype)
     costs = CostMeter(
         device=device,
@@ -102,11 +109,15 @@ def _device() -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
 
 
-def _initialised_encoder(model_config: ModelConfig, *, image_size: int, seed: int) -> SelfConEncoder:
+def _initialised_encoder(config: TrainConfig, dataset: ImageDataset) -> SelfConEncoder:
     """Built on the CPU, so that a seed is one network on every device; torch's generator stays as it was."""
+    num_classes = num_classes_of_heads(config, num_classes=len(dataset.class_names))
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        return build_encoder(model_config, image_size=image_size)
+        torch.default_generator.manual_seed(config.seed)
+        encoder = build_encoder(config.model, image_size=dataset.image_size, num_classes=num_classes)
+    if config.model.weights is not None:
+        load_weights(encoder, Path(config.model.weights))
+    return encoder
 
 
 def _replicated(encoder: SelfConEncoder, device: torch.device) -> nn.Module:

@@ -4,7 +4,7 @@
 process group it finds and never starts or ends one.
 
 Shape letters, of this rank's share of a batch: B images, V views, R rows = V x B, C channels, H height,
-W width, E exits with the backbone last, D dimensions of a projection.
+W width, E exits with the backbone last, X dimensions of a projection or classes.
 """
 
 import math
@@ -22,8 +22,8 @@ from selfcon.data.batches import epoch_batches
 from selfcon.distributed import broadcast_object, reduce_sum, world_size
 from selfcon.errors import CheckpointError, ConfigError, NonFiniteLossError
 from selfcon.evaluate import evaluate_encoder
-from selfcon.loss import selfcon_loss
 from selfcon.model import SelfConEncoder
+from selfcon.objective import training_loss
 from selfcon.optim import learning_rate_at
 from selfcon.run import Run, start_run
 
@@ -127,15 +127,18 @@ def _train(run: Run, *, epoch: int) -> dict[str, float]:
         )
         for group in run.optimizer.param_groups:
             group["lr"] = learning_rate
-        losses.append(_step(run, images_RCHW, labels_B, place=f"epoch {epoch}, step {step + 1}"))
+        losses.append(train_step(run, images_RCHW, labels_B, place=f"epoch {epoch}, step {step + 1}"))
     return {"train/loss": math.fsum(losses) / len(losses), "train/learning_rate": learning_rate}
 
 
-def _step(run: Run, images_RCHW: Tensor, labels_B: Tensor, *, place: str) -> float:
-    """Take one step of descent and return the loss of the global batch, the same on every rank."""
-    z_RED = run.network(images_RCHW)
+def train_step(run: Run, images_RCHW: Tensor, labels_B: Tensor, *, place: str) -> float:
+    """Take one step of descent and return the loss of the global batch, the same on every rank.
+
+    Raises `NonFiniteLossError`, which begins with `place`, on every rank alike.
+    """
+    outputs_REX = run.network(images_RCHW)
     try:
-        loss = _loss(z_RED, labels_B, config=run.config)
+        loss = training_loss(outputs_REX, labels_B, config=run.config)
     except ConfigError as error:
         # The encoder normalises them; where its numbers overflow that fails, on every rank alike.
         if error.key != "z_RED":
@@ -148,19 +151,6 @@ def _step(run: Run, images_RCHW: Tensor, labels_B: Tensor, *, place: str) -> flo
     if not math.isfinite(mean):
         raise NonFiniteLossError(f"{place}: the loss is {mean}")
     return mean
-
-
-def _loss(z_RED: Tensor, labels_B: Tensor, *, config: TrainConfig) -> Tensor:
-    return selfcon_loss(
-        z_RED,
-        labels_B if config.loss.use_labels else None,
-        num_views=config.data.num_views,
-        temperature=config.loss.temperature,
-        base_temperature=config.loss.base_temperature,
-        exit_weights=config.loss.exit_weight,
-        backbone_weight=config.loss.backbone_weight,
-        backbone_contrast=config.loss.backbone_contrast,
-    )
 
 
 def _has_collapsed(run: Run) -> bool:

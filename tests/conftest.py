@@ -1,6 +1,7 @@
 """What several tests share: programs, fresh interpreters, a real MLflow server, records of trials."""
 
 import os
+import runpy
 import shutil
 import signal
 import socket
@@ -35,7 +36,9 @@ PythonRunner = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Leave out what is not ours to mend: MLflow's warnings about itself, and how busy the machine is."""
+    """Check tensors against their names; leave out MLflow's warnings about itself, and how busy we are."""
+    # Before the modules with tensors are imported, which only test files do.
+    runpy.run_path(str(Path(__file__).parent / "selfcon" / "shapes.py"))["install"]()
     hypothesis.settings.register_profile("no-deadline", deadline=None)
     hypothesis.settings.load_profile("no-deadline")
     config.addinivalue_line("filterwarnings", "ignore:The ``noload`` loader strategy is deprecated")

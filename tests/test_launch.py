@@ -1,4 +1,5 @@
 import importlib.util
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from tune_jobs.errors import (
 )
 
 ROOT = Path(__file__).parents[1]
+write_image_folder = runpy.run_path(str(ROOT / "tests/selfcon/tiny_datasets.py"))["write_image_folder"]
 SPACE = """\
 name: example
 space: {loss.temperature: {low: 0.1, high: 0.5}}
@@ -75,7 +77,41 @@ REFUSED_FLAGS: list[tuple[list[str], str]] = [
      " reads none: leave it out), got /no/such"),
 ]  # fmt: skip
 
+# What is wrong with the data, found when they are read; {cwd} is the folder of the search.
+BAD_DATA: list[tuple[str, Callable[[Path], object], str]] = [
+    ("folder", lambda root: root.mkdir(),
+     "a folder with train/<class>/ and images in it, got {cwd}/images with nothing"),
+    ("folder", lambda root: one_class(root / "train"),
+     "a folder for each of two classes or more in {cwd}/images/train, got only ant"),
+    ("folder", lambda root: (write_image_folder(root) / "train/bee/000.png").write_text("text"),
+     "images that can be read, got {cwd}/images/train/bee/000.png: not an image of format JPEG or PNG"),
+    ("folder", lambda root: cut_off(write_image_folder(root) / "train/bee/001.jpg"),
+     "images that can be read, got {cwd}/images/train/bee/001.jpg: image file is truncated ("),
+    ("folder", lambda root: (write_image_folder(root) / "train/a.png").symlink_to("/etc"),
+     "links that stay in {cwd}/images, got {cwd}/images/train/a.png, a link to /etc"),
+    ("folder", lambda root: write_image_folder(root, parts={"train": 2}),
+     "at least 3 training images of each class, one for each of training, validation, test, got 2 of ant"),
+    ("imagenet", write_image_folder,
+     "a folder with val/<class>/ and images in it, got {cwd}/images with train"),
+    ("cifar10", lambda root: root.mkdir(),
+     "data_batch_1 in cifar-10-batches-py/ under data.root, as"
+     " https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz unpacks, got no"
+     " {cwd}/images/cifar-10-batches-py/data_batch_1"),
+    ("tinyimagenet", lambda root: root.mkdir(),
+     "wnids.txt in tiny-imagenet-200/ under data.root, as"
+     " http://cs231n.stanford.edu/tiny-imagenet-200.zip unpacks, got no"
+     " {cwd}/images/tiny-imagenet-200/wnids.txt"),
+]  # fmt: skip
+
 RunSearch = Callable[[Any, Any], int]
+
+
+def one_class(folder: Path) -> None:
+    write_image_folder(folder.parent, classes=("ant",))
+
+
+def cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +162,26 @@ def test_a_mistake_in_the_flags_is_one_line(
     assert launch.main(flags) == 2
     assert capsys.readouterr() == ("", f"error: {message.format(cwd=folder)}\n")
     assert [path.name for path in folder.iterdir()] == ["good.yaml"]
+
+
+@pytest.mark.parametrize("case", BAD_DATA)
+def test_bad_data_are_one_line_before_anything_is_written(
+    launch: ModuleType,
+    capsys: pytest.CaptureFixture[str],
+    folder: Path,
+    case: tuple[str, Callable[[Path], object], str],
+) -> None:
+    dataset, write, expected = case
+    write(folder / "images")
+    (folder / "good.yaml").write_text(
+        f"{SPACE}train:\n  data: {{dataset: {dataset}, root: {folder}/images}}\n"
+    )
+    assert launch.main(["--space", "good.yaml"]) == 2
+    place = f"good.yaml:5:{len(f'  data: {{dataset: {dataset}, root: ') + 1}"
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith(f"error: {place}: data.root: expected {expected.format(cwd=folder)}")
+    assert sorted(path.name for path in folder.iterdir()) == ["good.yaml", "images"]
 
 
 def test_a_search_is_run_with_what_the_flags_say(

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from optuna.trial import FixedTrial
 
 from selfcon.config import TrainConfig
 from tune_jobs.options import LaunchOptions
@@ -10,6 +11,12 @@ from tune_jobs.space import SearchSpace, load_space
 from tune_jobs.space.examples import RandomTrial
 
 PATHS = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.yaml"))
+RECIPES = {
+    "cifar100_resnet18",
+    "imagenet_resnet34",
+    "imagenet_resnet50",
+}  # of the paper: they need GPUs and data
+ON_DIGITS = [path for path in PATHS if path.stem not in RECIPES]
 
 
 @pytest.fixture(params=PATHS, ids=lambda path: path.stem)
@@ -25,7 +32,7 @@ def space(path: Path) -> SearchSpace:
 
 def test_the_searches_of_the_contract_are_shipped() -> None:
     names = {"exit_position", "loss_weights", "smoke", "subnetwork_depth", "temperature"}
-    assert {path.stem for path in PATHS} == names
+    assert {path.stem for path in PATHS} == names | RECIPES
 
 
 def test_a_shipped_space_is_named_after_its_file_and_says_what_it_asks(
@@ -45,12 +52,17 @@ def test_whatever_a_shipped_space_suggests_can_be_trained(space: SearchSpace) ->
     assert all(isinstance(config, TrainConfig) for config in configs)
 
 
-def test_a_shipped_space_fits_a_small_machine_and_can_prune(space: SearchSpace) -> None:
+@pytest.mark.parametrize("path", ON_DIGITS, ids=lambda path: path.stem)
+def test_a_space_on_the_digits_fits_a_small_machine(path: Path) -> None:
+    space = load_space(path)
     assert (space.trial.num_workers, space.trial.cpus_per_worker, space.trial.gpus_per_worker) == (
         1,
         1.0,
         0.0,
     )
+
+
+def test_a_shipped_space_can_prune(space: SearchSpace) -> None:
     assert rungs(space.pruner, epochs=space.train["optim.epochs"])
 
 
@@ -63,9 +75,38 @@ def test_a_shipped_space_has_a_preview(path: Path, space: SearchSpace) -> None:
 
 
 def test_the_main_search_is_long_enough_to_learn_from() -> None:
-    space = load_space(PATHS[0])
-    assert space.name == "exit_position"
+    space = load_space(next(path for path in PATHS if path.stem == "exit_position"))
     assert space.search.num_trials >= 12
     assert {"model.exit_stages", "model.exit_depth", "loss.temperature", "loss.exit_weight"} <= set(
         space.parameters
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "batch_size", "learning_rate", "epochs"),
+    [
+        ("cifar100_resnet18", 1024, 0.5, 1000),
+        ("imagenet_resnet34", 2048, 0.25, 800),
+        ("imagenet_resnet50", 2048, 0.25, 800),
+    ],
+)
+def test_a_recipe_first_tries_what_the_authors_published(
+    name: str, batch_size: int, learning_rate: float, epochs: int
+) -> None:
+    space = load_space(next(path for path in PATHS if path.stem == name))
+    config = space.resolve(space.suggest(FixedTrial(space.start_points()[0]))).flat()
+    published = {
+        "optim.global_batch_size": batch_size,
+        "optim.learning_rate": learning_rate,
+        "optim.epochs": epochs,
+        "optim.schedule": "cosine",
+        "optim.warmup_epochs": 10,
+        "optim.momentum": 0.9,
+        "optim.weight_decay": 1e-4,
+        "model.projection_normalization": "none",
+        "model.exit_stages": (2,),
+        "loss.temperature": 0.1,
+        "loss.exit_weight": 1.0,
+        "data.num_views": 1,
+    }
+    assert {key: config[key] for key in published} == published

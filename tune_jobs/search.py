@@ -13,7 +13,7 @@ from rich.console import Console
 from selfcon.checkpoint import newest_valid
 from selfcon.config import TrainConfig
 from selfcon.data.batches import num_steps
-from selfcon.data.dataset import load_dataset
+from selfcon.data.dataset import ImageDataset, load_dataset
 from selfcon.errors import ConfigError
 from tune_jobs.cluster import machine_resources
 from tune_jobs.console import EventLog
@@ -67,7 +67,7 @@ def run_search(space: SearchSpace, options: LaunchOptions) -> int:
     """
     _quiet_libraries()
     folder = (options.output / space.name).resolve()
-    dataset = load_dataset(space.data)
+    dataset = _load_dataset(space)
     _check_batch_sizes(space, num_train=len(dataset.train))
     tracker = _tracker(space, options)
     if options.report:
@@ -79,6 +79,14 @@ def run_search(space: SearchSpace, options: LaunchOptions) -> int:
         return _run(_open(space, options, folder, tracker, dataset.digest))
     finally:
         lock.release()
+
+
+def _load_dataset(space: SearchSpace) -> ImageDataset:
+    """The data, which must be whole before anything is written or started."""
+    try:
+        return load_dataset(space.data)
+    except ConfigError as error:
+        raise BadInputError(f"{space.place(f'train.{error.key}')}: {error}") from None
 
 
 def _check_batch_sizes(space: SearchSpace, *, num_train: int) -> None:

@@ -1,25 +1,29 @@
 """Augmentation of whole batches, every image by draws of its own.
 
-The distributions are torchvision's (RandomResizedCrop, RandomHorizontalFlip, ColorJitter, RandomGrayscale),
-with the settings of the authors' recipe (github.com/raymin0223/self-contrastive-learning, commit 5e7c2c5).
-What becomes of an image depends on (seed, epoch, index, view) and on nothing else, neither batch nor rank.
+The distributions are torchvision's (RandAugment, RandomResizedCrop, RandomHorizontalFlip, ColorJitter,
+RandomGrayscale), with the settings of the authors' recipe (github.com/raymin0223/self-contrastive-learning,
+commit 5e7c2c5). What becomes of an image depends on (seed, epoch, index, view) and on nothing else, neither
+batch nor rank.
 
 What is drawn is decided on the CPU, in float64, and the pixels are computed where the images are: so a GPU
 takes the CPU's crops, and is never waited for.
 
-Shape letters: N images, C = 3 channels, H height, W width, T tries, K adjustments.
+Shape letters: N images, C = 3 channels, H height, W width, T tries, K adjustments or operations.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from selfcon.data.color import adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, grey
 from selfcon.data.crop import NUM_TRIES, crop_boxes, resize_boxes
+from selfcon.data.distort import OPERATIONS
 from selfcon.data.draws import Stream, uniform
 from selfcon.errors import ConfigError, nearest
 
+NUM_OPERATIONS = 2
 FLIP_PROBABILITY = 0.5
 JITTER_PROBABILITY = 0.8
 GREY_PROBABILITY = 0.2
@@ -34,41 +38,76 @@ ADJUSTMENTS: tuple[tuple[Callable[[Tensor, Tensor], Tensor], float, float], ...]
 
 # (stream, count) -> the batch's draws, float64 of shape (N, count), on the CPU.
 Draw = Callable[[Stream, int], Tensor]
+Step = Callable[[Tensor, Draw], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What becomes of an image: steps on its bytes, a random box of it with a flip, steps on its colours."""
+
+    before: tuple[Step, ...] = ()
+    crops: bool = True
+    after: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """What becomes of the images in one epoch: `num_views` of each, by the recipe `kind`, of `dtype`.
+
+    "none" only scales; "weak" is a random resized crop and a flip; "standard" adds colour jitter and grey;
+    "randaugment" is the same after two operations of RandAugment.
+    """
+
+    kind: str
+    seed: int
+    epoch: int
+    num_views: int
+    dtype: torch.dtype
+
+    def draw(self, indices_N: Tensor, *, view: int) -> Draw:
+        """Return the draws of a view of the samples `indices_N`, made on the CPU wherever those lie."""
+        indices_N = indices_N.cpu()
+
+        def draw(stream: Stream, count: int) -> Tensor:
+            return uniform(self.seed, self.epoch, indices_N, view=view, stream=stream, count=count)
+
+        return draw
 
 
 def augment(
-    images_NCHW: Tensor,
-    indices_N: Tensor,
-    *,
-    epoch: int,
-    seed: int,
-    view: int,
-    kind: str,
-    dtype: torch.dtype = torch.float32,
+    images_NCHW: Tensor, indices_N: Tensor, augmentation: Augmentation, *, view: int, cropped: bool = False
 ) -> Tensor:
-    """Return augmented images in [0, 1], (N, C, H, W) of `dtype`, from uint8 ones, on their device.
+    """Return one view of uint8 images, in [0, 1], (N, C, H, W), on their device.
 
-    `indices_N` names the images in their data set. `kind`: "none" only scales; "weak" is a random resized
-    crop and a flip; "standard" adds colour jitter and grey.
+    `indices_N` names the images in their part of the data set. `cropped` images are past everything up to the
+    crop: they get the flip, and what follows.
 
-    Raises `ConfigError` for another kind, `ValueError` for images that are not uint8 or not one an index.
+    Raises `ConfigError` for an unknown kind, `ValueError` for images not uint8 or not one for each index.
     """
-    if kind not in STEPS:
-        hint = nearest(kind, STEPS)
-        raise ConfigError("data.augmentation", f"one of {', '.join(STEPS)}", repr(kind), hint)
+    recipe = recipe_of(augmentation.kind)
     if images_NCHW.dtype != torch.uint8 or len(images_NCHW) != len(indices_N):
         got = f"{len(images_NCHW)} of {images_NCHW.dtype} for {len(indices_N)} indices"
         raise ValueError(f"expected uint8 images, one for each index, got {got}")
-    indices_N = indices_N.cpu()
-
-    def draw(stream: Stream, count: int) -> Tensor:
-        return uniform(seed, epoch, indices_N, view=view, stream=stream, count=count)
-
-    images_NCHW = images_NCHW.to(dtype).div_(255)
-    for step in STEPS[kind]:
+    draw = augmentation.draw(indices_N, view=view)
+    for step in () if cropped else recipe.before:
+        images_NCHW = step(images_NCHW, draw)
+    if recipe.crops and cropped:
+        images_NCHW = flip(images_NCHW, draw)
+    images_NCHW = images_NCHW.to(augmentation.dtype).div_(255)
+    if recipe.crops and not cropped:
+        images_NCHW = crop_and_flip(images_NCHW, draw)
+    for step in recipe.after:
         images_NCHW = step(images_NCHW, draw)
     # The weights of an interpolation may sum to a rounding error more than 1.
     return images_NCHW.clamp_(0, 1)
+
+
+def recipe_of(kind: str) -> Recipe:
+    """Return the recipe of that name. Raises `ConfigError` for another."""
+    if kind not in RECIPES:
+        hint = nearest(kind, RECIPES)
+        raise ConfigError("data.augmentation", f"one of {', '.join(RECIPES)}", repr(kind), hint)
+    return RECIPES[kind]
 
 
 def normalise(
@@ -79,12 +118,34 @@ def normalise(
     return (images_NCHW - mean_C[:, None, None]) / std_C[:, None, None]
 
 
+def distort(images_NCHW: Tensor, draw: Draw) -> Tensor:
+    """Return uint8 images after `NUM_OPERATIONS` operations of RandAugment, each image after its own."""
+    number_NK = (draw(Stream.DISTORTION, NUM_OPERATIONS) * len(OPERATIONS)).long()
+    images_NCHW = images_NCHW.clone()
+    for number_N in number_NK.unbind(dim=1):
+        for number in number_N.unique().tolist():
+            operation, amount = OPERATIONS[number]
+            chosen = (number_N == number).nonzero()[:, 0].to(images_NCHW.device)
+            images_NCHW[chosen] = operation(images_NCHW[chosen], amount)
+    return images_NCHW
+
+
+def draw_boxes(draw: Draw, *, height: int, width: int) -> Tensor:
+    """Return a random box (top, left, height, width) for each image of that size, int64 of shape (N, 4)."""
+    shape_NT2 = draw(Stream.CROP_SHAPE, 2 * NUM_TRIES).unflatten(1, (NUM_TRIES, 2))
+    return crop_boxes(shape_NT2, draw(Stream.CROP_PLACE, 2), height=height, width=width)
+
+
 def crop_and_flip(images_NCHW: Tensor, draw: Draw) -> Tensor:
     """Return a random box of each image at the image's size, mirrored for half of them."""
     height, width = images_NCHW.shape[2:]
-    shape_NT2 = draw(Stream.CROP_SHAPE, 2 * NUM_TRIES).unflatten(1, (NUM_TRIES, 2))
-    boxes_N4 = crop_boxes(shape_NT2, draw(Stream.CROP_PLACE, 2), height=height, width=width)
-    return resize_boxes(images_NCHW, boxes_N4, draw(Stream.FLIP, 1)[:, 0] < FLIP_PROBABILITY)
+    return resize_boxes(images_NCHW, draw_boxes(draw, height=height, width=width), _mirrored(draw))
+
+
+def flip(images_NCHW: Tensor, draw: Draw) -> Tensor:
+    """Return the images, half of them mirrored: the same ones as after `crop_and_flip`."""
+    mirrored = _mirrored(draw).nonzero()[:, 0].to(images_NCHW.device)
+    return images_NCHW.index_copy(0, mirrored, images_NCHW[mirrored].flip(3))
 
 
 def jitter_colors(images_NCHW: Tensor, draw: Draw) -> Tensor:
@@ -108,8 +169,13 @@ def drop_colors(images_NCHW: Tensor, draw: Draw) -> Tensor:
     return torch.where(dropped_N1[:, :, None, None], grey(images_NCHW), images_NCHW)
 
 
-STEPS: Mapping[str, tuple[Callable[[Tensor, Draw], Tensor], ...]] = {
-    "none": (),
-    "weak": (crop_and_flip,),
-    "standard": (crop_and_flip, jitter_colors, drop_colors),
+def _mirrored(draw: Draw) -> Tensor:
+    return draw(Stream.FLIP, 1)[:, 0] < FLIP_PROBABILITY
+
+
+RECIPES: Mapping[str, Recipe] = {
+    "none": Recipe(crops=False),
+    "weak": Recipe(),
+    "standard": Recipe(after=(jitter_colors, drop_colors)),
+    "randaugment": Recipe(before=(distort,), after=(jitter_colors, drop_colors)),
 }

@@ -3,13 +3,13 @@
 Shape letters: B images of a batch, V views, R rows = V x B with view 0's images first, C channels, H, W.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from selfcon.config import TrainConfig
-from selfcon.data.augment import augment, normalise
+from selfcon.data.augment import Augmentation, normalise
 from selfcon.data.dataset import ImageDataset, Split
 from selfcon.data.draws import permutation
 from selfcon.distributed import split_range, world_size
@@ -50,10 +50,14 @@ def epoch_batches(
         steps, -1
     )
     share = split_range(global_batch_size)
-    return (
-        _batch(dataset, indices_B, config=config, epoch=epoch, device=device, dtype=dtype)
-        for indices_B in order_SG[:, share.start : share.stop]
+    augmentation = Augmentation(
+        kind=config.data.augmentation,
+        seed=config.seed,
+        epoch=epoch,
+        num_views=config.data.num_views,
+        dtype=dtype,
     )
+    return _batches(dataset, order_SG[:, share.start : share.stop].unbind(), augmentation, device=device)
 
 
 def evaluation_batches(
@@ -70,31 +74,15 @@ def evaluation_batches(
 
     Of `dtype`, on `device`; the last batch may be smaller than `batch_size`.
     """
-    for images_BCHW in split.images_NCHW[share.start : share.stop].split(batch_size):
+    indices_N = torch.arange(share.start, share.stop)
+    for images_BCHW in split.plain(indices_N.split(batch_size)):
         yield normalise(images_BCHW.to(device).to(dtype) / 255, mean=mean, std=std)
 
 
-def _batch(
-    dataset: ImageDataset,
-    indices_B: Tensor,
-    *,
-    config: TrainConfig,
-    epoch: int,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> tuple[Tensor, Tensor]:
-    images_BCHW = dataset.train.images_NCHW[indices_B].to(device)
-    views = [
-        augment(
-            images_BCHW,
-            indices_B,
-            epoch=epoch,
-            seed=config.seed,
-            view=view,
-            kind=config.data.augmentation,
-            dtype=dtype,
-        )
-        for view in range(config.data.num_views)
-    ]
-    images_RCHW = normalise(torch.cat(views), mean=dataset.mean, std=dataset.std)
-    return images_RCHW, dataset.train.labels_N[indices_B].to(device)
+def _batches(
+    dataset: ImageDataset, batches: Sequence[Tensor], augmentation: Augmentation, *, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    views = dataset.train.views(batches, augmentation, device=device)
+    for indices_B, views_of_batch in zip(batches, views, strict=True):
+        images_RCHW = normalise(torch.cat(views_of_batch), mean=dataset.mean, std=dataset.std)
+        yield images_RCHW, dataset.train.labels_N[indices_B].to(device)

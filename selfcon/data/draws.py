@@ -31,6 +31,7 @@ class Stream(IntEnum):
     JITTER_ORDER = 5
     GREY = 6
     SPLIT = 7
+    DISTORTION = 8
 
 
 def uniform(seed: int, epoch: int, indices_N: Tensor, *, view: int, stream: int, count: int) -> Tensor:

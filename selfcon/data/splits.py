@@ -1,4 +1,4 @@
-"""Stratified splits that depend on labels and a seed, and on nothing else.
+"""Which image belongs to which part. Splits are stratified, depend on labels and a seed, and on nothing else.
 
 Shape letters: N images.
 """
@@ -6,25 +6,68 @@ Shape letters: N images.
 import torch
 from torch import Tensor
 
+from selfcon.config import DataConfig
 from selfcon.data.draws import Stream, uniform
+from selfcon.data.source import Part, Source
 from selfcon.errors import ConfigError
+
+# A test part that a data set does not come with is the same for ever: no setting may move an image into it or
+# out of it.
+TEST_FRACTION = 0.2
+TEST_SEED = 20230207
+
+
+def divide(source: Source, data_config: DataConfig) -> tuple[dict[Part, Tensor], dict[str, float]]:
+    """Return the images of each part, rising, int64, and the numbers that decided it.
+
+    The data set's own parts stay as they are; of the test and the validation part, what it does not come with
+    is split off its training part, in this order.
+
+    Raises `ConfigError` for a class with too few images to be split.
+    """
+    members = {part: torch.arange(numbers.start, numbers.stop) for part, numbers in source.given.items()}
+    _check_class_sizes(source)
+    decided: dict[str, float] = {}
+    missing: tuple[tuple[Part, float, int], ...] = (
+        ("test", TEST_FRACTION, TEST_SEED),
+        ("validation", data_config.validation_fraction, data_config.split_seed),
+    )
+    for part, fraction, seed in missing:
+        if part not in members:
+            rest = members["train"]
+            stay, off = stratified(source.labels_N[rest], fraction=fraction, seed=seed)
+            members["train"], members[part] = rest[stay], rest[off]
+            name = "split" if part == "validation" else part
+            decided |= {f"{part}_fraction": fraction, f"{name}_seed": seed}
+    return members, decided
+
+
+def _check_class_sizes(source: Source) -> None:
+    """Of each class an image must be left for training, after one for each part that is split off."""
+    absent = [part for part in ("validation", "test") if part not in source.given]
+    given = source.given["train"]
+    labels_N = source.labels_N[given.start : given.stop]
+    counts = torch.bincount(labels_N, minlength=len(source.class_names)).tolist()
+    needed = 1 + len(absent)
+    for name, count in zip(source.class_names, counts, strict=True):
+        if not count >= needed:
+            purpose = f", one for each of {', '.join(['training', *absent])}" if absent else ""
+            expected = f"at least {needed} training images of each class{purpose}"
+            raise ConfigError("data.root", expected, f"{count} of {name}")
 
 
 def stratified(labels_N: Tensor, *, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     """Return the indices that stay and those split off, both rising, int64.
 
     Of each class the rounded `fraction` of its images is split off, but at least one, and one stays. A larger
-    fraction of the same images by the same seed splits off the same ones and more.
-
-    Raises `ConfigError` for a class with a single image.
+    fraction of the same images by the same seed splits off the same ones and more. Each class must have two
+    images.
     """
     keys_N = uniform(seed, 0, torch.arange(len(labels_N)), view=0, stream=Stream.SPLIT, count=1)[:, 0]
     off_N = torch.zeros(len(labels_N), dtype=torch.bool)
     for label in labels_N.unique().tolist():
         members = (labels_N == label).nonzero()[:, 0]
-        if not len(members) > 1:
-            expected = "two images or more of each class, so that it can be split"
-            raise ConfigError("data.dataset", expected, f"one image of class {label}")
+        assert len(members) > 1, f"one image of class {label}"
         num_off = min(max(round(fraction * len(members)), 1), len(members) - 1)
         off_N[members[keys_N[members].argsort()[:num_off]]] = True
     return (~off_N).nonzero()[:, 0], off_N.nonzero()[:, 0]

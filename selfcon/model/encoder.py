@@ -1,20 +1,18 @@
-"""The multi-exit encoder: a backbone, sub-networks that leave it, and a projection head for each exit.
+"""The multi-exit encoder: a backbone, sub-networks that leave it, and a head for each exit.
 
 Shape letters: R rows (views of images), C channels, H height, W width, E exits with the backbone last,
-D dimensions of a projection.
+X dimensions of a projection or classes.
 """
-
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from selfcon.config import ExitDepth, ModelConfig, check_field, check_rules
-from selfcon.model.architecture import Architecture
+from selfcon.config import ExitDepth, ModelConfig, ProjectionNormalization, check_field, check_rules
+from selfcon.model.architecture import Architecture, BackboneOptions
+from selfcon.model.backbones import BACKBONES
 from selfcon.model.normalization import normalization_layer
 from selfcon.model.projection import build_projection_head
-from selfcon.model.resnet import resnet
 
 # CIFAR and Tiny-ImageNet; larger images can afford a stem that halves them twice.
 _LARGEST_SMALL_IMAGE = 64
@@ -23,9 +21,11 @@ _LARGEST_SMALL_IMAGE = 64
 class SelfConEncoder(nn.Module):
     """A backbone with several exits.
 
-    `backbone` has its family's names in the state dict; `exits` holds the sub-networks and `projection_heads`
-    the heads, each under the name of the stage after which it leaves, the backbone's head last. `exit_stages`
-    are those stages' numbers, from 1; `feature_dim` is the size of every exit's features.
+    `backbone` has its family's names in the state dict, which `state_dict_names` maps to those that others
+    publish it under; `exits` holds the sub-networks and `projection_heads` the heads, each under the name of
+    the stage after which it leaves, the backbone's head last. With `num_classes` there are `classifiers`, one
+    linear layer each, in place of the projection heads. `exit_stages` are those stages' numbers, from 1;
+    `feature_dim` is the size of every exit's features.
     """
 
     def __init__(
@@ -36,30 +36,40 @@ class SelfConEncoder(nn.Module):
         exit_stages: tuple[int, ...],
         exit_depth: ExitDepth,
         projection_dim: int,
-        projection_normalization: Literal["batch", "none"],
+        projection_normalization: ProjectionNormalization,
+        num_classes: int | None,
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
         self.exit_stages = exit_stages
         self.feature_dim = architecture.feature_dim
+        self.state_dict_names = architecture.state_dict_names
         self.backbone = architecture.build_backbone()
         self.exits = nn.ModuleDict()
         self.projection_heads = nn.ModuleDict()
+        self.classifiers = nn.ModuleDict()
         for stage in exit_stages:
             name = architecture.stages[stage - 1].name
             self.exits[name] = architecture.build_subnetwork(stage, exit_depth)
         for name in (*self.exits, "backbone"):
+            if num_classes is not None:
+                self.classifiers[name] = nn.Linear(self.feature_dim, num_classes)
+                continue
             self.projection_heads[name] = build_projection_head(
                 self.feature_dim, projection_dim, normalization=projection_normalization
             )
 
     def forward(self, images_RCHW: Tensor) -> Tensor:
-        """Return the L2-normalised projections (R, E, D): float32, or float64 of a float64 network."""
-        features = self.features(images_RCHW)
-        heads = self.projection_heads.values()
-        z_RED = torch.stack([head(x_RD) for head, x_RD in zip(heads, features, strict=True)], dim=1)
+        """Return the L2-normalised projections, or the logits of a network with classifiers, (R, E, X).
+
+        Of float32, or float64 of a float64 network.
+        """
+        heads = self.classifiers or self.projection_heads
+        outputs = zip(heads.values(), self.features(images_RCHW), strict=True)
+        outputs_REX = torch.stack([head(x_RD) for head, x_RD in outputs], dim=1)
         # Autocast may have made them bfloat16, whose unit vectors are 0.4 % off.
-        return functional.normalize(z_RED.to(torch.promote_types(z_RED.dtype, torch.float32)), dim=2)
+        outputs_REX = outputs_REX.to(torch.promote_types(outputs_REX.dtype, torch.float32))
+        return outputs_REX if self.classifiers else functional.normalize(outputs_REX, dim=2)
 
     def features(self, images_RCHW: Tensor) -> list[Tensor]:
         """Return the features (R, feature_dim) of every exit, the backbone's last."""
@@ -72,23 +82,29 @@ class SelfConEncoder(nn.Module):
         return [*features, x]
 
 
-def build_encoder(model_config: ModelConfig, *, image_size: int, in_channels: int = 3) -> SelfConEncoder:
+def build_encoder(
+    model_config: ModelConfig, *, image_size: int, in_channels: int = 3, num_classes: int | None = None
+) -> SelfConEncoder:
     """Return a fresh encoder for square images of `image_size` pixels (larger or smaller ones work too).
 
-    The stem is chosen by the size: up to 64 pixels it keeps the resolution, else it quarters it. Weights come
-    from torch's global generator. Raises `ConfigError` for a model that cannot be built.
+    The stem is chosen by the size: up to 64 pixels it keeps the resolution, else it quarters it (each family
+    says how). Weights are random, from torch's global generator; `load_weights` replaces the backbone's by
+    those of `model.weights`. With `num_classes` it ends in classifiers, else in projection heads.
+
+    Raises `ConfigError` for a model that cannot be built.
     """
     fields = {f"model.{name}": value for name, value in model_config}
     for name, value in fields.items():
         check_field(name, value)
-    check_rules(fields)
-    architecture = resnet(
-        model_config.backbone,
+    check_rules({**fields, "data.image_size": image_size})
+    options = BackboneOptions(
+        name=model_config.backbone,
         width=model_config.width,
         in_channels=in_channels,
         small_images=image_size <= _LARGEST_SMALL_IMAGE,
         normalization=normalization_layer(model_config.normalization),
     )
+    architecture = BACKBONES[options.name](options)
     return SelfConEncoder(
         architecture,
         in_channels=in_channels,
@@ -96,4 +112,5 @@ def build_encoder(model_config: ModelConfig, *, image_size: int, in_channels: in
         exit_depth=model_config.exit_depth,
         projection_dim=model_config.projection_dim,
         projection_normalization=model_config.projection_normalization,
+        num_classes=num_classes,
     )

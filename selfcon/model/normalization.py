@@ -1,6 +1,6 @@
 """The normalisation layers of a network, each exact however the batch is spread over ranks.
 
-Shape letters: R rows of this rank, C channels, W ranks; rows of images have two more dimensions.
+Shape letters: R rows of this rank, C channels, X the two more dimensions of images or none, W ranks.
 """
 
 import math
@@ -52,13 +52,13 @@ class BatchNorm(_BatchNorm):
     def __init__(self, num_channels: int) -> None:
         super().__init__(num_channels)
 
-    def forward(self, x_RC: Tensor) -> Tensor:
+    def forward(self, x_RCX: Tensor) -> Tensor:
         if not self.training or world_size() == 1:
-            return super().forward(x_RC)
-        output = _NormalizeOverRanks.apply(x_RC, self.weight, self.bias, self.eps)
-        y_RC, mean_C, variance_C, count = cast(tuple[Tensor, Tensor, Tensor, Tensor], output)
+            return super().forward(x_RCX)
+        output = _NormalizeOverRanks.apply(x_RCX, self.weight, self.bias, self.eps)
+        y_RCX, mean_C, variance_C, count = cast(tuple[Tensor, Tensor, Tensor, Tensor], output)
         self._update_running_statistics(mean_C, variance_C * (count / (count - 1)))
-        return y_RC
+        return y_RCX
 
     @torch.no_grad()
     def _update_running_statistics(self, mean_C: Tensor, unbiased_variance_C: Tensor) -> None:
@@ -84,39 +84,39 @@ class _NormalizeOverRanks(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x_RC: Tensor, weight_C: Tensor, bias_C: Tensor, eps: float
+        ctx: Any, x_RCX: Tensor, weight_C: Tensor, bias_C: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        mean_C, variance_C, count = _statistics_over_ranks(x_RC.to(weight_C.dtype))
-        y_RC = functional.batch_norm(x_RC, mean_C, variance_C, weight_C, bias_C, eps=eps)
-        ctx.save_for_backward(x_RC, weight_C, mean_C, (variance_C + eps).rsqrt(), count)
+        mean_C, variance_C, count = _statistics_over_ranks(x_RCX.to(weight_C.dtype))
+        y_RCX = functional.batch_norm(x_RCX, mean_C, variance_C, weight_C, bias_C, eps=eps)
+        ctx.save_for_backward(x_RCX, weight_C, mean_C, (variance_C + eps).rsqrt(), count)
         ctx.mark_non_differentiable(mean_C, variance_C, count)
-        return y_RC, mean_C, variance_C, count
+        return y_RCX, mean_C, variance_C, count
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_RC: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        x_RC, weight_C, mean_C, inverse_std_C, count = ctx.saved_tensors
-        others, shape = _other_dims(x_RC), [1, -1] + [1] * (x_RC.dim() - 2)
-        grad_RC = grad_RC.to(weight_C.dtype)
-        normal_RC = (x_RC - mean_C.view(shape)).mul_(inverse_std_C.view(shape))
-        grad_weight_C, grad_bias_C = (grad_RC * normal_RC).sum(dim=others), grad_RC.sum(dim=others)
+    def backward(ctx: Any, grad_RCX: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x_RCX, weight_C, mean_C, inverse_std_C, count = ctx.saved_tensors
+        others, shape = _other_dims(x_RCX), [1, -1] + [1] * (x_RCX.dim() - 2)
+        grad_RCX = grad_RCX.to(weight_C.dtype)
+        normal_RCX = (x_RCX - mean_C.view(shape)).mul_(inverse_std_C.view(shape))
+        grad_weight_C, grad_bias_C = (grad_RCX * normal_RCX).sum(dim=others), grad_RCX.sum(dim=others)
         # Of the whole batch, as the mean and the variance depend on every x of it.
         slope_C, level_C = reduce_sum(torch.stack([grad_weight_C, grad_bias_C])) / count
-        grad_x_RC = (grad_RC - level_C.view(shape)).sub_(normal_RC.mul_(slope_C.view(shape)))
-        grad_x_RC.mul_((weight_C * inverse_std_C).view(shape))
-        return grad_x_RC.to(x_RC.dtype), grad_weight_C, grad_bias_C, None
+        grad_x_RCX = (grad_RCX - level_C.view(shape)).sub_(normal_RCX.mul_(slope_C.view(shape)))
+        grad_x_RCX.mul_((weight_C * inverse_std_C).view(shape))
+        return grad_x_RCX.to(x_RCX.dtype), grad_weight_C, grad_bias_C, None
 
 
-def _statistics_over_ranks(x_RC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _statistics_over_ranks(x_RCX: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the mean and (biased) variance of each channel over all ranks, and how many values it has there.
 
     Each rank centres its own values before they are combined (Chan et al. 1979), as sums of squares would
     lose digits; one reduction carries the statistics of every rank.
     """
-    num_values = x_RC.numel() // x_RC.shape[1]
-    variance_C = mean_C = x_RC.new_zeros(x_RC.shape[1])
+    num_values = x_RCX.numel() // x_RCX.shape[1]
+    variance_C = mean_C = x_RCX.new_zeros(x_RCX.shape[1])
     if num_values:
-        variance_C, mean_C = torch.var_mean(x_RC, dim=_other_dims(x_RC), correction=0)
+        variance_C, mean_C = torch.var_mean(x_RCX, dim=_other_dims(x_RCX), correction=0)
     mine = torch.cat([mean_C.new_tensor([num_values]), mean_C, variance_C])
     all_ranks = reduce_sum(functional.pad(mine[None], (0, 0, rank(), world_size() - 1 - rank())))
     count_W1, mean_WC, variance_WC = all_ranks.split([1, len(mean_C), len(mean_C)], dim=1)
@@ -126,8 +126,8 @@ def _statistics_over_ranks(x_RC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return mean_C, variance_C, count_W1.sum()
 
 
-def _other_dims(x_RC: Tensor) -> list[int]:
-    return [dim for dim in range(x_RC.dim()) if dim != 1]
+def _other_dims(x_RCX: Tensor) -> list[int]:
+    return [dim for dim in range(x_RCX.dim()) if dim != 1]
 
 
 def _group_norm(num_channels: int) -> nn.GroupNorm:

@@ -1,6 +1,6 @@
 """Residual networks (He et al. 2016, arXiv:1512.03385), with torchvision's names in their state dicts.
 
-Shape letters: R rows (views of images), C channels, H height, W width.
+Shape letters: R rows (views of images), C channels, H height, W width, X what a block makes of these three.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,8 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional
 
-from selfcon.model.architecture import Architecture, Stage
+from selfcon.model.architecture import Architecture, BackboneOptions, Stage, StateDictNames
+from selfcon.model.initialization import HE_FAN_OUT
 from selfcon.model.normalization import NormalizationLayer
 
 
@@ -73,52 +74,63 @@ class ResidualBlock(nn.Module):
             self.downsample = nn.Sequential(shortcut, normalization(widths[-1]))
 
     def forward(self, x_RCHW: Tensor) -> Tensor:
-        branch_RCHW = self.get_submodule("bn1")(self.get_submodule("conv1")(x_RCHW))
+        branch_RX = self.get_submodule("bn1")(self.get_submodule("conv1")(x_RCHW))
         for i in range(2, self.num_convolutions + 1):
-            active_RCHW = functional.relu(branch_RCHW, inplace=True)
-            branch_RCHW = self.get_submodule(f"bn{i}")(self.get_submodule(f"conv{i}")(active_RCHW))
-        branch_RCHW += self.downsample(x_RCHW)
-        return functional.relu(branch_RCHW, inplace=True)
+            active_RX = functional.relu(branch_RX, inplace=True)
+            branch_RX = self.get_submodule(f"bn{i}")(self.get_submodule(f"conv{i}")(active_RX))
+        branch_RX += self.downsample(x_RCHW)
+        return functional.relu(branch_RX, inplace=True)
 
 
-def resnet(
-    name: str, *, width: int, in_channels: int, small_images: bool, normalization: NormalizationLayer
-) -> Architecture:
-    """Return the plan of the ResNet `name` whose first stage has `width` inner channels (the paper's: 64).
+def resnet(options: BackboneOptions) -> Architecture:
+    """Return the plan of a ResNet whose first stage has `width` inner channels (the paper's: 64).
 
     The stem is a 7x7 convolution and a max-pooling, both of stride 2; for small images a 3x3 convolution of
     stride 1, so that nothing of them is lost before the first stage.
     """
-    design = RESNETS[name]
+    design = RESNETS[options.name]
     stages: list[Stage] = []
-    num_channels = width
+    num_channels = options.width
     for i, num_blocks in enumerate(design.num_blocks):
         build = partial(
             _stage,
             in_channels=num_channels,
-            channels=width * 2**i,
+            channels=options.width * 2**i,
             design=design.block,
             stride=1 if i == 0 else 2,
-            normalization=normalization,
+            normalization=options.normalization,
         )
-        num_channels = width * 2**i * design.block.expansion
+        num_channels = options.width * 2**i * design.block.expansion
         stages.append(
-            Stage(name=f"layer{i + 1}", num_blocks=num_blocks, num_channels=num_channels, build=build)
+            Stage(
+                name=f"layer{i + 1}",
+                num_blocks=num_blocks,
+                num_subnetwork_blocks=num_blocks,
+                num_channels=num_channels,
+                build=build,
+            )
         )
-    build_stem = partial(_stem, in_channels, width, small_images=small_images, normalization=normalization)
-    return Architecture(build_stem=build_stem, stages=tuple(stages))
+    return Architecture(
+        build_stem=partial(_stem, options),
+        stages=tuple(stages),
+        feature_dim=num_channels,
+        state_dict_names=StateDictNames(
+            origin=f"torchvision's {options.name}, for width 64 and images above 64 pixels",
+            classifier=("fc.",),
+        ),
+    )
 
 
-def _stem(
-    in_channels: int, width: int, *, small_images: bool, normalization: NormalizationLayer
-) -> dict[str, nn.Module]:
-    kernel_size, stride = (3, 1) if small_images else (7, 2)
+def _stem(options: BackboneOptions) -> dict[str, nn.Module]:
+    kernel_size, stride = (3, 1) if options.small_images else (7, 2)
     layers = {
-        "conv1": _convolution(in_channels, width, kernel_size, stride=stride),
-        "bn1": normalization(width),
+        "conv1": _convolution(options.in_channels, options.width, kernel_size, stride=stride),
+        "bn1": options.normalization(options.width),
         "relu": nn.ReLU(inplace=True),
     }
-    return layers if small_images else {**layers, "maxpool": nn.MaxPool2d(3, stride=2, padding=1)}
+    if options.small_images:
+        return layers
+    return {**layers, "maxpool": nn.MaxPool2d(3, stride=2, padding=1)}
 
 
 def _stage(
@@ -137,9 +149,9 @@ def _stage(
 
 
 def _convolution(in_channels: int, out_channels: int, kernel_size: int, *, stride: int) -> nn.Conv2d:
-    """Without a bias, as a normalisation follows; initialised as torchvision's (He et al. 2015, fan-out)."""
+    """Without a bias, as a normalisation follows."""
     layer = nn.Conv2d(
         in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2, bias=False
     )
-    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    HE_FAN_OUT(layer.weight)
     return layer

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, distributed
 
 from selfcon.config import TrainConfig
-from selfcon.loss import selfcon_loss
+from selfcon.objective import training_loss
 from selfcon.train import EpochReport, fit
 
 
@@ -24,7 +24,7 @@ def recording(losses: list[float]) -> Callable[..., Tensor]:
     """The loss, noting this rank's share of every step; the mean over the ranks is the global batch's."""
 
     def noted_loss(*args: Any, **kwargs: Any) -> Tensor:
-        loss = selfcon_loss(*args, **kwargs)
+        loss = training_loss(*args, **kwargs)
         losses.append(loss.item())
         return loss
 
@@ -46,7 +46,7 @@ def main(spec_path: Path, rank: int) -> None:
 
     result: dict[str, Any] = {}
     try:
-        with patch("selfcon.train.selfcon_loss", recording(losses)):
+        with patch("selfcon.train.training_loss", recording(losses)):
             fit(TrainConfig.from_flat(spec["config"]), report=report)
     except Exception as error:
         result["error"] = f"{type(error).__name__}: {error}"

@@ -8,9 +8,16 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
-from selfcon.checkpoint import TrainingState, is_valid, load_checkpoint, newest_valid, save_checkpoint
+from selfcon.checkpoint import (
+    TrainingState,
+    is_valid,
+    load_checkpoint,
+    load_network,
+    newest_valid,
+    save_checkpoint,
+)
 from selfcon.config import TrainConfig
 from selfcon.errors import CheckpointError
 
@@ -250,3 +257,29 @@ def test_the_newest_valid_checkpoint_is_found_among_damaged_and_foreign_ones(tmp
 def test_no_checkpoint_is_newest_in_an_empty_or_missing_folder(tmp_path: Path) -> None:
     assert newest_valid(tmp_path) is None
     assert newest_valid(tmp_path / "missing") is None
+
+
+def test_a_network_is_loaded_whole_and_exactly() -> None:
+    network, other = nn.Linear(2, 3), nn.Linear(2, 3)
+    load_network(network, other.state_dict(), source="here")
+    assert torch.equal(network.weight, other.weight)
+    assert torch.equal(network.bias, other.bias)
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"weight": torch.zeros(3, 2)}, "missing: bias"),
+        ({"weight": torch.zeros(3, 2), "bias": torch.zeros(3), "x": torch.zeros(1)}, "surplus: x"),
+        ({"weight": torch.zeros(2, 3), "bias": torch.zeros(3)}, "of another shape: weight [2, 3] for [3, 2]"),
+    ],
+)
+def test_the_state_of_another_network_is_refused_and_changes_nothing(
+    state: dict[str, Tensor], message: str
+) -> None:
+    network = nn.Linear(2, 3)
+    before = network.weight.clone()
+    with pytest.raises(CheckpointError) as refused:
+        load_network(network, state, source="here")
+    assert str(refused.value) == f"here: of another network: {message}"
+    assert torch.equal(network.weight, before)

@@ -73,6 +73,13 @@ def test_it_is_found_from_a_training_configuration() -> None:
     assert collapsed_loss_of(config) == pytest.approx(expected, rel=1e-15)
 
 
+def test_cross_entropy_has_no_such_value_and_never_collapses() -> None:
+    value = collapsed_loss_of(TrainConfig.from_flat({"loss.objective": "cross_entropy"}))
+    assert math.isnan(value)
+    losses = [math.log(10)] * 5
+    assert not is_collapsed(losses, collapsed_loss=value, warmup_epochs=0, top1=0.1, untrained_top1=0.9)
+
+
 def test_a_contrast_set_of_nothing_adds_nothing() -> None:
     assert collapsed_loss(**DEFAULTS | {"num_images": 1, "num_exits": 1}) == 0
 

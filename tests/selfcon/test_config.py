@@ -65,7 +65,10 @@ NOT_NEGATIVE = "a finite number of at least 0"
 WEIGHTS = f"{NOT_NEGATIVE}, or a list, each item {NOT_NEGATIVE}"
 STAGES = "a list, each item a whole number of at least 1"
 DEPTH = "one of fc, small, same, large, or a whole number of at least 1"
-RESNETS = "resnet18 or resnet34 or resnet50 or resnet101"
+BACKBONES = (
+    "resnet18, resnet34, resnet50, resnet101, wrn_16_8, wrn_28_10, vgg13_bn, vgg16_bn, efficientnet_b0, "
+    "convnext_tiny, regnet_y_400mf"
+)
 UNKNOWN = "expected the name of a training field, got an unknown name"
 NOT_BUILT = "(nothing else is built yet in this version)"
 
@@ -74,6 +77,11 @@ REFUSED_ALONE: list[tuple[str, Any, str]] = [
     ("loss.temperature", -0.1, f"expected {POSITIVE}, got -0.1"),
     ("loss.temperature", math.nan, f"expected {POSITIVE}, got nan"),
     ("loss.temperature", math.inf, f"expected {POSITIVE}, got inf"),
+    (
+        "loss.objective",
+        "cross-entropy",
+        "expected one of contrastive, cross_entropy, got cross-entropy (did you mean cross_entropy?)",
+    ),
     ("loss.temperature", "0.1", f"expected {POSITIVE}, got '0.1'"),
     ("loss.temperature", True, f"expected {POSITIVE}, got true"),
     ("loss.temperature", None, f"expected {POSITIVE}, got null"),
@@ -86,7 +94,6 @@ REFUSED_ALONE: list[tuple[str, Any, str]] = [
     ("loss.exit_weight", [1, -1], f"expected {WEIGHTS}, got [1, -1]"),
     ("loss.backbone_weight", -1, f"expected {NOT_NEGATIVE}, got -1"),
     ("loss.backbone_contrast", "none", "expected one of all, backbone, got none"),
-    ("loss.objective", "cross_entropy", f"expected contrastive {NOT_BUILT}, got cross_entropy"),
     ("model.exit_stages", 2, f"expected {STAGES}, got 2"),
     ("model.exit_stages", [0], f"expected {STAGES}, got [0]"),
     ("model.exit_stages", ["a"], f"expected {STAGES}, got [a]"),
@@ -95,16 +102,24 @@ REFUSED_ALONE: list[tuple[str, Any, str]] = [
     ("model.width", 3, "expected a whole number from 4 to 1024, got 3"),
     ("model.width", 16.0, "expected a whole number from 4 to 1024, got 16.0"),
     ("model.projection_dim", 0, "expected a whole number of at least 1, got 0"),
-    ("model.projection_normalization", "batc", "expected one of batch, none, got batc (did you mean batch?)"),
+    (
+        "model.projection_normalization",
+        "batc",
+        "expected one of batch, input, none, got batc (did you mean batch?)",
+    ),
     ("model.normalization", "layer", "expected one of batch, group, frozen, got layer"),
     ("model.weights", 5, "expected text, or null, got 5"),
-    ("model.weights", "w.pt", f"expected null {NOT_BUILT}, got w.pt"),
-    ("model.backbone", "vgg16_bn", f"expected {RESNETS} {NOT_BUILT}, got vgg16_bn"),
-    ("data.dataset", "folder", f"expected digits {NOT_BUILT}, got folder"),
+    ("model.backbone", "vgg16", f"expected one of {BACKBONES}, got vgg16 (did you mean vgg16_bn?)"),
+    (
+        "data.dataset",
+        "cifar",
+        "expected one of digits, cifar10, cifar100, tinyimagenet, imagenet, imagenet100, folder, got cifar "
+        "(did you mean cifar10?)",
+    ),
     ("data.root", None, "expected text, got null"),
     ("data.validation_fraction", 1.0, "expected a finite number greater than 0 and below 1, got 1.0"),
     ("data.num_views", 3, "expected a whole number from 1 to 2, got 3"),
-    ("data.augmentation", "randaugment", f"expected standard or weak or none {NOT_BUILT}, got randaugment"),
+    ("data.augmentation", "strong", "expected one of standard, weak, randaugment, none, got strong"),
     ("data.image_size", 7, "expected a whole number from 8 to 1024, or null, got 7"),
     ("data.split_seed", -1, "expected a whole number of at least 0, got -1"),
     ("optim.epochs", 0, "expected a whole number of at least 1, got 0"),
@@ -144,7 +159,7 @@ REFUSED_SECTIONS: list[tuple[dict[str, Any], str]] = [
         "(did you mean model.exit_stages?)",
     ),
     ({"loss": {"temperature": 0}}, "loss.temperature: expected a finite number greater than 0, got 0"),
-    ({"data": {"dataset": "folder"}}, f"data.dataset: expected digits {NOT_BUILT}, got folder"),
+    ({"data": {"num_views": 3}}, "data.num_views: expected a whole number from 1 to 2, got 3"),
 ]
 
 

@@ -56,7 +56,8 @@ def test_features_are_the_encoders_own_in_evaluation_mode(
     encoder.double()
     found = features_of(encoder, dataset, dataset.validation, batch_size=100)
     mean_3, std_3 = (torch.tensor(numbers, dtype=torch.float64) for numbers in (dataset.mean, dataset.std))
-    pixels = dataset.validation.images_NCHW.double() / 255
+    (images_NCHW,) = dataset.validation.plain([torch.arange(len(dataset.validation))])
+    pixels = images_NCHW.double() / 255
     with torch.no_grad():
         expected = encoder.eval().features((pixels - mean_3[:, None, None]) / std_3[:, None, None])
     assert [x_ND.shape for x_ND in found] == [(len(dataset.validation), encoder.feature_dim)] * 3

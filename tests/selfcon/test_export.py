@@ -1,18 +1,31 @@
 import json
+import runpy
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
-from torch import Tensor
+import torchvision
+from torch import Tensor, nn
 
 from selfcon.checkpoint import TrainingState, save_checkpoint
-from selfcon.config import TrainConfig
+from selfcon.config import ModelConfig, TrainConfig
 from selfcon.data.augment import normalise
 from selfcon.data.dataset import ImageDataset, load_dataset
 from selfcon.errors import CheckpointError, ConfigError
-from selfcon.export import PixelEncoder, encoder_of_checkpoint, load_encoder, save_encoder
+from selfcon.export import (
+    PixelEncoder,
+    encoder_of_checkpoint,
+    load_encoder,
+    save_backbone,
+    save_encoder,
+    torchvision_state_dict,
+)
 from selfcon.model import SelfConEncoder, build_encoder
+
+TWINS = runpy.run_path(str(Path(__file__).with_name("torchvision_twins.py")))
+as_if_trained, twin_of = TWINS["as_if_trained"], TWINS["twin_of"]
 
 CONFIG = TrainConfig.from_flat({"model.width": 4, "model.exit_stages": (1, 2), "model.exit_depth": "small"})
 
@@ -39,7 +52,7 @@ def saved(tmp_path: Path, encoder: SelfConEncoder, dataset: ImageDataset) -> Pat
 
 
 def images_of(dataset: ImageDataset, num_images: int) -> Tensor:
-    return dataset.validation.images_NCHW[:num_images]
+    return next(iter(dataset.validation.plain([torch.arange(num_images)])))
 
 
 def features_by_hand(encoder: SelfConEncoder, images_NCHW: Tensor, dataset: ImageDataset) -> list[Tensor]:
@@ -159,12 +172,23 @@ def test_another_description_is_refused(saved: Path, text: str) -> None:
         load_encoder(saved)
 
 
-@pytest.mark.parametrize("change", [{"mean": None}, {"config": {"model.width": 8}}])
-def test_a_description_of_another_network_is_refused(saved: Path, change: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mean": None}, "not an encoder of this version: 'mean'"),
+        (
+            {"config": {"model.width": 8}},
+            r"encoder\.safetensors: of another network: missing: exits\.layer2\.fc",
+        ),
+    ],
+)
+def test_a_description_of_another_network_is_refused(
+    saved: Path, change: dict[str, Any], message: str
+) -> None:
     path = saved / "encoder.json"
     description = json.loads(path.read_text()) | change
     path.write_text(json.dumps({name: value for name, value in description.items() if value is not None}))
-    with pytest.raises(CheckpointError, match="not an encoder of this version"):
+    with pytest.raises(CheckpointError, match=message):
         load_encoder(saved)
 
 
@@ -181,3 +205,82 @@ def test_a_checkpoint_gives_the_network_that_was_saved(
     assert torch.equal(found.features(images)[-1], encoder.features(images)[-1])
     with pytest.raises(CheckpointError, match="of another configuration"):
         encoder_of_checkpoint(tmp_path, config=TrainConfig(), dataset=dataset)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path, dataset: ImageDataset) -> None:
+    state = TrainingState(
+        model={"backbone.conv1.weight": torch.zeros(4, 3, 3, 3)},
+        optimizer={}, epoch=1, step=1, history=[], cost={},
+    )  # fmt: skip
+    save_checkpoint(tmp_path, state, config=CONFIG)
+    with pytest.raises(
+        CheckpointError, match=r"of another network: missing: backbone\.bn1\.weight, .* more$"
+    ):
+        encoder_of_checkpoint(tmp_path, config=CONFIG, dataset=dataset)
+
+
+@pytest.mark.parametrize(
+    ("name", "image_size"),
+    [
+        ("resnet18", 96),
+        ("resnet18", 32),
+        ("resnet50", 96),
+        ("vgg16_bn", 96),
+        ("vgg16_bn", 32),
+        ("efficientnet_b0", 96),
+        ("efficientnet_b0", 32),
+        ("convnext_tiny", 96),
+        ("convnext_tiny", 32),
+        ("regnet_y_400mf", 96),
+        ("regnet_y_400mf", 32),
+    ],
+)
+def test_torchvisions_network_with_an_exported_backbone_gives_its_features(
+    name: Any, image_size: int, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    encoder = build_encoder(ModelConfig(backbone=name, exit_stages=(1,)), image_size=image_size)
+    images_RCHW = torch.randn(4, 3, image_size, image_size)
+    as_if_trained(encoder.backbone, images_RCHW)
+    save_backbone(tmp_path / "backbone.safetensors", encoder)
+    state = safetensors.torch.load_file(tmp_path / "backbone.safetensors")
+    twin = twin_of(name, state, small_stem=image_size <= 64).double()
+    # In float64, so that only another network could differ by more.
+    images_RCHW = images_RCHW[:2].double()
+    with torch.no_grad():
+        features_RD, expected_RD = twin(images_RCHW), encoder.eval().double().features(images_RCHW)[-1]
+    torch.testing.assert_close(features_RD, expected_RD, rtol=1e-9, atol=1e-9)
+    assert expected_RD.std(dim=0).mean() > 1e-3 * expected_RD.abs().max()
+
+
+def test_a_frozen_backbone_is_exported_for_batch_norm() -> None:
+    config = ModelConfig(exit_stages=(), normalization="frozen")
+    encoder = build_encoder(config, image_size=96)
+    twin = torchvision.models.resnet18(weights=None)
+    twin.fc = nn.Identity()
+    twin.load_state_dict(torchvision_state_dict(encoder), strict=True)
+    images_RCHW = torch.randn(2, 3, 96, 96)
+    with torch.no_grad():
+        expected_RD = twin.eval()(images_RCHW)
+        torch.testing.assert_close(encoder.features(images_RCHW)[-1], expected_RD, rtol=1e-4, atol=1e-4)
+
+
+def test_an_exported_state_dict_is_a_copy_in_float32(encoder: SelfConEncoder) -> None:
+    before = encoder.get_parameter("backbone.conv1.weight").clone()
+    torchvision_state_dict(encoder)["conv1.weight"].zero_()
+    assert torch.equal(encoder.get_parameter("backbone.conv1.weight"), before)
+    dtypes = {value.dtype for value in torchvision_state_dict(encoder.double()).values()}
+    assert dtypes == {torch.float32, torch.int64}
+
+
+def test_an_encoder_trained_by_cross_entropy_is_saved_and_loaded_too(
+    tmp_path: Path, dataset: ImageDataset
+) -> None:
+    config = TrainConfig.from_flat({"model.width": 4, "loss.objective": "cross_entropy"})
+    num_classes = len(dataset.class_names)
+    encoder = build_encoder(config.model, image_size=dataset.image_size, num_classes=num_classes).eval()
+    save_encoder(tmp_path, encoder=encoder, config=config, dataset=dataset, metrics={})
+    loaded, images = load_encoder(tmp_path), images_of(dataset, 3)
+    assert loaded.encoder.state_dict().keys() == encoder.state_dict().keys()
+    with torch.no_grad():
+        assert torch.equal(loaded(images), features_by_hand(encoder, images, dataset)[-1])

@@ -24,21 +24,51 @@ def by_epoch(**fields: Any) -> list[float]:
     return rates(steps_per_epoch=1, **fields)
 
 
-def recipe(*, epoch: int, step: int) -> float:
-    """The authors' CIFAR-100 run with 49 steps an epoch, in their words; they count epochs from 1."""
-    eta_min = 0.5 * 0.1**3
-    warmup_to = eta_min + (0.5 - eta_min) * (1 + math.cos(math.pi * 10 / 1000)) / 2
-    p = (step + (epoch - 1) * 49) / (10 * 49)
-    cosine = eta_min + (0.5 - eta_min) * (1 + math.cos(math.pi * epoch / 1000)) / 2
+# The authors' published runs: epochs, learning rate, and steps an epoch at their batch size.
+RECIPES = {"cifar100": (1000, 0.5, 49), "imagenet": (800, 0.25, 626)}
+
+
+def recipe(*, epochs: int, rate: float, num_steps: int, epoch: int, step: int) -> float:
+    """The authors' formulas for 10 epochs of warm-up, in their words; they count epochs from 1."""
+    eta_min = rate * 0.1**3
+    warmup_to = eta_min + (rate - eta_min) * (1 + math.cos(math.pi * 10 / epochs)) / 2
+    p = (step + (epoch - 1) * num_steps) / (10 * num_steps)
+    cosine = eta_min + (rate - eta_min) * (1 + math.cos(math.pi * epoch / epochs)) / 2
     return 0.01 + p * (warmup_to - 0.01) if epoch <= 10 else cosine
 
 
-@pytest.mark.parametrize("epoch", [1, 2, 10, 11, 12, 500, 999, 1000])
-@pytest.mark.parametrize("step", [0, 1, 24, 48])
-def test_the_recipe_is_the_authors(epoch: int, step: int) -> None:
-    optim = OptimConfig(epochs=1000, learning_rate=0.5, warmup_epochs=10)
-    found = learning_rate_at(optim, epoch=epoch - 1, step=step, steps_per_epoch=49)
-    assert found == pytest.approx(recipe(epoch=epoch, step=step), rel=1e-13)
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_step_of_a_recipe_has_the_learning_rate_of_the_authors_formulas(name: str) -> None:
+    epochs, rate, num_steps = RECIPES[name]
+    optim = OptimConfig(epochs=epochs, learning_rate=rate, warmup_epochs=10)
+    steps = [(epoch, step) for epoch in range(1, 12) for step in range(num_steps)]
+    steps += [(epoch, step) for epoch in range(12, epochs + 1) for step in (0, num_steps - 1)]
+    for epoch, step in steps:
+        found = learning_rate_at(optim, epoch=epoch - 1, step=step, steps_per_epoch=num_steps)
+        expected = recipe(epochs=epochs, rate=rate, num_steps=num_steps, epoch=epoch, step=step)
+        assert found == pytest.approx(expected, rel=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("name", "epoch", "step", "expected"),
+    [
+        ("cifar100", 1, 0, 0.01),
+        ("cifar100", 1, 1, 0.0109997485),
+        ("cifar100", 10, 48, 0.4988770150),
+        ("cifar100", 11, 0, 0.4998508864),
+        ("cifar100", 500, 0, 0.25025),
+        ("cifar100", 1000, 48, 0.0005),
+        ("imagenet", 1, 0, 0.01),
+        ("imagenet", 11, 0, 0.2498835115),
+        ("imagenet", 400, 0, 0.125125),
+        ("imagenet", 800, 625, 0.00025),
+    ],
+)
+def test_the_recipes_have_these_learning_rates(name: str, epoch: int, step: int, expected: float) -> None:
+    epochs, rate, num_steps = RECIPES[name]
+    optim = OptimConfig(epochs=epochs, learning_rate=rate, warmup_epochs=10)
+    found = learning_rate_at(optim, epoch=epoch - 1, step=step, steps_per_epoch=num_steps)
+    assert found == pytest.approx(expected, abs=1e-10)
 
 
 def test_the_cosine_has_these_values() -> None:

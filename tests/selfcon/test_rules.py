@@ -29,6 +29,26 @@ BROKEN: list[tuple[dict[str, Any], str, str]] = [
         "expected stages from 1 to 3, after which resnet18 can be left, got [4]",
     ),
     (
+        {"model.backbone": "wrn_16_8", "model.exit_stages": [3]},
+        "model.exit_stages",
+        "expected stages from 1 to 2, after which wrn_16_8 can be left, got [3]",
+    ),
+    (
+        {"model.backbone": "convnext_tiny", "model.normalization": "group"},
+        "model.normalization",
+        "expected batch, as convnext_tiny has LayerNorm and no BatchNorm to be replaced, got group",
+    ),
+    (
+        {"model.backbone": "vgg13_bn", "data.image_size": 31},
+        "data.image_size",
+        "expected images of at least 32 pixels for vgg13_bn, got 31",
+    ),
+    (
+        {"model.backbone": "vgg16_bn", "data.dataset": "digits"},
+        "data.image_size",
+        "expected images of at least 32 pixels for vgg16_bn, got 8",
+    ),
+    (
         {"model.exit_stages": [1, 2], "loss.exit_weight": [1.0]},
         "loss.exit_weight",
         "expected a number, or a list of 2, one for each of model.exit_stages, got [1.0]",
@@ -44,6 +64,16 @@ BROKEN: list[tuple[dict[str, Any], str, str]] = [
         {"loss.use_labels": False, "loss.backbone_contrast": "backbone", "loss.exit_weight": 0},
         "loss.use_labels",
         NO_POSITIVE,
+    ),
+    (
+        {"loss.objective": "cross_entropy", "loss.use_labels": False, "data.num_views": 2},
+        "loss.use_labels",
+        "expected true with the objective cross_entropy, which has nothing but labels, got false",
+    ),
+    (
+        {"loss.objective": "cross_entropy", "loss.backbone_contrast": "backbone"},
+        "loss.backbone_contrast",
+        "expected all (the default) with the objective cross_entropy, got backbone",
     ),
     (
         {"optim.epochs": 5, "optim.warmup_epochs": 5},
@@ -69,11 +99,18 @@ BROKEN: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 KEPT: list[dict[str, Any]] = [
+    {"model.backbone": "efficientnet_b0", "model.exit_stages": [1, 2, 3, 4, 5, 6]},
+    {"model.backbone": "vgg16_bn", "model.exit_stages": [4], "data.image_size": 32},
+    {"model.backbone": "regnet_y_400mf", "model.normalization": "group", "data.image_size": 8},
+    {"model.backbone": "convnext_tiny", "model.normalization": "batch"},
+    {"model.backbone": "vgg16_bn", "data.dataset": "cifar10"},
     {"model.exit_stages": []},
     {"model.exit_stages": [1, 2, 3], "loss.exit_weight": [0.0, 0.0, 1.0], "loss.backbone_weight": 0},
     {"model.exit_stages": [], "loss.exit_weight": [], "loss.backbone_weight": 1},
     {"loss.use_labels": False, "loss.exit_weight": 0},
     {"loss.use_labels": False, "model.exit_stages": [], "data.num_views": 2},
+    {"loss.objective": "cross_entropy", "model.exit_stages": []},
+    {"loss.objective": "cross_entropy", "model.exit_stages": [1, 2], "loss.exit_weight": [0.3, 1.0]},
     {"optim.schedule": "step", "optim.step_epochs": [60, 80]},
     {"optim.epochs": 2, "optim.warmup_epochs": 1},
 ]

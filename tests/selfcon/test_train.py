@@ -162,6 +162,34 @@ def test_a_resumed_run_ends_in_the_bits_of_one_that_never_stopped(tmp_path: Path
         }
 
 
+BESIDE_SELFCON: dict[str, dict[str, Any]] = {
+    "SupCon": {"model__exit_stages": [], "data__num_views": 2},
+    "SupCon-S": {"model__exit_stages": []},
+    "SimCLR": {
+        "model__exit_stages": [],
+        "data__num_views": 2,
+        "data__augmentation": "weak",
+        "loss__use_labels": False,
+    },
+    "cross-entropy": {"loss__objective": "cross_entropy", "model__exit_stages": []},
+    "cross-entropy at every exit": {"loss__objective": "cross_entropy", "model__exit_stages": [1, 3]},
+}
+
+
+@pytest.mark.parametrize("method", BESIDE_SELFCON)
+def test_every_other_objective_learns_and_resumes_to_the_same_bits(tmp_path: Path, method: str) -> None:
+    config = config_with(**({"data__augmentation": "none"} | BESIDE_SELFCON[method]), optim__epochs=2)
+    result, reports = fitted(config, save_to=tmp_path)
+    losses = [item.metrics["train/loss"] for item in reports[1:]]
+    assert losses[-1] < 0.95 * losses[0]
+    resumed, _ = fitted(config, resume_from=tmp_path / "1-a0")
+    weights, expected = resumed.encoder.state_dict(), result.encoder.state_dict()
+    assert weights.keys() == expected.keys()
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+    exits = {f"val/exit{stage}_top1" for stage in config.model.exit_stages}
+    assert exits == {name for name in result.metrics if name.startswith("val/exit")}
+
+
 def test_a_resumed_run_goes_on_counting_its_cost(tmp_path: Path) -> None:
     config = config_with(optim__epochs=2)
     _, whole = fitted(config, save_to=tmp_path)

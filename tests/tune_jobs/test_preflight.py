@@ -57,14 +57,14 @@ def test_a_data_root_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_a_data_set_on_disk_needs_its_folder_even_if_it_is_the_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflight, "EMBEDDED_DATASETS", ())
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        BadInputError, match=r"yaml:1:1: train\.data\.root: expected a folder that exists, got data$"
-    ):
-        check_data_root(space(tmp_path))
-    (tmp_path / "data").mkdir()
-    check_data_root(space(tmp_path))
+    for dataset in ("cifar10", "cifar100", "tinyimagenet", "imagenet", "imagenet100", "folder"):
+        searched = space(tmp_path, f"train.data.dataset={dataset}")
+        with pytest.raises(BadInputError, match=r"data\.root: expected a folder that exists, got data$"):
+            check_data_root(searched)
+        (tmp_path / "data").mkdir()
+        check_data_root(searched)
+        (tmp_path / "data").rmdir()
 
 
 def test_the_output_may_lie_in_folders_yet_to_be_made_but_in_no_file(tmp_path: Path) -> None:

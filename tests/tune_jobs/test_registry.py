@@ -286,7 +286,7 @@ def test_a_registered_encoder_takes_bytes_and_gives_the_features_of_an_exit(
     shop: Shop, trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", shop.desk.uri)
-    images = trained.dataset.test.images_NCHW[:5]
+    images = next(trained.dataset.test.plain([torch.arange(5)]))
     with torch.no_grad():
         assert torch.equal(load_encoder(f"models:/{MODEL}@champion")(images), trained.encoder(images))
         at_exit = load_encoder(f"models:/{MODEL}/1", exit_stage=2)(images)
@@ -314,7 +314,7 @@ def test_a_server_stores_and_serves_the_encoder(
     assert desk.publish().version == 1
     assert list(tmp_path.iterdir()) == []  # nothing but the server holds it
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
-    images = trained.dataset.test.images_NCHW[:5]
+    images = next(trained.dataset.test.plain([torch.arange(5)]))
     with torch.no_grad():
         assert torch.equal(load_encoder(f"models:/{MODEL}@champion")(images), trained.encoder(images))
 

@@ -173,7 +173,7 @@ def check_registered_encoder(folder: Path) -> None:
     encoder = build_encoder(config.model, image_size=dataset.image_size)
     encoder.load_state_dict(load_checkpoint(checkpoint, config=config).model)
     encoder.eval()
-    images = dataset.test.images_NCHW[:17].float() / 255
+    images = next(dataset.test.plain([torch.arange(17)])).float() / 255
     np.save(folder / "images.npy", images.numpy())
     uri = f"sqlite:///{folder}/mlflow.db"
     subprocess.run([sys.executable, "-c", PREDICT, uri], cwd=folder, check=True)

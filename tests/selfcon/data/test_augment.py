@@ -10,13 +10,14 @@ from torch import Tensor
 from torchvision import transforms
 from torchvision.transforms import functional as oracle
 
-from selfcon.data.augment import augment, normalise
+from selfcon.data.augment import ADJUSTMENTS, Augmentation, augment, distort, flip, normalise
 from selfcon.data.color import adjust_hue
 from selfcon.data.crop import crop_boxes
+from selfcon.data.distort import OPERATIONS
 from selfcon.data.draws import Stream, uniform
 from selfcon.errors import ConfigError
 
-KINDS = ["none", "weak", "standard"]
+KINDS = ["none", "weak", "standard", "randaugment"]
 SIGMAS = 5.0
 
 
@@ -40,7 +41,8 @@ def augmented(
     dtype: torch.dtype = torch.float64,
 ) -> Tensor:
     indices_N = torch.arange(len(images_NCHW)) if indices_N is None else indices_N
-    return augment(images_NCHW, indices_N, epoch=epoch, seed=seed, view=view, kind=kind, dtype=dtype)
+    augmentation = Augmentation(kind=kind, seed=seed, epoch=epoch, num_views=2, dtype=dtype)
+    return augment(images_NCHW, indices_N, augmentation, view=view)
 
 
 def slow_weak(image_CHW: Tensor, index: int, *, size: int = 16) -> Tensor:
@@ -55,8 +57,13 @@ def slow_weak(image_CHW: Tensor, index: int, *, size: int = 16) -> Tensor:
 
 
 def slow_standard(image_CHW: Tensor, index: int) -> Tensor:
-    """The whole recipe for one image, by torchvision's functions but for the hue, which is single there."""
-    image_CHW, index_1 = slow_weak(image_CHW, index), torch.tensor([index])
+    """The whole recipe for one image."""
+    return slow_colors(slow_weak(image_CHW, index), index)
+
+
+def slow_colors(image_CHW: Tensor, index: int) -> Tensor:
+    """Jitter and grey of one image, by torchvision's functions but for the hue, which is single there."""
+    index_1 = torch.tensor([index])
     factors = uniform(1, 2, index_1, view=0, stream=Stream.JITTER_FACTORS, count=4)[0].tolist()
     brightness, contrast, saturation = (0.6 + 0.8 * factor for factor in factors[:3])
     hue = torch.tensor([-0.1 + 0.2 * factors[3]], dtype=torch.float64)
@@ -82,6 +89,53 @@ def test_weak_is_torchvisions_crop_and_flip() -> None:
 def test_standard_is_torchvisions_recipe() -> None:
     expected_NCHW = torch.stack([slow_standard(image_CHW, n) for n, image_CHW in enumerate(images())])
     torch.testing.assert_close(augmented(images()), expected_NCHW, atol=1e-12, rtol=0)
+
+
+def test_randaugment_is_two_drawn_operations_before_the_recipe() -> None:
+    drawn_NK = uniform(1, 2, torch.arange(64), view=0, stream=Stream.DISTORTION, count=2)
+    distorted = []
+    for image_CHW, drawn_K in zip(images(), drawn_NK.tolist(), strict=True):
+        image_1CHW = image_CHW[None]
+        for number in drawn_K:
+            operation, amount = OPERATIONS[math.floor(28 * number)]
+            image_1CHW = operation(image_1CHW, amount)
+        distorted.append(image_1CHW[0])
+    expected_NCHW = torch.stack([slow_standard(image_CHW, n) for n, image_CHW in enumerate(distorted)])
+    torch.testing.assert_close(augmented(images(), kind="randaugment"), expected_NCHW, atol=1e-12, rtol=0)
+
+
+def test_distorted_images_are_the_same_bytes_in_every_batch() -> None:
+    def draw_for(indices_N: Tensor) -> Tensor:
+        settings = Augmentation(kind="randaugment", seed=1, epoch=2, num_views=1, dtype=torch.float32)
+        return distort(images()[indices_N], settings.draw(indices_N, view=0))
+
+    order_N = torch.randperm(64, generator=torch.Generator().manual_seed(0))
+    together_NCHW = draw_for(torch.arange(64))
+    assert together_NCHW.dtype == torch.uint8
+    assert torch.equal(
+        torch.cat([draw_for(indices_N) for indices_N in order_N.split(7)]), together_NCHW[order_N]
+    )
+
+
+def test_every_operation_is_equally_likely_first_and_second() -> None:
+    drawn_NK = uniform(0, 0, torch.arange(28_000), view=0, stream=Stream.DISTORTION, count=2)
+    numbers_NK = (drawn_NK * 28).long()
+    pairs = torch.bincount(numbers_NK[:, 0] * 28 + numbers_NK[:, 1], minlength=784).double()
+    expected = 28_000 / 784
+    assert (pairs - expected).square().sum().item() / expected < 783 + SIGMAS * math.sqrt(2 * 783)
+
+
+def test_cropped_images_are_flipped_and_what_follows() -> None:
+    settings = Augmentation(kind="standard", seed=1, epoch=2, num_views=1, dtype=torch.float64)
+    found_NCHW = augment(images(), torch.arange(64), settings, view=0, cropped=True)
+    flipped_N = uniform(1, 2, torch.arange(64), view=0, stream=Stream.FLIP, count=1)[:, 0] < 0.5
+    upright_NCHW = images().double() / 255
+    mirrored_NCHW = flip(upright_NCHW, settings.draw(torch.arange(64), view=0))
+    for number, is_flipped in enumerate(flipped_N.tolist()):
+        expected_CHW = upright_NCHW[number].flip(-1) if is_flipped else upright_NCHW[number]
+        assert torch.equal(mirrored_NCHW[number], expected_CHW)
+        image_CHW = slow_colors(expected_CHW, number)
+        torch.testing.assert_close(found_NCHW[number], image_CHW, atol=1e-12, rtol=0)
 
 
 def test_none_only_scales() -> None:
@@ -117,9 +171,7 @@ def test_single_precision_takes_the_same_decisions(kind: str) -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(
-    chosen=st.lists(st.integers(0, 63), min_size=1, max_size=80), kind=st.sampled_from(["weak", "standard"])
-)
+@given(chosen=st.lists(st.integers(0, 63), min_size=1, max_size=80), kind=st.sampled_from(KINDS[1:]))
 def test_a_sample_looks_the_same_in_every_batch(chosen: list[int], kind: str) -> None:
     batch_B = torch.tensor(chosen)
     for dtype, tolerance in ((torch.float32, 1e-6), (torch.float64, 1e-12)):
@@ -129,7 +181,7 @@ def test_a_sample_looks_the_same_in_every_batch(chosen: list[int], kind: str) ->
 
 
 @pytest.mark.parametrize("change", [{"epoch": 3}, {"seed": 2}, {"view": 1}])
-@pytest.mark.parametrize("kind", ["weak", "standard"])
+@pytest.mark.parametrize("kind", KINDS[1:])
 def test_epoch_seed_and_view_decide(kind: str, change: dict[str, int]) -> None:
     before_NCHW = augmented(images(), kind=kind)
     after_NCHW = augmented(images(), kind=kind, **change)  # type: ignore[arg-type]
@@ -205,6 +257,49 @@ def test_the_recipe_has_the_statistics_of_torchvisions() -> None:
         assert ((first.mean(dim=0) - second.mean(dim=0)).abs() < SIGMAS * scatter).all()
 
 
+def far_apart(first_N: Tensor, second_M: Tensor) -> bool:
+    """Kolmogorov's and Smirnov's test of two samples: whether one in 100,000 equal pairs is as far apart."""
+    values = torch.cat((first_N, second_M)).sort().values
+    shares = [torch.searchsorted(x.sort().values, values, right=True) / len(x) for x in (first_N, second_M)]
+    distance = (shares[0] - shares[1]).abs().max().item()
+    limit = math.sqrt(-math.log(1e-5 / 2) / 2)
+    return distance > limit * math.sqrt(1 / len(first_N) + 1 / len(second_M))
+
+
+def jitters_of_torchvision(num_draws: int) -> tuple[list[list[int]], Tensor]:
+    """The orders and the factors (N, 4) that torchvision's ColorJitter draws."""
+    jitter = transforms.ColorJitter(0.4, 0.4, 0.4, 0.1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        draws = [
+            jitter.get_params(jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue)
+            for _ in range(num_draws)
+        ]
+    return [order.tolist() for order, *_ in draws], torch.tensor([factors for _, *factors in draws])
+
+
+def test_factors_and_orders_are_distributed_as_torchvisions() -> None:
+    num_draws = 6000
+    orders, theirs_N4 = jitters_of_torchvision(num_draws)
+    drawn_N4 = uniform(0, 0, torch.arange(num_draws), view=0, stream=Stream.JITTER_FACTORS, count=4)
+    keys_N4 = uniform(0, 0, torch.arange(num_draws), view=0, stream=Stream.JITTER_ORDER, count=4)
+    for number, (_, neutral, reach) in enumerate(ADJUSTMENTS):
+        ours_N = neutral + reach * (2 * drawn_N4[:, number] - 1)
+        assert not far_apart(ours_N, theirs_N4[:, number].double())
+        assert far_apart(neutral + 1.2 * (ours_N - neutral), theirs_N4[:, number].double())
+    ours, theirs = (
+        torch.tensor([found.count(list(order)) for order in itertools.permutations(range(4))])
+        for found in (keys_N4.argsort(dim=1).tolist(), orders)
+    )
+    # Of two samples of the same size, the squared difference of a count is its sum, on average.
+    statistic = ((ours - theirs).square() / (ours + theirs)).sum().item()
+    assert statistic < 23 + SIGMAS * math.sqrt(2 * 23)
+    # The factors of an image have nothing to do with each other, nor with the order.
+    together_N8 = torch.cat((drawn_N4, keys_N4), dim=1)
+    correlation_88 = torch.corrcoef(together_N8.T) - torch.eye(8)
+    assert correlation_88.abs().max() < SIGMAS / math.sqrt(num_draws)
+
+
 def test_normalising_takes_the_mean_and_divides_by_the_deviation() -> None:
     images_NCHW = images().double() / 255
     found_NCHW = normalise(images_NCHW, mean=(0.1, 0.2, 0.3), std=(0.5, 1.0, 2.0))
@@ -221,7 +316,7 @@ def test_normalising_takes_the_mean_and_divides_by_the_deviation() -> None:
 def test_an_unknown_kind_is_refused_with_the_nearest() -> None:
     with pytest.raises(ConfigError) as caught:
         augmented(images(), kind="standart")
-    expected = "one of none, weak, standard, got 'standart' (did you mean standard?)"
+    expected = "one of none, weak, standard, randaugment, got 'standart' (did you mean standard?)"
     assert str(caught.value) == f"data.augmentation: expected {expected}"
 
 

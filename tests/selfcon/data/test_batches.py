@@ -7,7 +7,7 @@ from torch import Tensor
 
 import selfcon.distributed
 from selfcon.config import DataConfig, TrainConfig
-from selfcon.data.augment import augment, normalise
+from selfcon.data.augment import Augmentation, augment, normalise
 from selfcon.data.batches import epoch_batches, evaluation_batches, num_steps
 from selfcon.data.dataset import ImageDataset, load_dataset
 from selfcon.data.draws import permutation
@@ -83,7 +83,7 @@ def test_batches_are_consecutive_pieces_of_the_epochs_order(dataset: ImageDatase
         assert torch.equal(labels_B, dataset.train.labels_N[indices_B])
 
 
-@pytest.mark.parametrize("kind", ["standard", "weak", "none"])
+@pytest.mark.parametrize("kind", ["standard", "weak", "randaugment", "none"])
 @pytest.mark.parametrize("num_views", [1, 2])
 def test_rows_are_augmented_and_normalised_views_first(
     dataset: ImageDataset, kind: str, num_views: int
@@ -93,11 +93,10 @@ def test_rows_are_augmented_and_normalised_views_first(
     indices_B = permutation(4, 3, NUM_TRAIN)[650:780]
     assert images_RCHW.shape == (130 * num_views, 3, 8, 8)
     assert labels_B.shape == (130,)
+    augmentation = Augmentation(kind=kind, seed=4, epoch=3, num_views=num_views, dtype=torch.float64)
+    (images_BCHW,) = dataset.train.plain([indices_B])
     for view in range(num_views):
-        images_BCHW = dataset.train.images_NCHW[indices_B]
-        augmented_BCHW = augment(
-            images_BCHW, indices_B, epoch=3, seed=4, view=view, kind=kind, dtype=torch.float64
-        )
+        augmented_BCHW = augment(images_BCHW, indices_B, augmentation, view=view)
         expected_BCHW = normalise(augmented_BCHW, mean=dataset.mean, std=dataset.std)
         assert torch.equal(images_RCHW[130 * view : 130 * (view + 1)], expected_BCHW)
 
@@ -180,7 +179,7 @@ def test_evaluation_sees_the_plain_images_in_order(dataset: ImageDataset, share:
             dtype=torch.float64,
         )
     )
-    pixels = dataset.validation.images_NCHW[share.start : share.stop].double() / 255
-    expected_NCHW = normalise(pixels, mean=dataset.mean, std=dataset.std)
+    (images_NCHW,) = dataset.validation.plain([torch.arange(share.start, share.stop)])
+    expected_NCHW = normalise(images_NCHW.double() / 255, mean=dataset.mean, std=dataset.std)
     assert torch.equal(torch.cat(batches), expected_NCHW)
     assert all(len(images_BCHW) == 32 for images_BCHW in batches[:-1])

@@ -112,6 +112,34 @@ def test_boxes_are_distributed_as_torchvisions() -> None:
     assert set(shapes.unique().tolist()) == set(their_shapes.unique().tolist())
 
 
+def far_apart(first_N: Tensor, second_M: Tensor) -> bool:
+    """Kolmogorov's and Smirnov's test of two samples: whether one in 100,000 equal pairs is as far apart."""
+    values = torch.cat((first_N, second_M)).sort().values
+    shares = [torch.searchsorted(x.sort().values, values, right=True) / len(x) for x in (first_N, second_M)]
+    distance = (shares[0] - shares[1]).abs().max().item()
+    limit = math.sqrt(-math.log(1e-5 / 2) / 2)
+    return distance > limit * math.sqrt(1 / len(first_N) + 1 / len(second_M))
+
+
+def measures(boxes_N4: Tensor) -> list[Tensor]:
+    """Areas, ratios and the centres' rows and columns."""
+    top_N, left_N, height_N, width_N = boxes_N4.unbind(dim=1)
+    return [height_N * width_N, width_N / height_N, top_N + height_N / 2, left_N + width_N / 2]
+
+
+@pytest.mark.parametrize(("height", "width"), [(375, 500), (500, 200), (64, 64)])
+def test_areas_and_ratios_are_distributed_as_torchvisions(height: int, width: int) -> None:
+    ours_N4 = boxes_of(num_images=4000, height=height, width=width).double()
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        image_CHW = torch.empty(3, height, width)
+        draws = [RandomResizedCrop.get_params(image_CHW, [0.2, 1.0], [3 / 4, 4 / 3]) for _ in range(4000)]
+    theirs_N4 = torch.tensor(draws).double()
+    for ours_N, theirs_N in zip(measures(ours_N4), measures(theirs_N4), strict=True):
+        assert not far_apart(ours_N, theirs_N)
+    assert far_apart(1.1 * ours_N4[:, 2], theirs_N4[:, 2])
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 3e-6), (torch.float64, 1e-13)])
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (16, 16), (32, 32), (13, 17), (64, 64)])
 @pytest.mark.parametrize("antialias", [True, False])

@@ -80,7 +80,10 @@ def test_the_stream_of_draws_never_changes() -> None:
 
 
 def test_the_numbers_of_the_streams_never_change() -> None:
-    names = ["CROP_SHAPE", "CROP_PLACE", "FLIP", "JITTER", "JITTER_FACTORS", "JITTER_ORDER", "GREY", "SPLIT"]
+    names = [
+        "CROP_SHAPE", "CROP_PLACE", "FLIP", "JITTER", "JITTER_FACTORS", "JITTER_ORDER", "GREY", "SPLIT",
+        "DISTORTION",
+    ]  # fmt: skip
     assert {stream.name: stream.value for stream in Stream} == {
         "ORDER": -1,
         **{name: number for number, name in enumerate(names)},

@@ -3,7 +3,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfcon.data.splits import stratified
+from selfcon.config import DataConfig
+from selfcon.data.source import ArraySource, Part
+from selfcon.data.splits import divide, stratified
 from selfcon.errors import ConfigError
 
 LABELS_N = torch.arange(1000).remainder(7).sub(3).abs()  # 0, 1, 2, 3 with 1, 2, 2 and 2 sevenths
@@ -47,8 +49,101 @@ def test_every_image_has_the_same_chance() -> None:
     assert 60 - 5 * 6.9 < counts_N.min() < counts_N.max() < 60 + 5 * 6.9
 
 
-def test_a_class_with_one_image_cannot_be_split() -> None:
-    with pytest.raises(ConfigError) as caught:
-        stratified(torch.tensor([0, 0, 4, 1, 1]), fraction=0.5, seed=0)
-    expected = "two images or more of each class, so that it can be split, got one image of class 4"
-    assert str(caught.value) == f"data.dataset: expected {expected}"
+def source(given: dict[str, int] | None = None, *, sizes: tuple[int, ...] = (20, 30)) -> ArraySource:
+    """A training part with so many images of each class, then further parts with so many of each."""
+    counts: dict[Part, tuple[int, ...]] = {"train": sizes}
+    counts |= {part: (size,) * len(sizes) for part, size in (given or {}).items()}  # type: ignore[misc]
+    labels = [label for part in counts.values() for label, count in enumerate(part) for _ in range(count)]
+    ranges, first = dict[Part, range](), 0
+    for part, numbers in counts.items():
+        ranges[part] = range(first, first := first + sum(numbers))
+    return ArraySource(
+        labels_N=torch.tensor(labels),
+        class_names=("ant", "bee", "cow")[: len(sizes)],
+        given=ranges,
+        image_size=8,
+        images_NCHW=torch.zeros(len(labels), 3, 8, 8, dtype=torch.uint8),
+    )
+
+
+def divided(found: ArraySource, **fields: float) -> dict[Part, list[int]]:
+    members, _ = divide(found, DataConfig(**fields))  # type: ignore[arg-type]
+    return {part: numbers_N.tolist() for part, numbers_N in members.items()}
+
+
+@pytest.mark.parametrize(
+    ("given", "sizes"),
+    [
+        ({}, {"train": 36, "validation": 4, "test": 10}),
+        ({"test": 2}, {"train": 45, "validation": 5, "test": 4}),
+        ({"validation": 3}, {"train": 40, "validation": 6, "test": 10}),
+        ({"validation": 3, "test": 2}, {"train": 50, "validation": 6, "test": 4}),
+    ],
+)
+def test_what_a_data_set_does_not_come_with_is_split_off(
+    given: dict[str, int], sizes: dict[str, int]
+) -> None:
+    found = source(given)
+    members = divided(found)
+    assert {part: len(numbers) for part, numbers in members.items()} == sizes
+    assert sorted(number for numbers in members.values() for number in numbers) == list(
+        range(len(found.labels_N))
+    )
+    for part in given:
+        assert members[part] == list(found.given[part])  # type: ignore[index]
+
+
+def test_no_setting_moves_an_image_into_the_test_part_or_out_of_it() -> None:
+    first = divided(source())["test"]
+    assert divided(source(), split_seed=5, validation_fraction=0.4)["test"] == first
+    assert divided(source({"validation": 3}))["test"] == first
+
+
+@pytest.mark.parametrize(
+    ("given", "decided"),
+    [
+        (
+            {},
+            {"test_fraction": 0.2, "test_seed": 20230207, "validation_fraction": 0.3, "split_seed": 4},
+        ),
+        ({"test": 2}, {"validation_fraction": 0.3, "split_seed": 4}),
+        ({"validation": 2}, {"test_fraction": 0.2, "test_seed": 20230207}),
+        ({"validation": 2, "test": 2}, {}),
+    ],
+)
+def test_what_decided_the_split_is_told(given: dict[str, int], decided: dict[str, float]) -> None:
+    assert divide(source(given), DataConfig(validation_fraction=0.3, split_seed=4))[1] == decided
+
+
+@pytest.mark.parametrize(
+    ("given", "sizes", "line"),
+    [
+        (
+            {},
+            (20, 2),
+            "at least 3 training images of each class, one for each of training, validation, test, "
+            "got 2 of bee",
+        ),
+        (
+            {"test": 2},
+            (1, 20),
+            "at least 2 training images of each class, one for each of training, validation, got 1 of ant",
+        ),
+        ({"validation": 2, "test": 2}, (3, 0), "at least 1 training images of each class, got 0 of bee"),
+    ],
+)
+def test_a_class_too_small_to_be_split_is_named(
+    given: dict[str, int], sizes: tuple[int, ...], line: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        divided(source(given, sizes=sizes))
+    assert str(refused.value) == f"data.root: expected {line}"
+
+
+def test_as_many_images_as_there_are_parts_are_enough() -> None:
+    members = divided(source(sizes=(3, 3)))
+    assert {part: len(numbers) for part, numbers in members.items()} == {
+        "train": 2,
+        "validation": 2,
+        "test": 2,
+    }

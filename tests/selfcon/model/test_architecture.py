@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from selfcon.config import ExitDepth
-from selfcon.model.architecture import Architecture, Stage, num_blocks_at
+from selfcon.model.architecture import Architecture, Layers, Stage, StateDictNames, num_blocks_at, scaled
 
 
 def stage(name: str, in_channels: int, out_channels: int, *, num_blocks: int) -> Stage:
@@ -13,7 +15,13 @@ def stage(name: str, in_channels: int, out_channels: int, *, num_blocks: int) ->
         others = (nn.Conv2d(out_channels, out_channels, 1) for _ in range(1, num_blocks))
         return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1), *others)
 
-    return Stage(name=name, num_blocks=num_blocks, num_channels=out_channels, build=build)
+    return Stage(
+        name=name,
+        num_blocks=num_blocks,
+        num_subnetwork_blocks=num_blocks,
+        num_channels=out_channels,
+        build=build,
+    )
 
 
 ARCHITECTURE = Architecture(
@@ -23,7 +31,13 @@ ARCHITECTURE = Architecture(
         stage("middle", 5, 6, num_blocks=5),
         stage("late", 6, 7, num_blocks=1),
     ),
+    feature_dim=7,
+    state_dict_names=StateDictNames(origin="nobody"),
 )
+
+
+def widened(channels: int) -> Layers:
+    return {"head": nn.Conv2d(7, channels, 1), "flatten": nn.Flatten()}
 
 
 def test_a_backbone_is_a_stem_its_stages_and_a_pooling() -> None:
@@ -68,6 +82,44 @@ def test_an_fc_subnetwork_is_a_pooling_and_one_linear_layer(exit_stage: int) -> 
     torch.testing.assert_close(subnetwork(x_RCHW), expected_RD)
 
 
+def test_a_subnetwork_may_differ_from_the_backbone_in_blocks_and_tail() -> None:
+    architecture = replace(
+        ARCHITECTURE,
+        stages=tuple(replace(stage, num_subnetwork_blocks=4) for stage in ARCHITECTURE.stages),
+        build_tail=lambda: widened(9),
+        build_subnetwork_tail=lambda: widened(8),
+    )
+    backbone, subnetwork = architecture.build_backbone(), architecture.build_subnetwork(2, "same")
+    assert len(backbone.get_submodule("late")._modules) == 1
+    assert len(subnetwork.get_submodule("late")._modules) == 4
+    assert backbone.get_parameter("head.weight").shape[0] == 9
+    assert subnetwork.get_parameter("head.weight").shape[0] == 8
+
+
+def test_all_layers_are_initialised_but_the_linear_one_of_an_fc_exit() -> None:
+    def fill(network: nn.Module) -> None:
+        for parameter in network.parameters():
+            nn.init.constant_(parameter, 7.0)
+
+    architecture = replace(ARCHITECTURE, build_subnetwork_tail=lambda: widened(8), initialise=fill)
+    for network in (architecture.build_backbone(), architecture.build_subnetwork(1, "small")):
+        assert all((parameter == 7).all() for parameter in network.parameters())
+    assert not any(
+        (parameter == 7).any() for parameter in architecture.build_subnetwork(1, "fc").parameters()
+    )
+
+
+def test_a_seed_is_spent_on_the_stages_in_order_then_on_the_stem() -> None:
+    torch.manual_seed(0)
+    backbone = ARCHITECTURE.build_backbone()
+    torch.manual_seed(0)
+    stages = [stage.build(stage.num_blocks) for stage in ARCHITECTURE.stages]
+    stem = nn.Conv2d(3, 4, 1)
+    assert torch.equal(backbone.get_parameter("early.0.weight"), stages[0].get_parameter("0.weight"))
+    assert torch.equal(backbone.get_parameter("late.0.weight"), stages[2].get_parameter("0.weight"))
+    assert torch.equal(backbone.get_parameter("stem.weight"), stem.weight)
+
+
 def test_every_subnetwork_is_a_fresh_copy() -> None:
     backbone, *subnetworks = (
         ARCHITECTURE.build_backbone(),
@@ -86,3 +138,31 @@ def test_depth_is_said_in_blocks_of_the_backbone(num_blocks: int, small: int, sa
     assert num_blocks_at("same", num_blocks) == same
     assert num_blocks_at("large", num_blocks) == large
     assert num_blocks_at(7, num_blocks) == 7
+
+
+@pytest.mark.parametrize(
+    ("num_channels", "width", "multiple_of", "expected"),
+    [
+        (96, 64, 1, 96),
+        (96, 5, 1, 8),  # 7.5
+        (16, 4, 1, 1),
+        (16, 1, 1, 1),
+        (440, 64, 8, 440),
+        (320, 16, 8, 80),
+        (48, 16, 8, 16),  # 12, half-way
+        (24, 16, 8, 8),  # 6
+        (16, 4, 8, 8),
+        (16, 128, 8, 32),
+    ],
+)
+def test_channels_are_scaled_to_the_nearest_multiple(
+    num_channels: int, width: int, multiple_of: int, expected: int
+) -> None:
+    assert scaled(num_channels, width, multiple_of=multiple_of) == expected
+
+
+def test_names_are_mapped_module_by_module_and_others_stay() -> None:
+    names = StateDictNames(origin="nobody", modules={"a.1": "features.0", "b": "x.y"})
+    keys = ["a.1.weight", "a.10.weight", "b.2.bias", "bb.bias", "c.weight"]
+    expected = ["features.0.weight", "a.10.weight", "x.y.2.bias", "bb.bias", "c.weight"]
+    assert [names.published(key) for key in keys] == expected

@@ -101,8 +101,14 @@ def test_images_may_have_another_size_and_number_of_channels() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"backbone": "wrn_16_8"}, r"model\.backbone: expected resnet18 or .*, got wrn_16_8"),
-        ({"weights": "resnet18.pth"}, r"model\.weights: expected null .*, got resnet18\.pth"),
+        (
+            {"backbone": "vgg16_bn"},
+            r"data\.image_size: expected images of at least 32 pixels for vgg16_bn, got 16",
+        ),
+        (
+            {"backbone": "convnext_tiny", "normalization": "group"},
+            r"model\.normalization: expected batch, as convnext_tiny has LayerNorm .*, got group",
+        ),
         ({"exit_stages": (4,)}, r"model\.exit_stages: expected stages from 1 to 3, .*, got \[4\]"),
         ({"exit_stages": (2, 1)}, r"model\.exit_stages: expected each stage once, in rising order"),
     ],
@@ -112,9 +118,9 @@ def test_a_model_that_cannot_be_built_is_refused(changes: dict[str, Any], messag
         tiny(**changes)
 
 
-def gradient_of_my_share(exit_depth: str) -> tuple[Tensor, dict[str, Tensor]]:
+def gradient_of_my_share(backbone: str, exit_depth: str) -> tuple[Tensor, dict[str, Tensor]]:
     """One training step as a trial takes it: this rank's loss, and the gradient that all ranks agree on."""
-    encoder = tiny(exit_stages=(1, 2), exit_depth=exit_depth).double()
+    encoder = tiny(backbone=backbone, exit_stages=(1, 2), exit_depth=exit_depth).double()
     network: nn.Module = encoder
     if world_size() > 1:
         network = DistributedDataParallel(encoder)
@@ -127,12 +133,28 @@ def gradient_of_my_share(exit_depth: str) -> tuple[Tensor, dict[str, Tensor]]:
     return loss.detach(), gradients | dict(encoder.named_buffers())
 
 
-@pytest.mark.parametrize("exit_depth", ["fc", "small"])
-def test_a_training_step_on_ranks_is_that_of_one_process(exit_depth: str) -> None:
-    expected_loss, expected = gradient_of_my_share(exit_depth)
-    of_rank = on_ranks(gradient_of_my_share, 3, exit_depth)
+@pytest.mark.parametrize(
+    ("backbone", "exit_depth"), [("resnet18", "fc"), ("resnet18", "small"), ("regnet_y_400mf", "small")]
+)
+def test_a_training_step_on_ranks_is_that_of_one_process(backbone: str, exit_depth: str) -> None:
+    expected_loss, expected = gradient_of_my_share(backbone, exit_depth)
+    of_rank = on_ranks(gradient_of_my_share, 3, backbone, exit_depth)
     mean_loss = torch.stack([loss for loss, _ in of_rank]).mean()
     torch.testing.assert_close(mean_loss, expected_loss, rtol=1e-12, atol=0)
-    assert expected.keys() == tiny(exit_stages=(1, 2), exit_depth=exit_depth).state_dict().keys()
+    encoder = tiny(backbone=backbone, exit_stages=(1, 2), exit_depth=exit_depth)
+    assert expected.keys() == encoder.state_dict().keys()
     for _, found in of_rank:
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
+
+
+def test_with_classes_every_exit_ends_in_a_linear_classifier() -> None:
+    torch.manual_seed(0)
+    config = ModelConfig(width=8, exit_stages=(1, 3))
+    encoder = build_encoder(config, image_size=16, num_classes=7).eval()
+    images_RCHW = torch.randn(5, 3, 16, 16)
+    logits_REC = encoder(images_RCHW)
+    assert logits_REC.shape == (5, 3, 7)
+    assert list(encoder.classifiers) == ["layer1", "layer3", "backbone"]
+    assert not encoder.projection_heads
+    last = encoder.classifiers["backbone"]
+    torch.testing.assert_close(logits_REC[:, 2], last(encoder.features(images_RCHW)[-1]))

@@ -1,19 +1,24 @@
-from typing import Literal
+from typing import get_args
 
 import pytest
 import torch
 from torch import nn
 
+from selfcon.config import ProjectionNormalization
 from selfcon.model.normalization import BatchNorm
 from selfcon.model.projection import build_projection_head
 
 
 @pytest.mark.parametrize(
     ("normalization", "layers"),
-    [("none", [nn.Linear, nn.ReLU, nn.Linear]), ("batch", [nn.Linear, BatchNorm, nn.ReLU, nn.Linear])],
+    [
+        ("none", [nn.Linear, nn.ReLU, nn.Linear]),
+        ("batch", [nn.Linear, BatchNorm, nn.ReLU, nn.Linear]),
+        ("input", [BatchNorm, nn.Linear, nn.ReLU, nn.Linear]),
+    ],
 )
-def test_a_head_is_two_linear_layers_with_or_without_batch_norm(
-    normalization: Literal["batch", "none"], layers: list[type[nn.Module]]
+def test_a_head_is_two_linear_layers_with_batch_norm_where_it_is_asked_for(
+    normalization: ProjectionNormalization, layers: list[type[nn.Module]]
 ) -> None:
     head = build_projection_head(6, 3, normalization=normalization)
     assert [type(layer) for layer in head] == layers
@@ -22,8 +27,28 @@ def test_a_head_is_two_linear_layers_with_or_without_batch_norm(
     assert head(torch.randn(5, 6)).shape == (5, 3)
 
 
-def test_batch_norm_removes_what_all_features_share() -> None:
-    head = build_projection_head(6, 3, normalization="batch").double()
+@pytest.mark.parametrize("normalization", ["batch", "input"])
+def test_batch_norm_removes_what_all_features_share(normalization: ProjectionNormalization) -> None:
+    head = build_projection_head(6, 3, normalization=normalization).double()
     features_RD = torch.randn(5, 6, dtype=torch.float64)
     shared_D = 100 * torch.randn(6, dtype=torch.float64)
     torch.testing.assert_close(head(features_RD + shared_D), head(features_RD), rtol=1e-9, atol=1e-9)
+
+
+def test_a_seed_is_the_same_weights_wherever_the_batch_norm_is() -> None:
+    states = []
+    for normalization in get_args(ProjectionNormalization):
+        torch.manual_seed(0)
+        states.append(build_projection_head(6, 3, normalization=normalization).state_dict())
+    for name in ("hidden.weight", "hidden.bias", "output.weight", "output.bias"):
+        assert torch.equal(states[0][name], states[1][name])
+        assert torch.equal(states[0][name], states[2][name])
+
+
+def test_batch_norm_in_front_gives_every_feature_the_same_scale() -> None:
+    torch.manual_seed(0)
+    head = build_projection_head(6, 3, normalization="input").double()
+    features_RD = torch.randn(50, 6, dtype=torch.float64)
+    scales_D = torch.tensor([1, 10, 100, 0.1, 1, 5], dtype=torch.float64)
+    # But for the tiny number that keeps a variance of 0 from dividing.
+    torch.testing.assert_close(head(features_RD * scales_D), head(features_RD), rtol=0, atol=1e-3)

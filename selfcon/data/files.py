@@ -1,0 +1,86 @@
+"""What lies in folders of images: sorted, without a file opened, and never outside of the data set's root."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from selfcon.errors import ConfigError
+
+SUFFIXES = (".jpg", ".jpeg", ".png")  # in capitals too
+
+KEY = "data.root"
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Image files of a data set: their names under `root`, with forward slashes, and their sizes in bytes."""
+
+    root: Path
+    names: list[str] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def path(self, number: int) -> Path:
+        """Return where an image lies."""
+        return self.root / self.names[number]
+
+    def add_folder(self, folder: Path) -> range:
+        """Add the images of a folder, sorted by name, and return which they are.
+
+        Whatever else is in the folder must be hidden. Raises `ConfigError` for a folder without images, or
+        with something else.
+        """
+        found = sorted((entry.name, entry) for entry in entries(folder, root=self.root))
+        for name, entry in found:
+            if not (name.lower().endswith(SUFFIXES) and entry.is_file()):
+                got = f"the {'file' if entry.is_file() else 'folder'} {name}"
+                raise ConfigError(KEY, f"only images ({', '.join(SUFFIXES)}) in {folder}", got)
+        if not found:
+            raise ConfigError(KEY, f"images ({', '.join(SUFFIXES)}) of each class", f"none in {folder}")
+        first, prefix = len(self), folder.relative_to(self.root).as_posix()
+        self.names.extend(f"{prefix}/{name}" for name, _ in found)
+        self.sizes.extend(entry.stat().st_size for _, entry in found)
+        return range(first, len(self))
+
+
+def class_folders(folder: Path, *, root: Path) -> list[str]:
+    """Return the names of the folders in `folder`, sorted. Raises `ConfigError` for fewer than two."""
+    names = sorted(entry.name for entry in entries(folder, root=root) if entry.is_dir())
+    if len(names) < 2:
+        got = f"only {names[0]}" if names else "none"
+        raise ConfigError(KEY, f"a folder for each of two classes or more in {folder}", got)
+    return names
+
+
+def entries(folder: Path, *, root: Path) -> Iterator[os.DirEntry[str]]:
+    """Yield what is in a folder but not hidden, in no order.
+
+    Raises `ConfigError` for a folder that cannot be listed, and a link that leaves `root` or goes nowhere.
+    """
+    try:
+        with os.scandir(folder) as found:
+            for entry in found:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_symlink():
+                    check_inside(Path(entry.path), root=root)
+                yield entry
+    except OSError as error:
+        raise ConfigError(KEY, "folders that can be read", f"{folder}: {_reason(error)}") from error
+
+
+def check_inside(path: Path, *, root: Path) -> None:
+    """Raise `ConfigError` for a path that links out of `root`, or to nothing."""
+    try:
+        target = path.resolve(strict=True)
+    except (OSError, RuntimeError) as error:  # a RuntimeError is a circle of links
+        raise ConfigError(KEY, "links to what exists", f"{path}: a link to nothing") from error
+    if not target.is_relative_to(root.resolve()):
+        raise ConfigError(KEY, f"links that stay in {root}", f"{path}, a link to {target}")
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

@@ -1,0 +1,127 @@
+"""Data sets of folders of classes: any folder, ImageNet, and ImageNet-100.
+
+Under the root, `train`, `val` and `test` hold a folder of each class with its images. A class's number is its
+folder's place in their sorted order.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from selfcon.data.decode import forbid_pixel_bombs, inspect_image
+from selfcon.data.files import KEY, ImageFiles, check_inside, class_folders, entries
+from selfcon.data.prefetch import in_threads
+from selfcon.data.source import FileSource, Part
+from selfcon.errors import ConfigError
+
+LARGE_SIZE = 224
+
+_FOLDER_PARTS: Mapping[Part, str] = {"train": "train", "validation": "val", "test": "test"}
+# The labels of ImageNet's own test images are secret: everybody reports what is reached on val.
+_IMAGENET_PARTS: Mapping[Part, str] = {"train": "train", "test": "val"}
+_HEADERS_AT_ONCE = 4096
+
+
+def read_folder(root: Path) -> FileSource:
+    """Return the images of any folder: `train` and, where they are there, `val` and `test`.
+
+    The header of every image is read. Raises `ConfigError`, which names class or file, for what is not as it
+    must be.
+    """
+    parts = {part: name for part, name in _FOLDER_PARTS.items() if part == "train" or (root / name).exists()}
+    source = scan_parts(root, parts)
+    sizes = _inspected(source.files, torch.arange(len(source.files)))
+    side, _ = min(sizes)
+    common = side if sizes == {(side, side)} else None
+    return replace(source, common_size=common, image_size=common or LARGE_SIZE)
+
+
+def read_imagenet(root: Path) -> FileSource:
+    """Return ImageNet: `train` and, as the test part, `val`.
+
+    Of each class in each part one image's header is read: there are a million. Raises `ConfigError` for what
+    is not as it must be.
+    """
+    return _checked_here_and_there(scan_parts(root, _IMAGENET_PARTS))
+
+
+def read_imagenet100(root: Path) -> FileSource:
+    """Return the 100 classes of ImageNet that are called ImageNet-100, whatever other folders are there.
+
+    They are those of Tian, Krishnan and Isola, Contrastive Multiview Coding, ECCV 2020 (imagenet100.txt of
+    github.com/HobbitLong/CMC, commit bc687a2), sorted. Raises `ConfigError` as `read_imagenet` does.
+    """
+    return _checked_here_and_there(scan_parts(root, _IMAGENET_PARTS, classes=imagenet100_classes()))
+
+
+def imagenet100_classes() -> list[str]:
+    """Return the names of ImageNet-100's class folders, sorted."""
+    return resources.files("selfcon.data").joinpath("imagenet100.txt").read_text(encoding="ascii").split()
+
+
+def scan_parts(root: Path, parts: Mapping[Part, str], *, classes: Sequence[str] | None = None) -> FileSource:
+    """Return the images in the folders that `parts` names under `root`, of all classes or those given.
+
+    Raises `ConfigError` for a folder that is missing, a class without images, something that is not an image,
+    a link out of `root`, and parts that do not have the same classes.
+    """
+    forbid_pixel_bombs()
+    files, labels, given = ImageFiles(root), list[int](), dict[Part, range]()
+    found = {name: _classes_in(root, name, classes) for name in parts.values()}
+    names = found["train"]
+    for part, folder in parts.items():
+        _check_same_classes(root, names, folder, found[folder])
+        first = len(files)
+        for label, name in enumerate(names):
+            labels += [label] * len(files.add_folder(root / folder / name))
+        given[part] = range(first, len(files))
+    return FileSource(
+        labels_N=torch.tensor(labels),
+        class_names=tuple(names),
+        given=given,
+        image_size=LARGE_SIZE,
+        files=files,
+    )
+
+
+def _classes_in(root: Path, name: str, classes: Sequence[str] | None) -> list[str]:
+    folder = root / name
+    if not folder.is_dir():
+        holds = ", ".join(sorted(entry.name for entry in entries(root, root=root))[:3]) or "nothing"
+        expected = f"a folder with {name}/<class>/ and images in it"
+        raise ConfigError(KEY, expected, f"{root} with {holds}", _nearby(root, name))
+    check_inside(folder, root=root)
+    present = class_folders(folder, root=root)
+    for wanted in classes or ():
+        if wanted not in present:
+            raise ConfigError(KEY, f"the {len(classes or ())} class folders in {folder}", f"no {wanted}")
+    return list(classes or present)
+
+
+def _nearby(root: Path, name: str) -> str | None:
+    """A folder just above or below that has what is missing here."""
+    candidates = [root.absolute().parent, *sorted(path for path in root.iterdir() if path.is_dir())]
+    return next((str(path) for path in candidates if (path / name).is_dir()), None)
+
+
+def _check_same_classes(root: Path, names: list[str], folder: str, others: list[str]) -> None:
+    for name in sorted({*names} ^ {*others}):
+        got = f"{name} only in {folder if name in others else 'train'}"
+        raise ConfigError(KEY, f"the same classes in {root / 'train'} and in {folder}", got)
+
+
+def _checked_here_and_there(source: FileSource) -> FileSource:
+    """The first image of each class in each part is one whose class is not that of the image before."""
+    changes_N = source.labels_N.diff(prepend=source.labels_N[-1:]) != 0
+    _inspected(source.files, changes_N.nonzero()[:, 0])
+    return source
+
+
+def _inspected(files: ImageFiles, numbers_N: Tensor) -> set[tuple[int, int]]:
+    """The sizes (height, width) that occur, by the headers of these images."""
+    paths = ([files.path(number) for number in some.tolist()] for some in numbers_N.split(_HEADERS_AT_ONCE))
+    return {size for sizes in in_threads(inspect_image, paths) for size in sizes}

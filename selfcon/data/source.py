@@ -1,0 +1,133 @@
+"""The images of a data set where they come from, before they are split and resized.
+
+Shape letters: N images of the whole data set, C = 3 channels, H height, W width, S x S pixels.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from selfcon.data.decode import decode_image, pixels
+from selfcon.data.disk_split import DiskSplit
+from selfcon.data.files import KEY, ImageFiles
+from selfcon.data.prefetch import in_threads
+from selfcon.data.split import MemorySplit, Split
+from selfcon.errors import ConfigError
+
+Part = Literal["train", "validation", "test"]
+
+# A folder of images of one size is held in memory up to this: uint8, once for all parts.
+MEMORY_BYTES = 2**31
+
+_IMAGES_AT_ONCE = 4096
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Source(ABC):
+    """All the images of a data set, with their classes.
+
+    `given` says which images are whose part by the data set's own division; `image_size` is the side of the
+    squares that it is used with where the configuration asks for no other.
+    """
+
+    labels_N: Tensor
+    class_names: tuple[str, ...]
+    given: Mapping[Part, range]
+    image_size: int
+
+    @abstractmethod
+    def identities(self) -> Iterator[str]:
+        """Yield a line for each image that changes with what it is, its class, and its given part."""
+
+    @abstractmethod
+    def splits(self, members: Mapping[Part, Tensor], *, image_size: int) -> dict[Part, Split]:
+        """Return the parts with these members, of images of `image_size`."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ArraySource(Source):
+    """A data set that is read as a whole: `images_NCHW` uint8."""
+
+    images_NCHW: Tensor
+
+    def identities(self) -> Iterator[str]:
+        """Yield class and sha256 of each image, after its part where that is not the training part."""
+        for part, numbers in self.given.items():
+            prefix = "" if part == "train" else f"{part} "
+            for number in numbers:
+                content = self.images_NCHW[number].contiguous().numpy().tobytes()
+                yield f"{prefix}{int(self.labels_N[number])} {hashlib.sha256(content).hexdigest()}"
+
+    def splits(self, members: Mapping[Part, Tensor], *, image_size: int) -> dict[Part, Split]:
+        """Return parts in memory."""
+        images_NCHW = resize(self.images_NCHW, image_size)
+        return {part: MemorySplit(self.labels_N[m], images_NCHW, m) for part, m in members.items()}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FileSource(Source):
+    """A data set of image files.
+
+    `common_size` is the side of all the images where they are squares alike, else None. A `small` data set is
+    held in memory at any `image_size`, others only at that of the files, up to `MEMORY_BYTES`.
+    """
+
+    files: ImageFiles
+    common_size: int | None = None
+    small: bool = False
+
+    def identities(self) -> Iterator[str]:
+        """Yield name under the root, size in bytes and class of each image."""
+        for name, size, label in zip(self.files.names, self.files.sizes, self.labels_N.tolist(), strict=True):
+            yield f"{name} {size} {label}"
+
+    def splits(self, members: Mapping[Part, Tensor], *, image_size: int) -> dict[Part, Split]:
+        """Return parts in memory where the images fit, else parts on disk."""
+        size = self.common_size
+        if size is not None and (self.small or self._fits(size, image_size)):
+            images_NCHW = resize(_read(self.files, size), image_size)
+            return {part: MemorySplit(self.labels_N[m], images_NCHW, m) for part, m in members.items()}
+        return {part: DiskSplit(self.labels_N[m], self.files, m, image_size) for part, m in members.items()}
+
+    def _fits(self, size: int, image_size: int) -> bool:
+        return size == image_size and len(self.files) * 3 * size**2 <= MEMORY_BYTES
+
+
+def resize(images_NCHW: Tensor, image_size: int) -> Tensor:
+    """Return uint8 images as squares of `image_size` pixels: bilinear, antialiased where they shrink."""
+    if images_NCHW.shape[2:] == (image_size, image_size):
+        return images_NCHW
+    resized_NCSS = images_NCHW.new_empty(len(images_NCHW), 3, image_size, image_size)
+    for some, result in zip(
+        images_NCHW.split(_IMAGES_AT_ONCE), resized_NCSS.split(_IMAGES_AT_ONCE), strict=True
+    ):
+        floats = functional.interpolate(
+            some.to(torch.float32), size=(image_size, image_size), mode="bilinear", antialias=True
+        )
+        result.copy_(floats.round_().clamp_(0, 255))
+    return resized_NCSS
+
+
+def _read(files: ImageFiles, size: int) -> Tensor:
+    """All the images, decoded, (N, C, S, S)."""
+
+    def read(number: int) -> Tensor:
+        path = files.path(number)
+        image = decode_image(path)
+        if image.size != (size, size):
+            got = f"{path} of {image.width} x {image.height}"
+            raise ConfigError(KEY, f"images of {size} x {size} pixels", got)
+        return pixels(image)
+
+    images_NCSS = torch.empty(len(files), 3, size, size, dtype=torch.uint8)
+    pieces = images_NCSS.split(_IMAGES_AT_ONCE)
+    numbers = (chunk.tolist() for chunk in torch.arange(len(files)).split(_IMAGES_AT_ONCE))
+    for piece, decoded in zip(pieces, in_threads(read, numbers), strict=True):
+        torch.stack(decoded, out=piece)
+    return images_NCSS

@@ -1,0 +1,96 @@
+"""Weights from elsewhere: a state dict is loaded whole and exactly, or refused in one line that says why."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from selfcon.errors import ConfigError
+from selfcon.model.encoder import SelfConEncoder
+
+_MOST_KEYS_NAMED = 3
+# Of a BatchNorm; it counts batches, has no part in what the network gives, and older files lack it.
+_COUNTER = ".num_batches_tracked"
+
+
+def misfit(network: nn.Module, state: Mapping[str, Tensor]) -> str | None:
+    """Return in words what keeps `state` from being exactly the network's state dict, or None.
+
+    Keys that are missing, surplus or of another shape are named, a few of each kind.
+    """
+    return _difference(network.state_dict(), state)
+
+
+def published_state(encoder: SelfConEncoder) -> dict[str, Tensor]:
+    """Return the backbone's parameters and buffers, not copied, under the names that others publish."""
+    names = encoder.state_dict_names
+    return {names.published(key): value for key, value in encoder.backbone.state_dict().items()}
+
+
+def load_weights(encoder: SelfConEncoder, path: Path) -> None:
+    """Put the state dict in `path` into the backbone; the sub-networks and heads stay as they are.
+
+    A `.safetensors` file, or what `torch.save` has written of a state dict, for torchvision's network of the
+    backbone's name: its classifier is left out, all else must be there under torchvision's names with the
+    backbone's shapes, and nothing more. Torchvision's files fit width 64 and, where small images have a stem
+    of their own, larger images. Raises `ConfigError` on `model.weights`.
+    """
+    names = encoder.state_dict_names
+    state = {
+        key: value for key, value in _read_state_dict(path).items() if not key.startswith(names.classifier)
+    }
+    expected, found = (_without_counters(tensors) for tensors in (published_state(encoder), state))
+    difference = _difference(expected, found)
+    if difference:
+        raise ConfigError("model.weights", f"the weights of {names.origin}", f"{path}: {difference}")
+    keys = _without_counters(encoder.backbone.state_dict())
+    encoder.backbone.load_state_dict({key: found[names.published(key)] for key in keys})
+
+
+def _read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read a file without running code that may lie in it."""
+    try:
+        payload = path.read_bytes()
+    except OSError as error:
+        raise ConfigError("model.weights", "a file that can be read", f"{path}: {error.strerror}") from error
+    expected = "a file of a state dict, tensors by their names"
+    try:
+        if path.suffix == ".safetensors":
+            content = safetensors.torch.load(payload)
+        else:
+            content = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    except Exception as error:  # what is no such file fails in any way: its bytes are read as instructions
+        # Torch's own words would advise to read it all the same, and run what is in it.
+        got = f"{path}: damaged, or with more in it than tensors ({type(error).__name__})"
+        raise ConfigError("model.weights", expected, got) from error
+    if not isinstance(content, Mapping):
+        raise ConfigError("model.weights", expected, f"{path}: a {type(content).__name__}")
+    for key, value in content.items():
+        if not isinstance(value, Tensor):
+            raise ConfigError("model.weights", expected, f"{path}: a {type(value).__name__} as {key!r}")
+    return {str(key): value for key, value in content.items()}
+
+
+def _without_counters(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value for key, value in state.items() if not key.endswith(_COUNTER)}
+
+
+def _difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
+    kinds = {
+        "missing": [key for key in expected if key not in found],
+        "surplus": [key for key in found if key not in expected],
+        "of another shape": [
+            f"{key} {list(found[key].shape)} for {list(value.shape)}"
+            for key, value in expected.items()
+            if key in found and found[key].shape != value.shape
+        ],
+    }
+    return "; ".join(f"{kind}: {_a_few(keys)}" for kind, keys in kinds.items() if keys) or None
+
+
+def _a_few(keys: list[str]) -> str:
+    named, others = keys[:_MOST_KEYS_NAMED], len(keys) - _MOST_KEYS_NAMED
+    return ", ".join(named) + (f" and {others} more" if others > 0 else "")

@@ -1,0 +1,146 @@
+import runpy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import transforms
+from torchvision.datasets.folder import default_loader
+from torchvision.transforms import functional as oracle
+
+from selfcon.data.decode import (
+    decode_image,
+    image_of,
+    inspect_image,
+    pixels,
+    resized_box,
+    resized_center,
+)
+from selfcon.errors import ConfigError
+
+TINY = runpy.run_path(str(Path(__file__).parents[1] / "tiny_datasets.py"))
+
+
+def picture(height: int = 30, width: int = 44) -> Image.Image:
+    image_HW3: Any = TINY["levels"](1, 2, num_classes=3, height=height, width=width)
+    return Image.fromarray(image_HW3)
+
+
+def saved(path: Path, mode: str, **options: Any) -> Path:
+    picture().convert(mode).save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("mode", "name", "options"),
+    [
+        ("RGB", "a.jpg", {}),
+        ("L", "a.jpg", {}),
+        ("CMYK", "a.jpg", {}),
+        ("RGB", "a.png", {}),
+        ("RGB", "a.png", {"transparency": (1, 2, 3)}),
+        ("RGBA", "a.png", {}),
+        ("L", "a.png", {}),
+        ("LA", "a.png", {}),
+        ("1", "a.png", {}),
+        ("P", "a.png", {}),
+        ("P", "a.png", {"transparency": 3}),
+    ],
+)
+def test_images_of_every_mode_are_what_torchvision_loads(
+    tmp_path: Path, mode: str, name: str, options: dict[str, Any]
+) -> None:
+    path = saved(tmp_path / name, mode, **options)
+    found = decode_image(path)
+    assert found.mode == "RGB"
+    assert np.array_equal(np.asarray(found), np.asarray(default_loader(str(path))))
+    assert inspect_image(path) == (30, 44)
+
+
+def test_a_palette_with_many_transparencies_has_its_colors(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png", "P", transparency=bytes(range(200)))
+    assert np.array_equal(np.asarray(decode_image(path)), np.asarray(picture().convert("P").convert("RGB")))
+
+
+def test_what_a_file_holds_decides_not_how_it_is_called(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.jpg", "RGB", format="PNG")
+    assert np.array_equal(np.asarray(decode_image(path)), np.asarray(picture()))
+
+
+def test_pixels_are_channels_first_and_back() -> None:
+    pixels_CHW = pixels(picture())
+    assert pixels_CHW.dtype == torch.uint8
+    assert np.array_equal(pixels_CHW.permute(1, 2, 0).numpy(), np.asarray(picture()))
+    assert np.array_equal(np.asarray(image_of(pixels_CHW)), np.asarray(picture()))
+
+
+def cut_off(path: Path, *, mode: str = "RGB", share: float = 0.6) -> Path:
+    content = saved(path, mode).read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    return path
+
+
+def holding(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def folder_called(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+DAMAGED: list[tuple[Any, str]] = [
+    (lambda folder: cut_off(folder / "a.jpg"), "image file is truncated"),
+    (lambda folder: cut_off(folder / "a.png"), "image file is truncated"),
+    (lambda folder: cut_off(folder / "a.jpg", share=0.02), "not an image of format JPEG or PNG"),
+    (lambda folder: holding(folder / "a.jpg", b"not an image at all"), "not an image of format JPEG or PNG"),
+    (lambda folder: holding(folder / "a.png", b""), "not an image of format JPEG or PNG"),
+    (lambda folder: saved(folder / "a.jpg", "RGB", format="BMP"), "not an image of format JPEG or PNG"),
+    (lambda folder: saved(folder / "a.png", "I;16"), r"levels of more than 8 bits \(Pillow's mode I;16\)"),
+    (lambda folder: folder_called(folder / "a.png"), "is a directory"),
+    (lambda folder: folder / "a.png", "no such file or directory"),
+    (
+        lambda folder: TINY["write_png_header"](folder / "a.png", height=10_000, width=10_000),
+        "more than the 89478485 pixels that Pillow takes for safe",
+    ),
+    (
+        lambda folder: TINY["write_png_header"](folder / "a.png", height=60_000, width=60_000),
+        "more than the 89478485 pixels that Pillow takes for safe",
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "reason"), DAMAGED)
+@pytest.mark.parametrize("read", [decode_image, inspect_image])
+def test_what_is_no_whole_image_is_refused_by_name(tmp_path: Path, make: Any, reason: str, read: Any) -> None:
+    path = make(tmp_path)
+    with pytest.raises(
+        ConfigError, match=rf"^data\.root: expected images that can be read, got {path}: {reason}"
+    ) as refused:
+        read(path)
+    assert "\n" not in str(refused.value)
+
+
+def test_bytes_behind_the_end_are_no_damage(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.jpg", "RGB")
+    path.write_bytes(path.read_bytes() + bytes(5000))
+    assert inspect_image(path) == (30, 44)
+
+
+@pytest.mark.parametrize("box", [(0, 0, 30, 44), (3, 7, 11, 30), (20, 1, 5, 5), (29, 43, 1, 1)])
+@pytest.mark.parametrize("size", [8, 32])
+def test_a_resized_box_is_torchvisions(box: tuple[int, int, int, int], size: int) -> None:
+    expected = oracle.resized_crop(picture(), *box, [size, size])
+    assert np.array_equal(np.asarray(resized_box(picture(), box, size)), np.asarray(expected))
+
+
+@pytest.mark.parametrize(("height", "width"), [(30, 44), (44, 30), (37, 37), (16, 300), (333, 500), (9, 8)])
+@pytest.mark.parametrize("size", [8, 33, 224])
+def test_the_center_is_torchvisions_resize_and_crop(height: int, width: int, size: int) -> None:
+    expected = transforms.CenterCrop(size)(transforms.Resize(round(size * 256 / 224))(picture(height, width)))
+    found = resized_center(picture(height, width), size)
+    assert found.size == (size, size)
+    assert np.array_equal(np.asarray(found), np.asarray(expected))

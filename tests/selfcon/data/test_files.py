@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import pytest
+
+from selfcon.data.files import ImageFiles, check_inside, class_folders, entries
+from selfcon.errors import ConfigError
+
+
+def touched(folder: Path, *names: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).write_bytes(bytes(len(name)))
+    return folder
+
+
+def test_images_are_listed_in_the_order_of_their_names(tmp_path: Path) -> None:
+    files = ImageFiles(tmp_path)
+    assert files.add_folder(touched(tmp_path / "x" / "b", "2.png", "10.jpg", "a.JPEG")) == range(3)
+    assert files.add_folder(touched(tmp_path / "x" / "a", "longer.png")) == range(3, 4)
+    assert files.names == ["x/b/10.jpg", "x/b/2.png", "x/b/a.JPEG", "x/a/longer.png"]
+    assert files.sizes == [6, 5, 6, 10]
+    assert len(files) == 4
+    assert files.path(1) == tmp_path / "x" / "b" / "2.png"
+
+
+def test_classes_are_the_folders_that_are_not_hidden(tmp_path: Path) -> None:
+    for name in ("b", "a", ".c", "B"):
+        (tmp_path / name).mkdir()
+    touched(tmp_path, "file")
+    assert class_folders(tmp_path, root=tmp_path) == ["B", "a", "b"]
+
+
+def test_a_name_that_is_not_text_is_a_name(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / b"\xff.png".decode(errors="surrogateescape")).touch()
+    files = ImageFiles(tmp_path)
+    files.add_folder(tmp_path / "a")
+    assert files.path(0).exists()
+
+
+def test_a_path_that_stays_inside_passes(tmp_path: Path) -> None:
+    touched(tmp_path / "root" / "deep", "a.png")
+    (tmp_path / "root" / "link").symlink_to(tmp_path / "root" / "deep" / ".." / "deep")
+    (tmp_path / "other").symlink_to("root")
+    check_inside(tmp_path / "other" / "link" / "a.png", root=tmp_path / "other")
+    assert [entry.name for entry in entries(tmp_path / "root" / "link", root=tmp_path / "root")] == ["a.png"]
+
+
+def test_a_neighbour_with_the_same_beginning_is_outside(tmp_path: Path) -> None:
+    touched(tmp_path / "root2", "a.png")
+    touched(tmp_path / "root")
+    (tmp_path / "root" / "a.png").symlink_to(tmp_path / "root2" / "a.png")
+    with pytest.raises(ConfigError, match=r"^data\.root: expected links that stay in .*/root, got .*root2/a"):
+        check_inside(tmp_path / "root" / "a.png", root=tmp_path / "root")
