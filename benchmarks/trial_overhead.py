@@ -1,7 +1,9 @@
-"""The fixed cost of a trial: ours beside Ray's stock settings, with the same trial code, one trial at a time.
+"""The fixed cost of a trial: ours beside Ray's stock settings, with the same training function.
 
 Fixed cost = from the hand-out to the first line of the training function, plus from the last report to the
-next hand-out. Prints every pair and the ratio of the medians:
+next hand-out, one trial at a time. "stock" is a TorchTrainer as documented, with Ray's environment untouched;
+"stock settings" the same environment with our way to run a trial. Prints every turn and the ratios of the
+medians:
 
     .venv/bin/python benchmarks/trial_overhead.py
 """
@@ -16,25 +18,28 @@ import time
 from pathlib import Path
 from typing import Any
 
-PAIRS = 3
+KINDS = ("ours", "stock settings", "stock")
+TURNS = 3
 TRIALS = 3  # of one search; the first, which also starts the cluster, is left out
 EVENTS = "SELFCON_BENCHMARK_EVENTS"
 
 
 def main() -> None:
-    """Run the pairs, each search in a process of its own, in alternating order."""
-    costs: dict[str, list[float]] = {"ours": [], "stock": []}
-    for pair in range(PAIRS):
-        for kind in ("ours", "stock") if pair % 2 == 0 else ("stock", "ours"):
+    """Run the turns, each search in a process of its own, in alternating order."""
+    costs: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    for turn in range(TURNS):
+        for kind in KINDS if turn % 2 == 0 else reversed(KINDS):
             with tempfile.TemporaryDirectory() as folder:
                 events = Path(folder) / "events.jsonl"
                 environment = {**os.environ, EVENTS: str(events), "OMP_NUM_THREADS": "1"}
                 command = [sys.executable, __file__, kind, folder]
                 subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
                 costs[kind].append(fixed_cost(events))
-            print(f"pair {pair + 1}: {kind:5s} {costs[kind][-1]:5.1f} s", flush=True)
-    ours, stock = statistics.median(costs["ours"]), statistics.median(costs["stock"])
-    print(f"medians: ours {ours:.1f} s, stock {stock:.1f} s, ratio {ours / stock:.2f}")
+            print(f"turn {turn + 1}: {kind:14s} {costs[kind][-1]:5.1f} s", flush=True)
+    ours = statistics.median(costs["ours"])
+    for kind in KINDS[1:]:
+        median = statistics.median(costs[kind])
+        print(f"medians: ours {ours:.1f} s, {kind} {median:.1f} s, ratio {ours / median:.2f}")
 
 
 def fixed_cost(events: Path) -> float:
@@ -63,18 +68,36 @@ def train_worker(_task: dict[str, Any]) -> None:
         ray.train.report({"epoch": epoch})
 
 
-def run(kind: str, folder: Path) -> None:
-    """Run one search of empty trials; `stock` leaves Ray as it comes."""
-    from ray import tune
-    from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+def run_documented_trial(config: dict[str, Any]) -> None:
+    """A trial as Ray's documentation writes it: a TorchTrainer inside a Tune function."""
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    TorchTrainer(
+        train_worker,
+        train_loop_config={},
+        scaling_config=ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1}),
+        run_config=RunConfig(
+            name=str(config["number"]),
+            storage_path=config["search_folder"],
+            callbacks=[TuneReportCallback()],  # type: ignore[list-item]  # typed as the older Train's
+        ),
+    ).fit()
+
+
+def run_our_trial(config: dict[str, Any]) -> None:
+    """A trial as the platform runs it."""
+    from tune_jobs.trial import train_attempt
+
+    train_attempt(config, train_worker)
+
+
+def searcher() -> Any:
+    """Return a searcher that hands out one trial at a time."""
     from ray.tune.search import Searcher
 
-    from tune_jobs import ray_session, trial
-    from tune_jobs.cluster import machine_resources
-
     class OneAtATime(Searcher):
-        """Hands out the trials one after the other."""
-
         given = 0
         live = False
 
@@ -95,30 +118,39 @@ def run(kind: str, folder: Path) -> None:
 
         def restore(self, checkpoint_path: str) -> None: ...
 
-    class Ending(FIFOScheduler):
-        """Ends a trial with its last report, as the platform does, or lets it close by itself."""
+    return OneAtATime()
 
+
+def scheduler(kind: str) -> Any:
+    """Return a scheduler that ends a trial with its last report, as the platform does, or lets it close."""
+    from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+    class Ending(FIFOScheduler):
         def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
             is_last = result.get("epoch") == 2 and not result.get("done")
             if is_last:
                 note("last report")
             return str(TrialScheduler.STOP if is_last and kind == "ours" else TrialScheduler.CONTINUE)
 
-    def run_trial(config: dict[str, Any]) -> None:
-        trial.train_attempt(config, train_worker)
+    return Ending()  # type: ignore[no-untyped-call]
 
-    if kind == "stock":
+
+def run(kind: str, folder: Path) -> None:
+    """Run one search of empty trials; `stock` leaves Ray as it comes."""
+    from ray import tune
+
+    from tune_jobs import ray_session, trial
+    from tune_jobs.cluster import machine_resources
+
+    if kind != "ours":
         ray_session.ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0"}
+    run_trial = run_documented_trial if kind == "stock" else run_our_trial
     workers = trial.WorkerGroup(num_workers=1, cpus_per_worker=1, gpus_per_worker=0)
     with ray_session.ray_session(None, machine_resources()):
         tune.Tuner(
             tune.with_resources(run_trial, {"CPU": 0, "memory": 1}),
             param_space=trial.tune_config(str(folder), workers),
-            tune_config=tune.TuneConfig(
-                search_alg=OneAtATime(),
-                scheduler=Ending(),  # type: ignore[no-untyped-call]
-                num_samples=-1,
-            ),
+            tune_config=tune.TuneConfig(search_alg=searcher(), scheduler=scheduler(kind), num_samples=-1),
             run_config=tune.RunConfig(storage_path=str(folder / "sessions"), name="1", verbose=0),
         ).fit()
 

@@ -1,4 +1,4 @@
-"""Inside a Tune trial: one attempt of a trial becomes one TorchTrainer."""
+"""Inside a Tune trial: one attempt of a trial becomes one Train run."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -35,13 +35,14 @@ def run_trial(config: dict[str, Any]) -> None:
 def train_attempt(config: dict[str, Any], train_worker: Callable[[dict[str, Any]], None]) -> None:
     """Run `train_worker` on the workers of one attempt, as `run_trial` says."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
     from ray.tune.integration.ray_train import TuneReportCallback
 
     workers = WorkerGroup(**config["workers"])
     folder = trial_folder(Path(config["search_folder"]), config["number"])
-    trainer = TorchTrainer(
+    # The base of TorchTrainer, which leaves torch to the workers (process_group.py).
+    trainer = DataParallelTrainer(
         train_worker,
         train_loop_config={
             "train": config["train"],

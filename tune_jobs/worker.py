@@ -18,6 +18,7 @@ def train_worker(task: dict[str, Any]) -> None:
     from selfcon.config import TrainConfig
     from selfcon.distributed import broadcast_object, rank
     from selfcon.train import EpochReport, fit
+    from tune_jobs.process_group import process_group
     from tune_jobs.trial_folder import checkpoint_path, checkpoints_folder, remove_old_checkpoints
 
     folder, attempt = Path(task["folder"]), int(task["attempt"])
@@ -30,9 +31,10 @@ def train_worker(task: dict[str, Any]) -> None:
         ray.train.report({"epoch": result.epoch, "metrics": result.metrics})
 
     config = TrainConfig.from_mapping(task["train"])
-    newest = broadcast_object(newest_valid(checkpoints_folder(folder)))
-    if newest is not None:
-        history = load_checkpoint(newest, config=config).history
-        for epoch in range(task["last_epoch"] + 1, len(history) - 1):  # fit reports the newest itself
-            ray.train.report({"epoch": epoch, "metrics": history[epoch]})
-    fit(config, report=report, resume_from=newest)
+    with process_group():
+        newest = broadcast_object(newest_valid(checkpoints_folder(folder)))
+        if newest is not None:
+            history = load_checkpoint(newest, config=config).history
+            for epoch in range(task["last_epoch"] + 1, len(history) - 1):  # fit reports the newest itself
+                ray.train.report({"epoch": epoch, "metrics": history[epoch]})
+        fit(config, report=report, resume_from=newest)
