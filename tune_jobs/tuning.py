@@ -1,4 +1,4 @@
-"""Let Ray Tune run what the study hands out, each trial as a TorchTrainer of its own."""
+"""Let Ray Tune run what the study hands out, each trial as a Train run of its own."""
 
 from collections.abc import Mapping
 from contextlib import redirect_stdout
