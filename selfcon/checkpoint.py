@@ -105,7 +105,7 @@ def load_network(network: nn.Module, state: Mapping[str, Tensor], *, source: str
 
     Raises `CheckpointError`, which begins with `source` and names keys, for the state of another network.
     """
-    difference = misfit(network, state)
+    difference = misfit(network.state_dict(), state)
     if difference:
         raise CheckpointError(f"{source}: of another network: {difference}")
     network.load_state_dict(state)

@@ -60,6 +60,23 @@ def gather_rows_without_gradient(x_RX: Tensor) -> Tensor:
     return x_RX if world_size() == 1 else _gathered(x_RX, row_counts(len(x_RX)))
 
 
+def gather_rows_on_first(x_RX: Tensor) -> Tensor:
+    """Return the rows of all ranks in rank order on rank 0, shape (N, X), and none (0, X) on the others.
+
+    Of any dtype, and cut off from autograd.
+    """
+    x_RX = x_RX.detach()
+    if world_size() == 1:
+        return x_RX
+    counts = row_counts(len(x_RX))
+    padded = _padded(x_RX, max(counts))
+    parts = [torch.empty_like(padded) for _ in counts] if rank() == 0 else None
+    dist.gather(padded, parts)
+    if parts is None:
+        return x_RX[:0]
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+
 def reduce_sum(x: Tensor) -> Tensor:
     """Return the elementwise sum of the ranks' `x`, the same bits on every rank.
 
@@ -104,12 +121,17 @@ class _ReduceSum(torch.autograd.Function):
 
 
 def _gathered(x_RX: Tensor, counts: Sequence[int]) -> Tensor:
-    """Every rank pads to the longest, as all_gather needs one shape, and the padding is cut off again."""
-    padded = x_RX.new_zeros((max(counts), *x_RX.shape[1:]))
-    padded[: len(x_RX)] = x_RX
+    padded = _padded(x_RX, max(counts))
     parts = [torch.empty_like(padded) for _ in counts]
     dist.all_gather(parts, padded)
     return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+
+def _padded(x_RX: Tensor, num_rows: int) -> Tensor:
+    """What is gathered must have one shape: every rank pads to the longest, and all cut it off again."""
+    padded = x_RX.new_zeros((num_rows, *x_RX.shape[1:]))
+    padded[: len(x_RX)] = x_RX
+    return padded
 
 
 def _summed(x: Tensor) -> Tensor:

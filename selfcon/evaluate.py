@@ -16,7 +16,7 @@ from torch.nn import functional
 from selfcon.config import EvaluateConfig, TrainConfig
 from selfcon.data.batches import evaluation_batches
 from selfcon.data.dataset import ImageDataset, Split
-from selfcon.distributed import broadcast_object, gather_rows_without_gradient, rank, split_range
+from selfcon.distributed import broadcast_object, gather_rows_on_first, rank, reduce_sum, split_range
 from selfcon.errors import NonFiniteLossError
 from selfcon.model import SelfConEncoder
 from selfcon.probe import train_probes
@@ -56,9 +56,11 @@ def evaluate_encoder(
         )
         for part in (dataset.train, judged)
     )
-    # Every rank has the same features, so every rank raises.
-    if not all(x_ND.square().isfinite().all() for x_ND in (*train_ND, *judged_MD)):
+    # Of what any rank has seen, so that every rank raises.
+    if _num_not_finite((*train_ND, *judged_MD)):
         raise NonFiniteLossError(f"features of the {split} split: infinite, or too large to be squared")
+    # Only where they are used: those of a million images fill a device.
+    train_ND, judged_MD = ([gather_rows_on_first(x) for x in features] for features in (train_ND, judged_MD))
     metrics: dict[str, float] = {}
     # One rank's arithmetic decides, so that no difference between machines makes the ranks disagree.
     if rank() == 0:
@@ -87,10 +89,10 @@ def extract_features(
     device: torch.device,
     dtype: torch.dtype,
 ) -> list[Tensor]:
-    """Return the features (N, D) of every image of `split` at each exit, the backbone's last.
+    """Return the features (N, D) of the images of `split` at each exit, the backbone's last.
 
-    In evaluation mode, not augmented, in the order of the split. Under a process group each rank encodes its
-    contiguous share and gets the features of all. The encoder's mode is as before afterwards.
+    In evaluation mode, not augmented, in the order of the split. Under a process group each rank encodes and
+    gets its contiguous share. The encoder's mode is as before afterwards.
     """
     share = split_range(len(split))
     was_training = encoder.training
@@ -100,7 +102,7 @@ def extract_features(
     )
     batches = [encoder.features(images_BCHW) for images_BCHW in images]
     encoder.train(was_training)
-    return [gather_rows_without_gradient(torch.cat(features)) for features in zip(*batches, strict=True)]
+    return [torch.cat(features) for features in zip(*batches, strict=True)]
 
 
 def predict_classes(
@@ -149,6 +151,12 @@ def predict_by_neighbours(
         vote_QKC = functional.one_hot(labels_N[neighbour_QK], num_classes).to(weight_QK.dtype)
         predictions.append((weight_QK[:, :, None] * vote_QKC).sum(dim=1).argmax(dim=1))
     return torch.cat(predictions)
+
+
+def _num_not_finite(features: Sequence[Tensor]) -> int:
+    """How many numbers of all ranks' features are not finite, or too large to be squared."""
+    bad = sum((~x_ND.square().isfinite()).sum() for x_ND in features)
+    return int(reduce_sum(torch.as_tensor(bad)))
 
 
 def _accuracy(found_M: Tensor, labels_M: Tensor) -> float:

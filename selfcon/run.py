@@ -14,9 +14,10 @@ from selfcon.config import TrainConfig
 from selfcon.data.batches import num_steps
 from selfcon.data.dataset import ImageDataset, load_dataset
 from selfcon.distributed import world_size
+from selfcon.errors import CheckpointError
 from selfcon.model import SelfConEncoder, build_encoder
 from selfcon.model.cost import encoder_parameters, forward_macs
-from selfcon.model.weights import load_weights
+from selfcon.model.weights import load_weights, misfit
 from selfcon.objective import num_classes_of_heads
 from selfcon.optim import build_optimizer
 
@@ -62,18 +63,24 @@ class Run:
     def restore(self, state: TrainingState) -> None:
         """Put a run that was only just started where `state` was taken.
 
-        Raises `CheckpointError` for the state of another network.
+        Raises `CheckpointError`, which names keys, for the state of another network or optimiser.
         """
         load_network(self.encoder, state.model, source="the checkpoint")
-        for name, parameter in self.encoder.named_parameters():
-            if name in state.optimizer:
-                self.optimizer.state[parameter]["momentum_buffer"] = state.optimizer[name].to(self.device)
+        parameters = dict(self.encoder.named_parameters())
+        # Before the first step, and without momentum, there is none of any parameter.
+        difference = misfit(parameters, state.optimizer) if state.optimizer else None
+        if difference:
+            raise CheckpointError(f"the checkpoint: of another optimiser: {difference}")
+        for name, momentum in state.optimizer.items():
+            self.optimizer.state[parameters[name]]["momentum_buffer"] = momentum.to(self.device)
         self.history[:] = state.history
         self.costs.restore(state.cost)
 
 
-def start_run(config: TrainConfig) -> Run:
+def start_run(config: TrainConfig, *, resumed: bool = False) -> Run:
     """Return a run that has not trained yet: data loaded, encoder initialised from `config.seed`.
+
+    One that is `resumed` gets all its weights from a checkpoint: `model.weights` is not read again.
 
     Raises `ConfigError` for a data set that cannot be used, a batch larger than its training part, or
     `model.weights` that do not fit.
@@ -83,6 +90,8 @@ def start_run(config: TrainConfig) -> Run:
     device = _device()
     dtype = torch.float64 if config.optim.precision == "fp64" else torch.float32
     encoder = _initialised_encoder(config, dataset)
+    if config.model.weights is not None and not resumed:
+        load_weights(encoder, Path(config.model.weights))
     encoder.to(device=device, dtype=dtype)
     costs = CostMeter(
         device=device,
@@ -103,10 +112,15 @@ def start_run(config: TrainConfig) -> Run:
 
 
 def _device() -> torch.device:
-    """This rank's accelerator, if there is one: launchers number the ranks of a machine in LOCAL_RANK."""
+    """This rank's accelerator, if there is one, made the current one, where NCCL's tensors must lie.
+
+    Launchers number the ranks of a machine in LOCAL_RANK.
+    """
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    torch.cuda.set_device(device)
+    return device
 
 
 def _initialised_encoder(config: TrainConfig, dataset: ImageDataset) -> SelfConEncoder:
@@ -114,10 +128,7 @@ def _initialised_encoder(config: TrainConfig, dataset: ImageDataset) -> SelfConE
     num_classes = num_classes_of_heads(config, num_classes=len(dataset.class_names))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
-        encoder = build_encoder(config.model, image_size=dataset.image_size, num_classes=num_classes)
-    if config.model.weights is not None:
-        load_weights(encoder, Path(config.model.weights))
-    return encoder
+        return build_encoder(config.model, image_size=dataset.image_size, num_classes=num_classes)
 
 
 def _replicated(encoder: SelfConEncoder, device: torch.device) -> nn.Module:

@@ -66,7 +66,7 @@ def fit(
     Raises `ConfigError` for a data set that cannot be used, `CheckpointError` for a checkpoint that is
     damaged or of another configuration, and `NonFiniteLossError` on every rank.
     """
-    run = start_run(config)
+    run = start_run(config, resumed=resume_from is not None)
     if resume_from is None:
         run.history.append(_untrained_epoch(run))
     else:

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Collection
 from typing import Any
 
+from tune_jobs.network_sizes import NETWORKS, most_parameters
 from tune_jobs.space import SearchSpace
 from tune_jobs.trial_folder import KEPT_CHECKPOINTS
 
@@ -30,11 +31,7 @@ def most_checkpoint_bytes(space: SearchSpace) -> int:
     """
     fields = ("backbone", "width", "exit_stages", "exit_depth", "projection_dim")
     possible = itertools.product(*(_values(space, f"model.{field}") for field in fields))
-    largest = max(
-        encoder_parameters(backbone, width, exits, depth)
-        + head_parameters(backbone, width, num_heads=len(exits) + 1, projection_dim=projection_dim)
-        for backbone, width, exits, depth, projection_dim in possible
-    )
+    largest = max(_parameters(*values) for values in possible)
     bytes_each = 8 if "fp64" in _values(space, "optim.precision") else 4
     return _RECORDS_BYTES + round(largest * bytes_each * (2 + _STATISTICS_SHARE))
 
@@ -42,6 +39,15 @@ def most_checkpoint_bytes(space: SearchSpace) -> int:
 def most_checkpoints(num_trials: int) -> int:
     """Return how many checkpoints lie on disk at most: a trial keeps its newest while it writes another."""
     return num_trials * (KEPT_CHECKPOINTS + 1)
+
+
+def _parameters(
+    backbone: str, width: int, exits: Collection[int], depth: str | int, projection_dim: int
+) -> int:
+    if backbone in NETWORKS:
+        return most_parameters(backbone, width, exits, depth, projection_dim)
+    heads = head_parameters(backbone, width, num_heads=len(exits) + 1, projection_dim=projection_dim)
+    return encoder_parameters(backbone, width, exits, depth) + heads
 
 
 def encoder_parameters(

@@ -24,6 +24,7 @@ def preflight(space: SearchSpace, options: LaunchOptions) -> None:
     if options.address is None:
         check_resources(space, machine_resources())
         check_data_root(space)
+        check_weights(space)
 
 
 def check_output(folder: Path) -> None:
@@ -63,3 +64,17 @@ def check_data_root(space: SearchSpace) -> None:
     note = f" ({dataset} is embedded and reads none: leave it out)" if embedded else ""
     complaint = ConfigError("train.data.root", f"a folder that exists{note}", shown(root))
     raise BadInputError(f"{space.place('train.data.root')}: {complaint}")
+
+
+def check_weights(space: SearchSpace) -> None:
+    """Raise `BadInputError` when a file that `model.weights` names is not there.
+
+    Whether it fits the network is known when the first trial begins: that takes torch.
+    """
+    key = "space.model.weights" if "model.weights" in space.parameters else "train.model.weights"
+    for values in space.tree.combinations(["model.weights"]):
+        weights = values["model.weights"]
+        if weights is not None and not Path(weights).is_file():
+            raise BadInputError(
+                f"{space.place(key)}: {ConfigError(key, 'a file that exists', shown(weights))}"
+            )

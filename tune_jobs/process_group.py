@@ -21,14 +21,19 @@ TIMEOUT = timedelta(minutes=30)
 def process_group() -> Iterator[None]:
     """Join this Train worker with the others of its run for the time of the context.
 
-    NCCL where there are GPUs, else gloo. A worker that is alone needs no group. LOCAL_RANK tells which of a
-    node's GPUs, all of which its workers see, is this one's.
+    NCCL where there are GPUs, else gloo. A worker that is alone needs no group. LOCAL_RANK tells which GPU is
+    this one's, should a node's workers see all of them; it becomes the current device.
+
+    After an error the group is left as it is: closed, it would make the other ranks fail of that, and theirs
+    might be the words that are told.
     """
     import ray.train
     from torch import cuda, distributed
 
     context = ray.train.get_context()
     os.environ["LOCAL_RANK"] = str(context.get_local_rank())
+    if cuda.is_available():
+        cuda.set_device(context.get_local_rank() % cuda.device_count())
     if context.get_world_size() == 1:
         yield
         return
@@ -39,10 +44,8 @@ def process_group() -> Iterator[None]:
         world_size=context.get_world_size(),
         timeout=TIMEOUT,
     )
-    try:
-        yield
-    finally:
-        distributed.destroy_process_group()
+    yield
+    distributed.destroy_process_group()
 
 
 def _store(rank: int, world_size: int) -> "TCPStore":

@@ -160,7 +160,9 @@ def _interrupted(search: Search, interruption: Interruption) -> int:
     with suppress(TrackingError):  # the next launch delivers what is missing
         search.follower.finish()
         search.close_tracking("KILLED")
-    search.console.print(f"interrupted; go on with: {search.options.command()}", markup=False)
+    search.console.print(
+        f"interrupted; go on with: {search.options.command()}", markup=False, highlight=False
+    )
     return interruption.exit_code
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from selfcon.data.files import KEY, check_inside
+from selfcon.data.files import KEY, read_content
 from selfcon.data.plain_pickle import PickledArray, load_plain_pickle
 from selfcon.data.source import ArraySource
 from selfcon.errors import ConfigError
@@ -45,7 +45,7 @@ def _read(root: Path, layout: Any, *, labels: str) -> ArraySource:
     folder, meta = root / layout.base_folder, layout.meta["filename"]
     train, test = ([name for name, _ in names] for names in (layout.train_list, layout.test_list))
     where = f"in {layout.base_folder}/ under data.root, as {layout.url} unpacks"
-    contents = {name: _content(folder / name, root=root, where=where) for name in (*train, *test, meta)}
+    contents = {name: read_content(folder / name, root=root, where=where) for name in (*train, *test, meta)}
     tables = {name: _table(folder / name, content) for name, content in contents.items()}
     class_names = _class_names(folder / meta, tables[meta], layout.meta["key"])
     batches = [
@@ -66,16 +66,6 @@ def _read(root: Path, layout: Any, *, labels: str) -> ArraySource:
     )
 
 
-def _content(path: Path, *, root: Path, where: str) -> bytes:
-    if not path.is_file():
-        raise ConfigError(KEY, f"{path.name} {where}", f"no {path}")
-    check_inside(path, root=root)
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(KEY, "files that can be read", f"{path}: {error.strerror}") from error
-
-
 def _table(path: Path, content: bytes) -> Mapping[str, Any]:
     """The dictionary in a file."""
     try:
@@ -89,7 +79,10 @@ def _class_names(path: Path, table: Mapping[str, Any], key: str) -> tuple[str, .
     names = table.get(key)
     if not isinstance(names, list) or not all(isinstance(name, bytes | str) for name in names):
         raise ConfigError(KEY, PUBLISHED, f"{path}: no list of names as {key}")
-    return tuple(name.decode() if isinstance(name, bytes) else name for name in names)
+    try:
+        return tuple(name.decode() if isinstance(name, bytes) else name for name in names)
+    except UnicodeDecodeError as error:
+        raise ConfigError(KEY, PUBLISHED, f"{path}: {error}") from error
 
 
 def _images_and_labels(

@@ -29,7 +29,10 @@ class DiskSplit(Split):
     """A part of the images of `files`, `members_N`, each cut to a square of `image_size` pixels.
 
     What is done with an image before it is cut, and the cut itself, is done in threads, at the size the image
-    has; everything after that on batches. A batch raises `ConfigError` for a damaged image.
+    has; everything after that on batches.
+
+    A batch raises `ConfigError` for a damaged image, on the one rank whose share has it: the others would
+    wait for that rank, so whoever runs several ends them together.
     """
 
     files: ImageFiles

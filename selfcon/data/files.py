@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,35 +42,52 @@ class ImageFiles:
         if not found:
             raise ConfigError(KEY, f"images ({', '.join(SUFFIXES)}) of each class", f"none in {folder}")
         first, prefix = len(self), folder.relative_to(self.root).as_posix()
+        with _refusing("folders", folder):
+            self.sizes.extend(entry.stat().st_size for _, entry in found)
         self.names.extend(f"{prefix}/{name}" for name, _ in found)
-        self.sizes.extend(entry.stat().st_size for _, entry in found)
         return range(first, len(self))
 
 
 def class_folders(folder: Path, *, root: Path) -> list[str]:
     """Return the names of the folders in `folder`, sorted. Raises `ConfigError` for fewer than two."""
-    names = sorted(entry.name for entry in entries(folder, root=root) if entry.is_dir())
+    names = folders_in(folder, root=root)
     if len(names) < 2:
         got = f"only {names[0]}" if names else "none"
         raise ConfigError(KEY, f"a folder for each of two classes or more in {folder}", got)
     return names
 
 
+def folders_in(folder: Path, *, root: Path) -> list[str]:
+    """Return the names of the folders in `folder`, sorted."""
+    return sorted(entry.name for entry in entries(folder, root=root) if entry.is_dir())
+
+
 def entries(folder: Path, *, root: Path) -> Iterator[os.DirEntry[str]]:
     """Yield what is in a folder but not hidden, in no order.
 
-    Raises `ConfigError` for a folder that cannot be listed, and a link that leaves `root` or goes nowhere.
+    Raises `ConfigError` for a folder that cannot be listed or lies outside of `root`, and for a link in it
+    that leaves `root` or goes nowhere.
     """
-    try:
-        with os.scandir(folder) as found:
-            for entry in found:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_symlink():
-                    check_inside(Path(entry.path), root=root)
-                yield entry
-    except OSError as error:
-        raise ConfigError(KEY, "folders that can be read", f"{folder}: {_reason(error)}") from error
+    with _refusing("folders", folder), os.scandir(folder) as found:
+        check_inside(folder, root=root)
+        for entry in found:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_symlink():
+                check_inside(Path(entry.path), root=root)
+            yield entry
+
+
+def read_content(path: Path, *, root: Path, where: str) -> bytes:
+    """Return what a file holds; `where` says where the user should have it.
+
+    Raises `ConfigError` for a file that is missing, cannot be read, or lies outside of `root`.
+    """
+    with _refusing("files", path):
+        if path.is_file():
+            check_inside(path, root=root)
+            return path.read_bytes()
+    raise ConfigError(KEY, f"{path.name} {where}", f"no {path}")
 
 
 def check_inside(path: Path, *, root: Path) -> None:
@@ -82,5 +100,10 @@ def check_inside(path: Path, *, root: Path) -> None:
         raise ConfigError(KEY, f"links that stay in {root}", f"{path}, a link to {target}")
 
 
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
+@contextmanager
+def _refusing(kind: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigError(KEY, f"{kind} that can be read", f"{path}: {reason}") from error

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from selfcon.data.decode import forbid_pixel_bombs, inspect_image
-from selfcon.data.files import KEY, ImageFiles, check_inside, class_folders, entries
+from selfcon.data.decode import inspect_image
+from selfcon.data.files import KEY, ImageFiles, class_folders, entries, folders_in
 from selfcon.data.prefetch import in_threads
 from selfcon.data.source import FileSource, Part
 from selfcon.errors import ConfigError
@@ -32,7 +32,8 @@ def read_folder(root: Path) -> FileSource:
     The header of every image is read. Raises `ConfigError`, which names class or file, for what is not as it
     must be.
     """
-    parts = {part: name for part, name in _FOLDER_PARTS.items() if part == "train" or (root / name).exists()}
+    present = {"train"}.union(entry.name for entry in entries(root, root=root))
+    parts = {part: name for part, name in _FOLDER_PARTS.items() if name in present}
     source = scan_parts(root, parts)
     sizes = _inspected(source.files, torch.arange(len(source.files)))
     side, _ = min(sizes)
@@ -69,7 +70,6 @@ def scan_parts(root: Path, parts: Mapping[Part, str], *, classes: Sequence[str] 
     Raises `ConfigError` for a folder that is missing, a class without images, something that is not an image,
     a link out of `root`, and parts that do not have the same classes.
     """
-    forbid_pixel_bombs()
     files, labels, given = ImageFiles(root), list[int](), dict[Part, range]()
     found = {name: _classes_in(root, name, classes) for name in parts.values()}
     names = found["train"]
@@ -89,12 +89,13 @@ def scan_parts(root: Path, parts: Mapping[Part, str], *, classes: Sequence[str] 
 
 
 def _classes_in(root: Path, name: str, classes: Sequence[str] | None) -> list[str]:
-    folder = root / name
-    if not folder.is_dir():
+    folder, around = root / name, folders_in(root, root=root)
+    if name not in around:
         holds = ", ".join(sorted(entry.name for entry in entries(root, root=root))[:3]) or "nothing"
         expected = f"a folder with {name}/<class>/ and images in it"
-        raise ConfigError(KEY, expected, f"{root} with {holds}", _nearby(root, name))
-    check_inside(folder, root=root)
+        candidates = (root.absolute().parent, *(root / other for other in around))
+        nearby = next((str(path) for path in candidates if _is_folder(path / name)), None)
+        raise ConfigError(KEY, expected, f"{root} with {holds}", nearby)
     present = class_folders(folder, root=root)
     for wanted in classes or ():
         if wanted not in present:
@@ -102,10 +103,11 @@ def _classes_in(root: Path, name: str, classes: Sequence[str] | None) -> list[st
     return list(classes or present)
 
 
-def _nearby(root: Path, name: str) -> str | None:
-    """A folder just above or below that has what is missing here."""
-    candidates = [root.absolute().parent, *sorted(path for path in root.iterdir() if path.is_dir())]
-    return next((str(path) for path in candidates if (path / name).is_dir()), None)
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # nobody needs to be sent to where nothing may be read
+        return False
 
 
 def _check_same_classes(root: Path, names: list[str], folder: str, others: list[str]) -> None:

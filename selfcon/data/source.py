@@ -11,18 +11,18 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from selfcon.data.decode import decode_image, pixels
 from selfcon.data.disk_split import DiskSplit
 from selfcon.data.files import KEY, ImageFiles
 from selfcon.data.prefetch import in_threads
-from selfcon.data.split import MemorySplit, Split
+from selfcon.data.split import MemorySplit, Split, resize
 from selfcon.errors import ConfigError
 
 Part = Literal["train", "validation", "test"]
 
-# A folder of images of one size is held in memory up to this: uint8, once for all parts.
+# Images that were resized, and a folder of images of one size, are held in memory up to this: uint8, once for
+# all parts, but in every worker.
 MEMORY_BYTES = 2**31
 
 _IMAGES_AT_ONCE = 4096
@@ -49,6 +49,16 @@ class Source(ABC):
     def splits(self, members: Mapping[Part, Tensor], *, image_size: int) -> dict[Part, Split]:
         """Return the parts with these members, of images of `image_size`."""
 
+    def splits_in_memory(
+        self, images_NCHW: Tensor, members: Mapping[Part, Tensor], *, image_size: int
+    ) -> dict[Part, Split]:
+        """Return parts of all the images, resized at once where that fits into memory, else by batches."""
+        if _fits(len(images_NCHW), image_size):
+            images_NCHW = resize(images_NCHW, image_size)
+        return {
+            part: MemorySplit(self.labels_N[m], images_NCHW, m, image_size) for part, m in members.items()
+        }
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ArraySource(Source):
@@ -66,8 +76,7 @@ class ArraySource(Source):
 
     def splits(self, members: Mapping[Part, Tensor], *, image_size: int) -> dict[Part, Split]:
         """Return parts in memory."""
-        images_NCHW = resize(self.images_NCHW, image_size)
-        return {part: MemorySplit(self.labels_N[m], images_NCHW, m) for part, m in members.items()}
+        return self.splits_in_memory(self.images_NCHW, members, image_size=image_size)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -90,28 +99,13 @@ class FileSource(Source):
     def splits(self, members: Mapping[Part, Tensor], *, image_size: int) -> dict[Part, Split]:
         """Return parts in memory where the images fit, else parts on disk."""
         size = self.common_size
-        if size is not None and (self.small or self._fits(size, image_size)):
-            images_NCHW = resize(_read(self.files, size), image_size)
-            return {part: MemorySplit(self.labels_N[m], images_NCHW, m) for part, m in members.items()}
+        if size is not None and (self.small or (size == image_size and _fits(len(self.files), size))):
+            return self.splits_in_memory(_read(self.files, size), members, image_size=image_size)
         return {part: DiskSplit(self.labels_N[m], self.files, m, image_size) for part, m in members.items()}
 
-    def _fits(self, size: int, image_size: int) -> bool:
-        return size == image_size and len(self.files) * 3 * size**2 <= MEMORY_BYTES
 
-
-def resize(images_NCHW: Tensor, image_size: int) -> Tensor:
-    """Return uint8 images as squares of `image_size` pixels: bilinear, antialiased where they shrink."""
-    if images_NCHW.shape[2:] == (image_size, image_size):
-        return images_NCHW
-    resized_NCSS = images_NCHW.new_empty(len(images_NCHW), 3, image_size, image_size)
-    for some, result in zip(
-        images_NCHW.split(_IMAGES_AT_ONCE), resized_NCSS.split(_IMAGES_AT_ONCE), strict=True
-    ):
-        floats = functional.interpolate(
-            some.to(torch.float32), size=(image_size, image_size), mode="bilinear", antialias=True
-        )
-        result.copy_(floats.round_().clamp_(0, 255))
-    return resized_NCSS
+def _fits(num_images: int, image_size: int) -> bool:
+    return num_images * 3 * image_size**2 <= MEMORY_BYTES
 
 
 def _read(files: ImageFiles, size: int) -> Tensor:

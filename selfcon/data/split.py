@@ -1,6 +1,7 @@
 """One part of a data set: its labels, and its images on demand.
 
-Shape letters: N images of the part, A of the whole data set, B of a batch, C = 3 channels, H height, W width.
+Shape letters: N images of the part, A of the whole data set, B of a batch, C = 3 channels, H height, W width,
+S x S pixels.
 """
 
 from abc import ABC, abstractmethod
@@ -9,11 +10,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from selfcon.data.augment import Augmentation, augment
 from selfcon.data.statistics import Channels, channel_statistics
 
-_IMAGES_AT_ONCE = 4096
+_PIXELS_AT_ONCE = 2**24  # 200 MB of them while they are floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,25 +47,50 @@ class Split(ABC):
 
 @dataclass(frozen=True, eq=False)
 class MemorySplit(Split):
-    """A part of uint8 images that are held in memory once for all parts; `members_N` are this one's."""
+    """A part of uint8 images that are held in memory once for all parts; `members_N` are this one's.
+
+    Images of another size than `image_size` are resized when a batch needs them: the same pixels as if all
+    had been before, in the memory of the originals.
+    """
 
     images_ACHW: Tensor
     members_N: Tensor
+    image_size: int
 
     def plain(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield the images of each batch."""
         for indices_B in batches:
-            yield self.images_ACHW[self.members_N[indices_B]]
+            yield resize(self.images_ACHW[self.members_N[indices_B]], self.image_size)
 
     def views(
         self, batches: Sequence[Tensor], augmentation: Augmentation, *, device: torch.device
     ) -> Iterator[list[Tensor]]:
         """Yield the views of each batch, augmented as a whole on `device`."""
-        for indices_B in batches:
-            images_BCHW = self.images_ACHW[self.members_N[indices_B]].to(device)
+        for indices_B, plain_BCHW in zip(batches, self.plain(batches), strict=True):
+            images_BCHW = plain_BCHW.to(device)
             views = range(augmentation.num_views)
             yield [augment(images_BCHW, indices_B, augmentation, view=view) for view in views]
 
     def channel_statistics(self) -> tuple[Channels, Channels]:
         """Return those of the part's own pixels."""
-        return channel_statistics(self.plain(torch.arange(len(self)).split(_IMAGES_AT_ONCE)))
+        batches = torch.arange(len(self)).split(_images_at_once(self.image_size))
+        return channel_statistics(self.plain(batches))
+
+
+def resize(images_NCHW: Tensor, image_size: int) -> Tensor:
+    """Return uint8 images as squares of `image_size` pixels: bilinear, antialiased where they shrink."""
+    height, width = images_NCHW.shape[2:]
+    if (height, width) == (image_size, image_size):
+        return images_NCHW
+    resized_NCSS = images_NCHW.new_empty(len(images_NCHW), 3, image_size, image_size)
+    at_once = _images_at_once(max(height, width, image_size))
+    for some, result in zip(images_NCHW.split(at_once), resized_NCSS.split(at_once), strict=True):
+        floats = functional.interpolate(
+            some.to(torch.float32), size=(image_size, image_size), mode="bilinear", antialias=True
+        )
+        result.copy_(floats.round_().clamp_(0, 255))
+    return resized_NCSS
+
+
+def _images_at_once(side: int) -> int:
+    return max(1, _PIXELS_AT_ONCE // side**2)

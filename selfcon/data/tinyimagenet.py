@@ -4,12 +4,12 @@ Source: Stanford's CS231N, http://cs231n.stanford.edu/tiny-imagenet-200.zip. The
 were never published; as in ImageNet, its `val` is the test part.
 """
 
+from collections import Counter
 from pathlib import Path
 
 import torch
 
-from selfcon.data.decode import forbid_pixel_bombs
-from selfcon.data.files import KEY, ImageFiles, check_inside, class_folders
+from selfcon.data.files import KEY, ImageFiles, class_folders, read_content
 from selfcon.data.source import FileSource
 from selfcon.errors import ConfigError
 
@@ -23,9 +23,9 @@ def read_tinyimagenet(root: Path) -> FileSource:
 
     Raises `ConfigError`, which names the file, for anything that is missing or does not belong.
     """
-    forbid_pixel_bombs()
     folder = root / FOLDER
     wnids = sorted(fields[0] for fields in _table(folder / "wnids.txt", root=root))
+    _check_once(wnids, folder / "wnids.txt")
     words = {wnid: name for wnid, name, *_ in _table(folder / "words.txt", root=root, num_fields=2)}
     files, labels = ImageFiles(root), list[int]()
     _check_equal(wnids, class_folders(folder / "train", root=root), f"{folder / 'train'} and wnids.txt")
@@ -48,7 +48,9 @@ def read_tinyimagenet(root: Path) -> FileSource:
 def _validation_labels(folder: Path, files: ImageFiles, wnids: list[str]) -> list[int]:
     """Add the images of `val` to `files` and return the numbers of their classes."""
     table = folder / "val_annotations.txt"
-    wnid_of = {name: wnid for name, wnid, *_ in _table(table, root=files.root, num_fields=2)}
+    lines = _table(table, root=files.root, num_fields=2)
+    _check_once([name for name, *_ in lines], table)
+    wnid_of = {name: wnid for name, wnid, *_ in lines}
     added = files.add_folder(folder / "images")
     names = [files.path(number).name for number in added]
     _check_equal(sorted(wnid_of), names, f"{folder / 'images'} and {table.name}")
@@ -61,12 +63,19 @@ def _check_equal(wanted: list[str], found: list[str], where: str) -> None:
         raise ConfigError(KEY, f"the same names in {where}", f"{name} in one of them only")
 
 
+def _check_once(names: list[str], path: Path) -> None:
+    for name, count in Counter(names).items():
+        if not count == 1:
+            raise ConfigError(KEY, f"each name once in {path}", f"{name} {count} times")
+
+
 def _table(path: Path, *, root: Path, num_fields: int = 1) -> list[list[str]]:
     """The lines of a text file, by their tabs."""
-    if not path.is_file():
-        raise ConfigError(KEY, f"{path.name} {_WHERE}", f"no {path}")
-    check_inside(path, root=root)
-    lines = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if line]
+    content = read_content(path, root=root, where=_WHERE)
+    try:
+        lines = [line.split("\t") for line in content.decode().splitlines() if line]
+    except UnicodeDecodeError as error:
+        raise ConfigError(KEY, "text in UTF-8", f"{path}: {error}") from error
     for fields in lines:
         if len(fields) < num_fields:
             raise ConfigError(KEY, f"{num_fields} fields in each line of {path}", "\t".join(fields))

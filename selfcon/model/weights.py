@@ -6,7 +6,7 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from selfcon.errors import ConfigError
 from selfcon.model.encoder import SelfConEncoder
@@ -16,12 +16,21 @@ _MOST_KEYS_NAMED = 3
 _COUNTER = ".num_batches_tracked"
 
 
-def misfit(network: nn.Module, state: Mapping[str, Tensor]) -> str | None:
-    """Return in words what keeps `state` from being exactly the network's state dict, or None.
+def misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
+    """Return in words what tensors differ in name or shape from those that are expected, or None.
 
     Keys that are missing, surplus or of another shape are named, a few of each kind.
     """
-    return _difference(network.state_dict(), state)
+    kinds = {
+        "missing": [key for key in expected if key not in found],
+        "surplus": [key for key in found if key not in expected],
+        "of another shape": [
+            f"{key} {list(found[key].shape)} for {list(value.shape)}"
+            for key, value in expected.items()
+            if key in found and found[key].shape != value.shape
+        ],
+    }
+    return "; ".join(f"{kind}: {_a_few(keys)}" for kind, keys in kinds.items() if keys) or None
 
 
 def published_state(encoder: SelfConEncoder) -> dict[str, Tensor]:
@@ -43,7 +52,7 @@ def load_weights(encoder: SelfConEncoder, path: Path) -> None:
         key: value for key, value in _read_state_dict(path).items() if not key.startswith(names.classifier)
     }
     expected, found = (_without_counters(tensors) for tensors in (published_state(encoder), state))
-    difference = _difference(expected, found)
+    difference = misfit(expected, found)
     if difference:
         raise ConfigError("model.weights", f"the weights of {names.origin}", f"{path}: {difference}")
     keys = _without_counters(encoder.backbone.state_dict())
@@ -76,19 +85,6 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
 
 def _without_counters(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: value for key, value in state.items() if not key.endswith(_COUNTER)}
-
-
-def _difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
-    kinds = {
-        "missing": [key for key in expected if key not in found],
-        "surplus": [key for key in found if key not in expected],
-        "of another shape": [
-            f"{key} {list(found[key].shape)} for {list(value.shape)}"
-            for key, value in expected.items()
-            if key in found and found[key].shape != value.shape
-        ],
-    }
-    return "; ".join(f"{kind}: {_a_few(keys)}" for kind, keys in kinds.items() if keys) or None
 
 
 def _a_few(keys: list[str]) -> str:

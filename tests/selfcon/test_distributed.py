@@ -39,6 +39,11 @@ def gather_every_dtype() -> list[Tensor]:
     return [distributed.gather_rows_without_gradient(x) for x in by_dtype]
 
 
+def gather_on_first() -> list[Tensor]:
+    mine = whole().split(ROWS)[distributed.rank()].clone().requires_grad_()
+    return [distributed.gather_rows_on_first(rows) for rows in (mine, mine.detach() > 0)]
+
+
 def gather_no_rows() -> tuple[Tensor, Tensor]:
     mine = torch.zeros(0, 3, requires_grad=True)
     rows = distributed.gather_rows(mine)
@@ -74,6 +79,7 @@ def everything() -> dict[str, Any]:
     return {
         "gathered": gather_uneven_rows(),
         "dtypes": gather_every_dtype(),
+        "on_first": gather_on_first(),
         "nothing": gather_no_rows(),
         "reduced": reduce_and_send_back(),
         **talk(),
@@ -106,6 +112,16 @@ def test_gathering_without_gradient_keeps_integers_and_booleans(of_rank: list[di
         assert not found["no_gradient"]
 
 
+def test_gathering_on_the_first_rank_gives_it_all_rows_and_the_others_none(
+    of_rank: list[dict[str, Any]],
+) -> None:
+    first, *others = (found["on_first"] for found in of_rank)
+    assert torch.equal(first[0], whole())
+    assert torch.equal(first[1], whole() > 0)
+    assert not first[0].requires_grad
+    assert all(x.shape == (0, 2, 3) for found in others for x in found)
+
+
 def test_gathering_works_when_no_rank_has_a_row(of_rank: list[dict[str, Any]]) -> None:
     assert all(x.shape == (0, 3) for found in of_rank for x in found["nothing"])
 
@@ -136,6 +152,7 @@ def test_without_a_group_every_function_is_the_identity() -> None:
     assert (distributed.rank(), distributed.world_size()) == (0, 1)
     assert distributed.gather_rows(x) is x
     assert distributed.reduce_sum(x) is x
+    assert torch.equal(distributed.gather_rows_on_first(x), x)
     assert distributed.row_counts(3) == [3]
     assert distributed.split_range(5) == range(5)
     value = object()

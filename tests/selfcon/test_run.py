@@ -44,3 +44,28 @@ def test_a_run_refuses_the_state_of_another_network() -> None:
     with pytest.raises(CheckpointError) as refused:
         run.restore(replace(state, model=damaged))
     assert str(refused.value) == f"the checkpoint: of another network: missing: {weight}; surplus: x"
+
+
+def test_a_resumed_run_needs_the_file_of_its_first_weights_no_more(tmp_path: Path) -> None:
+    config = config_with(model__weights=str(tmp_path / "gone.pth"))
+    assert start_run(config, resumed=True).config == config
+
+
+@pytest.mark.parametrize(
+    ("momentum", "difference"),
+    [
+        ({"backbone.conv1.weight": None}, "missing: backbone.conv1.weight"),
+        ({"elsewhere": torch.zeros(1)}, "surplus: elsewhere"),
+        ({"backbone.bn1.bias": torch.zeros(3)}, "of another shape: backbone.bn1.bias [3] for [4]"),
+    ],
+)
+def test_a_run_refuses_the_momentum_of_other_parameters(
+    momentum: dict[str, torch.Tensor | None], difference: str
+) -> None:
+    run = start_run(config_with())
+    own = {name: torch.ones_like(value) for name, value in run.encoder.named_parameters()}
+    run.restore(replace(run.state(), optimizer=own))
+    changed = {name: value for name, value in (own | momentum).items() if value is not None}
+    with pytest.raises(CheckpointError) as refused:
+        run.restore(replace(run.state(), optimizer=changed))
+    assert str(refused.value) == f"the checkpoint: of another optimiser: {difference}"

@@ -5,7 +5,7 @@ import pytest
 from tune_jobs import preflight
 from tune_jobs.errors import BadInputError
 from tune_jobs.options import LaunchOptions
-from tune_jobs.preflight import check_data_root, check_output, check_resources
+from tune_jobs.preflight import check_data_root, check_output, check_resources, check_weights
 from tune_jobs.space import SearchSpace, load_space
 
 
@@ -65,6 +65,18 @@ def test_a_data_set_on_disk_needs_its_folder_even_if_it_is_the_default(
         (tmp_path / "data").mkdir()
         check_data_root(searched)
         (tmp_path / "data").rmdir()
+
+
+def test_weights_that_are_there_or_not_asked_for_are_accepted(tmp_path: Path) -> None:
+    (tmp_path / "weights.pth").touch()
+    check_weights(space(tmp_path, f"train.model.weights={tmp_path}/weights.pth"))
+    check_weights(space(tmp_path))
+
+
+def test_weights_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    searched = space(tmp_path, f"train.model.weights={tmp_path}/nowhere.pth")
+    with pytest.raises(BadInputError, match=r"train\.model\.weights: expected a file that exists, got /"):
+        check_weights(searched)
 
 
 def test_the_output_may_lie_in_folders_yet_to_be_made_but_in_no_file(tmp_path: Path) -> None:

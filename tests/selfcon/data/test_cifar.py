@@ -18,6 +18,9 @@ TINY = runpy.run_path(str(Path(__file__).parents[1] / "tiny_datasets.py"))
 
 Sets = tuple[Callable[[Path], Any], str, Any]
 
+LOCKED = runpy.run_path(str(Path(__file__).with_name("locked_files.py")))
+locked, open_path = LOCKED["locked"], LOCKED["open_path"]
+
 BOTH: list[Sets] = [(read_cifar10, "write_cifar10", CIFAR10), (read_cifar100, "write_cifar100", CIFAR100)]
 
 
@@ -118,6 +121,20 @@ def test_classes_without_names_are_refused(tmp_path: Path, names: Any) -> None:
     changed(path, label_names=names)
     with pytest.raises(ConfigError, match=rf"got {path}: no list of names as label_names$"):
         read_cifar10(tmp_path)
+
+
+def test_a_class_whose_name_is_not_text_is_refused(tmp_path: Path) -> None:
+    path = TINY["write_cifar10"](tmp_path) / "cifar-10-batches-py" / "batches.meta"
+    changed(path, label_names=[b"airplane", b"caf\xe9"])
+    with pytest.raises(ConfigError, match=rf"got {path}: 'utf-8' codec can't decode byte 0xe9 .*$"):
+        read_cifar10(tmp_path)
+
+
+def test_a_file_that_may_not_be_read_is_refused(open_path: Path) -> None:
+    path = TINY["write_cifar10"](open_path) / "cifar-10-batches-py" / "data_batch_1"
+    with locked(path), pytest.raises(ConfigError) as refused:
+        read_cifar10(open_path)
+    assert str(refused.value) == f"data.root: expected files that can be read, got {path}: permission denied"
 
 
 def test_a_link_out_of_the_root_is_refused(tmp_path: Path) -> None:

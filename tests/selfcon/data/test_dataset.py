@@ -7,12 +7,12 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
-from torchvision.transforms import functional as oracle
 
 from selfcon.config import DataConfig
 from selfcon.data.dataset import ImageDataset, Split, data_digest, load_dataset
 from selfcon.data.digits import read_digits
-from selfcon.data.source import ArraySource, resize
+from selfcon.data.source import ArraySource
+from selfcon.data.split import resize
 
 SPLIT = {"validation_fraction": 0.1, "split_seed": 0}
 
@@ -106,18 +106,6 @@ def test_images_have_the_size_asked_for() -> None:
         (3, 20, 20)
     }
     assert torch.equal(images_of(large.train), resize(images_of(digits().train), 20))
-
-
-@pytest.mark.parametrize("size", [3, 5, 6, 12, 16])
-def test_resizing_is_torchvisions(size: int) -> None:
-    found_NCHW = resize(random_images(), size)
-    expected_NCHW = oracle.resize(random_images().double(), [size, size], antialias=True)
-    assert found_NCHW.dtype == torch.uint8
-    torch.testing.assert_close(found_NCHW.double(), expected_NCHW, atol=0.5 + 1e-3, rtol=0)
-
-
-def test_images_of_the_right_size_are_not_touched() -> None:
-    assert torch.equal(resize(random_images(), 6), random_images())
 
 
 def test_mean_and_deviation_are_those_of_the_training_part() -> None:

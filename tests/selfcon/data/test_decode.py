@@ -1,4 +1,6 @@
+import resource
 import runpy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from torchvision.datasets.folder import default_loader
 from torchvision.transforms import functional as oracle
 
 from selfcon.data.decode import (
+    MAX_PIXELS,
     decode_image,
     image_of,
     inspect_image,
@@ -124,6 +127,15 @@ def test_what_is_no_whole_image_is_refused_by_name(tmp_path: Path, make: Any, re
     assert "\n" not in str(refused.value)
 
 
+def test_the_largest_image_is_the_largest_that_pillow_takes_for_safe(tmp_path: Path) -> None:
+    assert MAX_PIXELS == Image.MAX_IMAGE_PIXELS == 5 * 17_895_697
+    path = TINY["write_png_header"](tmp_path / "a.png", height=5, width=17_895_697)
+    assert inspect_image(path) == (5, 17_895_697)
+    TINY["write_png_header"](path, height=5, width=17_895_698)
+    with pytest.raises(ConfigError, match=rf"got {path}: more than the 89478485 pixels that Pillow"):
+        inspect_image(path)
+
+
 def test_bytes_behind_the_end_are_no_damage(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.jpg", "RGB")
     path.write_bytes(path.read_bytes() + bytes(5000))
@@ -144,3 +156,28 @@ def test_the_center_is_torchvisions_resize_and_crop(height: int, width: int, siz
     found = resized_center(picture(height, width), size)
     assert found.size == (size, size)
     assert np.array_equal(np.asarray(found), np.asarray(expected))
+
+
+@pytest.fixture
+def little_memory() -> Iterator[None]:
+    """This process gets 200 MB more than it has."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used_pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (used_pages * resource.getpagesize() + 200_000_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize(("length", "size"), [(3000, 224), (65_000, 224), (3000, 500)])
+def test_the_center_of_a_very_long_image_takes_little_memory(length: int, size: int) -> None:
+    line, short, first = picture(1, length), round(size * 256 / 224), length // 2 - 4
+    # Every pixel of the line becomes `short` pixels, so the eight in the middle can be resized alone.
+    middle = line.crop((first, 0, first + 8, 1)).resize((8 * short, 1), Image.Resampling.BILINEAR)
+    left = round((length * short - size) / 2) - first * short
+    row_1S3 = np.asarray(middle).astype(int)[:, left : left + size]
+    flat = np.asarray(resized_center(line, size))
+    upright = np.asarray(resized_center(line.transpose(Image.Transpose.TRANSPOSE), size))
+    assert flat.shape == upright.shape == (size, size, 3)
+    assert np.abs(flat - row_1S3).max() <= 1
+    assert np.abs(upright.transpose(1, 0, 2) - row_1S3).max() <= 1

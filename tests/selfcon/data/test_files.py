@@ -1,9 +1,13 @@
+import runpy
 from pathlib import Path
 
 import pytest
 
-from selfcon.data.files import ImageFiles, check_inside, class_folders, entries
+from selfcon.data.files import ImageFiles, check_inside, class_folders, entries, read_content
 from selfcon.errors import ConfigError
+
+LOCKED = runpy.run_path(str(Path(__file__).with_name("locked_files.py")))
+locked, open_path = LOCKED["locked"], LOCKED["open_path"]
 
 
 def touched(folder: Path, *names: str) -> Path:
@@ -52,3 +56,45 @@ def test_a_neighbour_with_the_same_beginning_is_outside(tmp_path: Path) -> None:
     (tmp_path / "root" / "a.png").symlink_to(tmp_path / "root2" / "a.png")
     with pytest.raises(ConfigError, match=r"^data\.root: expected links that stay in .*/root, got .*root2/a"):
         check_inside(tmp_path / "root" / "a.png", root=tmp_path / "root")
+
+
+def test_a_folder_that_is_a_link_out_of_the_root_is_not_listed(tmp_path: Path) -> None:
+    touched(tmp_path / "elsewhere" / "inner", "a.png")
+    (touched(tmp_path / "root") / "link").symlink_to("../elsewhere")
+    for folder in (tmp_path / "root" / "link", tmp_path / "root" / "link" / "inner"):
+        with pytest.raises(ConfigError) as refused:
+            list(entries(folder, root=tmp_path / "root"))
+        outside = f"{folder}, a link to {folder.resolve()}"
+        assert (
+            str(refused.value) == f"data.root: expected links that stay in {tmp_path / 'root'}, got {outside}"
+        )
+
+
+def test_the_content_of_a_file_inside_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"a\xff")
+    (tmp_path / "b").symlink_to("a")
+    assert read_content(tmp_path / "b", root=tmp_path, where="here") == b"a\xff"
+
+
+def test_a_file_is_missing_where_it_should_be(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("nowhere")
+    for name in ("a", "folder", "link", "folder/a"):
+        path = tmp_path / name
+        with pytest.raises(ConfigError) as refused:
+            read_content(path, root=tmp_path, where="in a place")
+        assert str(refused.value) == f"data.root: expected {path.name} in a place, got no {path}"
+
+
+def test_a_file_outside_is_not_read(tmp_path: Path) -> None:
+    (touched(tmp_path / "root") / "a").symlink_to(touched(tmp_path, "b") / "b")
+    with pytest.raises(ConfigError, match=r"^data\.root: expected links that stay in .*/root, got .*/root/a"):
+        read_content(tmp_path / "root" / "a", root=tmp_path / "root", where="here")
+
+
+@pytest.mark.parametrize("name", ["folder/a", "folder"])
+def test_a_file_that_may_not_be_read_is_refused(open_path: Path, name: str) -> None:
+    path = touched(open_path / "folder", "a") / "a"
+    with locked(open_path / name), pytest.raises(ConfigError) as refused:
+        read_content(path, root=open_path, where="here")
+    assert str(refused.value) == f"data.root: expected files that can be read, got {path}: permission denied"

@@ -1,5 +1,7 @@
+import re
 import runpy
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,9 @@ from selfcon.errors import ConfigError
 TINY = runpy.run_path(str(Path(__file__).parents[1] / "tiny_datasets.py"))
 
 TWO_PARTS = {"train": 3, "val": 2}
+
+LOCKED = runpy.run_path(str(Path(__file__).with_name("locked_files.py")))
+locked, open_path = LOCKED["locked"], LOCKED["open_path"]
 
 
 def written(root: Path, **options: Any) -> Path:
@@ -186,6 +191,10 @@ BAD_FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda root: become_link(root / "val", "/etc"),
         "links that stay in {}, got {}/val, a link to /etc",
     ),
+    "part link to nothing": (
+        lambda root: become_link(root / "val", "/nonexistent"),
+        "links to what exists, got {}/val: a link to nothing",
+    ),
     "link to nothing": (
         lambda root: (root / "train/ant/a.png").symlink_to("b.png"),
         "links to what exists, got {}/train/ant/a.png: a link to nothing",
@@ -260,6 +269,33 @@ def test_an_image_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
     (root / "train/ant/aaa.png").chmod(0)  # whoever may read everything reads an empty file
     with pytest.raises(ConfigError, match=r"/train/ant/aaa\.png: (permission denied|not an image)"):
         read_folder(root)
+
+
+@pytest.mark.parametrize("read", [read_folder, read_imagenet])
+@pytest.mark.parametrize("mode", [0, 0o111, 0o444])
+@pytest.mark.parametrize("below", [".", "train", "val/bee"])
+def test_folders_that_may_not_be_listed_or_searched_are_refused(
+    open_path: Path, read: Any, mode: int, below: str
+) -> None:
+    root = written(open_path / "set", parts=TWO_PARTS)
+    with locked(root / below, mode=mode), pytest.raises(ConfigError) as refused:
+        read(root)
+    # Some file systems tell with a name whether it is a folder: there what lies in it is tried.
+    expected = rf"data\.root: expected folders that can be read, got {root / below}(/\w+)?: permission denied"
+    assert re.fullmatch(expected, str(refused.value))
+
+
+def test_a_locked_folder_beside_a_wrong_root_is_no_hint(open_path: Path) -> None:
+    (open_path / "set" / "locked").mkdir(parents=True)
+    with locked(open_path / "set" / "locked"), pytest.raises(ConfigError) as refused:
+        read_folder(open_path / "set")
+    assert str(refused.value).endswith(f"and images in it, got {open_path / 'set'} with locked")
+
+
+def test_reading_leaves_the_warnings_of_the_process_as_they_are(tmp_path: Path) -> None:
+    before = list(warnings.filters)
+    read_folder(written(tmp_path))
+    assert list(warnings.filters) == before
 
 
 def test_images_keep_their_names_in_capitals(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from selfcon.data import source
 from selfcon.data.dataset import ImageDataset, load_dataset
 from selfcon.data.disk_split import DiskSplit
 from selfcon.data.image_folders import read_folder
-from selfcon.data.source import resize
 from selfcon.data.split import MemorySplit, Split
 from selfcon.errors import ConfigError
 
@@ -78,6 +77,34 @@ def test_on_disk_a_square_image_of_the_right_size_is_resized_and_cut(tmp_path: P
     TINY["write_image_folder"](tmp_path, sizes=((20, 20), (40, 40)))
     (images_NCHW,) = loaded("folder", tmp_path, image_size=20).test.plain([torch.arange(3)])
     assert images_NCHW.shape == (3, 3, 20, 20)
+
+
+@pytest.mark.parametrize("kept", [source.MEMORY_BYTES, 0])
+@pytest.mark.parametrize("name", ["digits", "cifar10", "tinyimagenet"])
+def test_no_image_size_makes_a_set_in_memory_larger_than_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kept: int
+) -> None:
+    TINY["write_cifar10"](tmp_path)
+    TINY["write_tinyimagenet"](tmp_path)
+    resized = loaded(name, tmp_path, image_size=48)
+    monkeypatch.setattr(source, "MEMORY_BYTES", kept)
+    found = loaded(name, tmp_path, image_size=48)
+    assert kinds_of(found) == {MemorySplit}
+    assert torch.equal(images_of(found.train), images_of(resized.train))
+    assert torch.equal(images_of(found.test), images_of(resized.test))
+    assert (found.mean, found.std, found.digest) == (resized.mean, resized.std, resized.digest)
+
+
+def test_resized_images_are_held_in_memory_where_they_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    TINY["write_cifar10"](tmp_path)
+    needed = 240 * 3 * 48 * 48
+    for limit, held in ((needed, 48), (needed - 1, 32)):
+        monkeypatch.setattr(source, "MEMORY_BYTES", limit)
+        part = loaded("cifar10", tmp_path, image_size=48).train
+        assert isinstance(part, MemorySplit)
+        assert part.images_ACHW.shape == (240, 3, held, held)
 
 
 @pytest.mark.parametrize("image_size", [None, 64, 32, 80])
@@ -157,12 +184,3 @@ def test_the_digest_is_the_sha256_of_sorted_lines(tmp_path: Path) -> None:
     text = "\n".join(['{"split_seed": 3, "validation_fraction": 0.25}', *lines])
     found = loaded("folder", tmp_path, split_seed=3, validation_fraction=0.25).digest
     assert found == hashlib.sha256(text.encode()).hexdigest()
-
-
-@pytest.mark.parametrize("size", [5, 12, 17])
-def test_resizing_in_pieces_is_resizing_at_once(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    generator = torch.Generator().manual_seed(0)
-    images_NCHW = torch.randint(256, (20, 3, 9, 9), generator=generator, dtype=torch.uint8)
-    at_once_NCHW = resize(images_NCHW, size)
-    monkeypatch.setattr(source, "_IMAGES_AT_ONCE", 7)
-    assert torch.equal(resize(images_NCHW, size), at_once_NCHW)

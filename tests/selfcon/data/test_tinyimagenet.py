@@ -11,6 +11,9 @@ from selfcon.errors import ConfigError
 
 TINY = runpy.run_path(str(Path(__file__).parents[1] / "tiny_datasets.py"))
 
+LOCKED = runpy.run_path(str(Path(__file__).with_name("locked_files.py")))
+locked, open_path = LOCKED["locked"], LOCKED["open_path"]
+
 
 def written(root: Path) -> Path:
     folder: Path = TINY["write_tinyimagenet"](root) / "tiny-imagenet-200"
@@ -49,6 +52,14 @@ def test_val_is_the_test_part_with_the_annotated_classes(tmp_path: Path) -> None
 
 def drop_line(path: Path) -> None:
     path.write_text("".join(f"{line}\n" for line in lines_of(path)[1:]))
+
+
+def repeat_line(path: Path) -> None:
+    path.write_text(f"{path.read_text()}{lines_of(path)[0]}\n")
+
+
+def move_out(path: Path, root: Path) -> None:
+    path.symlink_to(path.rename(root.parent / "elsewhere"))
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -109,11 +120,23 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: (folder / "words.txt").write_text("n01443760"),
         "2 fields in each line of {}/words.txt, got n01443760",
     ),
-    "link out": (
-        lambda folder: (folder / "train/n01443760/images/a.JPEG").symlink_to("/etc/hostname"),
-        "links that stay in ",
+    "words not in UTF-8": (
+        lambda folder: (folder / "words.txt").write_bytes(b"n01443760\tcaf\xe9\n"),
+        "text in UTF-8, got {}/words.txt: 'utf-8' codec can't decode byte 0xe9",
+    ),
+    "class listed twice": (
+        lambda folder: repeat_line(folder / "wnids.txt"),
+        "each name once in {}/wnids.txt, got n01443762 2 times",
+    ),
+    "image annotated twice": (
+        lambda folder: repeat_line(folder / "val/val_annotations.txt"),
+        "each name once in {}/val/val_annotations.txt, got val_0.JPEG 2 times",
     ),
 }
+
+LINKED = [
+    "train", "train/n01443760", "train/n01443760/images", "val/images", "val/images/val_0.JPEG", "words.txt",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("spoil", "line"), DAMAGE.values(), ids=DAMAGE)
@@ -126,3 +149,22 @@ def test_what_is_missing_or_does_not_belong_is_one_line(
         read_tinyimagenet(tmp_path)
     assert str(refused.value).startswith(f"data.root: expected {line.replace('{}', str(folder))}")
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", LINKED)
+def test_a_link_out_of_the_root_is_refused(tmp_path: Path, name: str) -> None:
+    root = tmp_path / "set"
+    path = written(root) / name
+    move_out(path, root)
+    with pytest.raises(ConfigError) as refused:
+        read_tinyimagenet(root)
+    outside = f"{path}, a link to {tmp_path / 'elsewhere'}"
+    assert str(refused.value) == f"data.root: expected links that stay in {root}, got {outside}"
+
+
+@pytest.mark.parametrize("name", ["wnids.txt", "words.txt", "val/val_annotations.txt"])
+def test_a_file_that_may_not_be_read_is_refused(open_path: Path, name: str) -> None:
+    path = written(open_path) / name
+    with locked(path), pytest.raises(ConfigError) as refused:
+        read_tinyimagenet(open_path)
+    assert str(refused.value) == f"data.root: expected files that can be read, got {path}: permission denied"

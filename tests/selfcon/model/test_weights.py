@@ -213,6 +213,6 @@ def test_a_missing_file_and_a_folder_are_refused(name: str, tmp_path: Path) -> N
 def test_a_state_dict_fits_its_own_network_and_no_other() -> None:
     network, other = nn.Linear(2, 3), nn.Linear(2, 3, bias=False)
     state: dict[str, Tensor] = network.state_dict()
-    assert misfit(network, state) is None
-    assert misfit(other, state) == "surplus: bias"
-    assert misfit(nn.Linear(3, 3), state) == "of another shape: weight [3, 2] for [3, 3]"
+    assert misfit(network.state_dict(), state) is None
+    assert misfit(other.state_dict(), state) == "surplus: bias"
+    assert misfit(nn.Linear(3, 3).state_dict(), state) == "of another shape: weight [3, 2] for [3, 3]"
