@@ -7,8 +7,11 @@ BIN := .venv/bin
 search: .venv/installed ## the main job: which exit position, depth, temperature and weight are best
 	$(BIN)/python launch.py --space search_spaces/exit_position.yaml
 
+# One thread a process: the networks of the tests are too small for more. A cluster takes the whole machine.
+test: export OMP_NUM_THREADS = 1
 test: .venv/installed-dev ## all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 -m "not cluster"
+	$(BIN)/python -m pytest -m cluster
 
 check: .venv/installed-dev ## style, types, layers
 	$(BIN)/ruff check .

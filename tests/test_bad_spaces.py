@@ -1,9 +1,12 @@
 """Every mistake of bad_spaces.txt through the whole command: one line, exit code 2, and nothing started."""
 
 import importlib.util
+import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 from types import ModuleType
 
 import pytest
@@ -12,6 +15,23 @@ ROOT = Path(__file__).parents[1]
 CASES = re.findall(
     r"^## (.+)\n((?:.*\n)*?)>> (.+)$", (ROOT / "tests/bad_spaces.txt").read_text(), re.MULTILINE
 )
+IDS = [title for title, _, _ in CASES]
+
+# The whole table in an interpreter that has none of the heavy packages; prints what each case ended with.
+WITHOUT_HEAVY_PACKAGES = """
+import contextlib, io, json, pathlib, sys, time
+for package in ("torch", "ray", "optuna", "mlflow", "numpy", "sklearn", "tune_jobs.search"):
+    sys.modules[package] = None
+import launch, tune_jobs.preflight
+tune_jobs.preflight.machine_resources = lambda: {"CPU": 2.0, "GPU": 0.0}
+ended = []
+for text in json.load(sys.stdin):
+    pathlib.Path("bad.yaml").write_text(text)
+    with contextlib.redirect_stderr(io.StringIO()) as err:
+        ended.append([launch.main(["--space", "bad.yaml"]), err.getvalue()])
+print(json.dumps({"ended": ended, "seconds": time.process_time()}))
+"""
+VARIABLES = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "SELFCON_STUDY_STORAGE")
 
 
 @pytest.fixture(scope="module")
@@ -26,34 +46,45 @@ def launch() -> ModuleType:
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A machine of 2 CPUs on which no search can be started, and an empty folder to work in."""
-    for variable in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "SELFCON_STUDY_STORAGE"):
+    """A machine of 2 CPUs on which no search can be started, and a folder with what a search left there."""
+    for variable in VARIABLES:
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr("tune_jobs.preflight.machine_resources", lambda: {"CPU": 2.0, "GPU": 0.0})
     monkeypatch.setitem(sys.modules, "tune_jobs.search", None)
     monkeypatch.chdir(tmp_path)
+    Path("runs/bad/trials/0000").mkdir(parents=True)
+    Path("runs/bad/study.db").write_bytes(b"SQLite format 3\0")
+    Path("mlflow.db").write_bytes(b"SQLite format 3\0")
+
+
+def everything_here() -> dict[str, bytes | None]:
+    """Every file under the working folder with its bytes, and every folder."""
+    return {str(path): path.read_bytes() if path.is_file() else None for path in Path().rglob("*")}
 
 
 def test_there_are_many_cases() -> None:
-    assert len(CASES) >= 100
-    assert len({title for title, _, _ in CASES}) == len(CASES)
+    assert len(CASES) >= 190
+    assert len(set(IDS)) == len(CASES)
 
 
-@pytest.mark.parametrize(("text", "line"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
-def test_a_mistake_is_one_line_with_its_place(
-    launch: ModuleType, capsys: pytest.CaptureFixture[str], text: str, line: str
-) -> None:
-    path = Path("bad.yaml")
-    path.write_text(text)
-    assert launch.main(["--space", "bad.yaml"]) == 2
-    assert capsys.readouterr() == ("", f"error: bad.yaml:{line}\n")
-    assert (list(Path.cwd().iterdir()), path.read_text()) == ([path.absolute()], text)
-
-
-@pytest.mark.parametrize(("text", "line"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
-def test_the_dry_run_refuses_the_same(
-    launch: ModuleType, capsys: pytest.CaptureFixture[str], text: str, line: str
+@pytest.mark.parametrize("flags", [[], ["--dry-run"]], ids=["start", "dry run"])
+@pytest.mark.parametrize(("text", "line"), [case[1:] for case in CASES], ids=IDS)
+def test_a_mistake_is_one_line_with_its_place_and_changes_nothing(
+    launch: ModuleType, capsys: pytest.CaptureFixture[str], text: str, line: str, flags: list[str]
 ) -> None:
     Path("bad.yaml").write_text(text)
-    assert launch.main(["--space", "bad.yaml", "--dry-run"]) == 2
+    before = everything_here()
+    assert launch.main(["--space", "bad.yaml", *flags]) == 2
     assert capsys.readouterr() == ("", f"error: bad.yaml:{line}\n")
+    assert everything_here() == before
+
+
+def test_the_whole_table_takes_seconds_and_no_heavy_package(
+    run_python: Callable[..., CompletedProcess[str]], tmp_path: Path
+) -> None:
+    texts = json.dumps([text for _, text, _ in CASES])
+    done = run_python(WITHOUT_HEAVY_PACKAGES, cwd=tmp_path, stdin=texts)
+    assert done.stderr == ""
+    found = json.loads(done.stdout)
+    assert found["ended"] == [[2, f"error: bad.yaml:{line}\n"] for _, _, line in CASES]
+    assert found["seconds"] < 20

@@ -16,6 +16,8 @@ RECIPES = {
     "imagenet_resnet34",
     "imagenet_resnet50",
 }  # of the paper: they need GPUs and data
+OPTIM_FIELDS = ("optim.global_batch_size", "optim.learning_rate", "optim.epochs")
+PROBE_FIELDS = ("evaluate.probe_epochs", "evaluate.probe_learning_rate", "evaluate.probe_batch_size")
 ON_DIGITS = [path for path in PATHS if path.stem not in RECIPES]
 
 
@@ -40,8 +42,9 @@ def test_a_shipped_space_is_named_after_its_file_and_says_what_it_asks(
 ) -> None:
     assert space.name == space.tracking.experiment == path.stem
     assert space.description.endswith(("?", "."))
-    first, *_ = path.read_text().splitlines()
-    assert first.startswith("# ")
+    first, second, *_ = path.read_text().splitlines()
+    assert first == "# yaml-language-server: $schema=schema.json"
+    assert second.startswith("# ")
     assert all(f"# {word}" in space.text for word in ("Cost:", "Expect:"))
 
 
@@ -83,22 +86,26 @@ def test_the_main_search_is_long_enough_to_learn_from() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "batch_size", "learning_rate", "epochs"),
+    ("name", "optim", "depth", "probe"),
     [
-        ("cifar100_resnet18", 1024, 0.5, 1000),
-        ("imagenet_resnet34", 2048, 0.25, 800),
-        ("imagenet_resnet50", 2048, 0.25, 800),
+        ("cifar100_resnet18", (1024, 0.5, 1000), "fc", (100, 3.0, 512)),
+        ("imagenet_resnet34", (2048, 0.25, 800), "same", (40, 5.0, 512)),
+        ("imagenet_resnet50", (2048, 0.25, 800), "same", (40, 5.0, 512)),
     ],
 )
 def test_a_recipe_first_tries_what_the_authors_published(
-    name: str, batch_size: int, learning_rate: float, epochs: int
+    name: str, optim: tuple[int, float, int], depth: str, probe: tuple[int, float, int]
 ) -> None:
     space = load_space(next(path for path in PATHS if path.stem == name))
     config = space.resolve(space.suggest(FixedTrial(space.start_points()[0]))).flat()
+    dataset, backbone = name.split("_")
     published = {
-        "optim.global_batch_size": batch_size,
-        "optim.learning_rate": learning_rate,
-        "optim.epochs": epochs,
+        "data.dataset": dataset,
+        "data.augmentation": "standard",
+        "model.backbone": backbone,
+        "model.exit_depth": depth,
+        **dict(zip(PROBE_FIELDS, probe, strict=True)),
+        **dict(zip(OPTIM_FIELDS, optim, strict=True)),
         "optim.schedule": "cosine",
         "optim.warmup_epochs": 10,
         "optim.momentum": 0.9,

@@ -19,6 +19,9 @@ def preflight(space: SearchSpace, options: LaunchOptions) -> None:
 
     With an address, a cluster does the work: what fits there and what lies there is not looked at here.
     """
+    if space.confirm is not None:
+        complaint = ConfigError("confirm", "no such key (not built yet in this version)", "one")
+        raise BadInputError(f"{space.place('confirm')}: {complaint}")
     example_parameters(space, 1)
     check_output(options.output / space.name)
     if options.address is None:

@@ -24,9 +24,12 @@ def dry_run(space: SearchSpace, options: LaunchOptions) -> str:
     lines = [
         *_labelled("search", space.name),
         *_labelled("", space.description),
-        *_labelled("objective", f"{space.objective.direction} {space.objective.metric}"),
+        *_labelled("objective", _objectives(space)),
+        *_labelled("feasible", _constraints(space)),
         *_labelled("trials", f"{num_trials}, suggested by {space.search.sampler}, seed {space.search.seed}"),
+        *_labelled("budget", _budget(space)),
         *_labelled("pruner", _pruner(space)),
+        *_labelled("confirm", _confirm(space)),
         *_labelled("at once", _at_once(space, options)),
         *_labelled("disk", _disk(space, num_trials)),
         *_labelled("experiment", space.tracking.experiment),
@@ -94,16 +97,49 @@ def _condition(branch: Branch) -> str:
     return f"   when {' and '.join(conditions)}"
 
 
+def _objectives(space: SearchSpace) -> str:
+    objectives = " and ".join(f"{objective.direction} {objective.metric}" for objective in space.objectives)
+    return objectives + ("; the first decides pruning and the winner" if len(space.objectives) > 1 else "")
+
+
+def _constraints(space: SearchSpace) -> str:
+    return " and ".join(
+        f"{constraint.metric} at least {constraint.min:g}"
+        if constraint.max is None
+        else f"{constraint.metric} at most {constraint.max:g}"
+        for constraint in space.constraints
+    )
+
+
+def _budget(space: SearchSpace) -> str:
+    time, hours = space.search.time_budget, space.search.accelerator_hours
+    idle = ", of which these trials take none" if not space.trial.gpus_per_worker else ""
+    budgets = [
+        "" if time is None else f"{time if isinstance(time, str) else f'{time:g} s'} over all launches",
+        "" if hours is None else f"{hours:g} accelerator-hours{idle}",
+    ]
+    return " and ".join(filter(None, budgets))
+
+
 def _pruner(space: SearchSpace) -> str:
-    pruner = space.pruner
+    pruner, kind = space.pruner, space.pruner.kind.replace("_", " ")
     if pruner.kind == "none":
         return "none: every trial trains all its epochs"
     epochs = max(values["optim.epochs"] for values in space.tree.combinations(["optim.epochs"]))
+    first, best = pruner.min_epochs, f"the best 1/{pruner.reduction_factor} go on"
+    if first >= epochs:
+        return f"{kind} would judge after epoch {first}, but training ends with {epochs}"
+    if pruner.kind == "median":
+        return f"{kind}: from epoch {first} of {epochs} on, what is behind the median of the others ends"
+    if pruner.kind == "hyperband":
+        return f"{kind}: in brackets that begin to judge at epoch {first} of {epochs} or later, {best}"
     judged = " and ".join(map(str, rungs(pruner, epochs=epochs)))
-    if not judged:
-        first = pruner.min_epochs
-        return f"successive halving would judge after epoch {first}, but training ends with {epochs}"
-    return f"successive halving: after epoch {judged} of {epochs} the best 1/{pruner.reduction_factor} go on"
+    return f"{kind}: after epoch {judged} of {epochs} {best}"
+
+
+def _confirm(space: SearchSpace) -> str:
+    confirm = space.confirm
+    return "" if confirm is None else f"the best {confirm.top_k} are trained over {confirm.seeds} seeds each"
 
 
 def _at_once(space: SearchSpace, options: LaunchOptions) -> str:

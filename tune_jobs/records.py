@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import optuna
+
+
+Direction = Literal["maximize", "minimize"]
 
 
 class State(StrEnum):
@@ -25,10 +28,13 @@ class Reason(StrEnum):
     """Why a trial was pruned or failed, or an attempt ended early."""
 
     RUNG = "rung"  # pruned: not among the best of its rung
+    MEDIAN = "median"  # pruned: behind the median of the finished trials
     COLLAPSED = "collapsed"  # pruned: the features fell onto one point
     NON_FINITE = "non-finite"
     OUT_OF_MEMORY = "out of memory"
     WORKER_LOST = "worker lost"
+    HUNG = "hung"
+    TIMED_OUT = "timed out"
     ERROR = "error"
     INVALID = "invalid"  # refused by TrainConfig when drawn; does not count
     FORBIDDEN = "forbidden"  # excluded by `forbid` when drawn; does not count
@@ -36,10 +42,16 @@ class Reason(StrEnum):
 
 NOT_COUNTED = frozenset({Reason.INVALID, Reason.FORBIDDEN})
 
+# How the attributes of an Optuna trial begin that hold an epoch, the start and the end of an attempt.
+EPOCH, ATTEMPT, ATTEMPT_END = "epoch:", "attempt:", "end-of-attempt:"
+
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """The first report of an epoch; epoch 0 is the untrained network."""
+    """The first report of an epoch; epoch 0 is the untrained network.
+
+    No two epochs of a study have the same `timestamp_ms`, and a later report has a later one.
+    """
 
     epoch: int
     metrics: dict[str, float]
@@ -48,8 +60,21 @@ class EpochRecord:
 
 
 @dataclass(frozen=True)
+class AttemptEnd:
+    """Why an attempt ended that neither finished its trial nor was stopped by the launcher."""
+
+    attempt: int
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
 class TrialRecord:
-    """One trial as the study has it. `config` is the complete flat TrainConfig, None before it is drawn."""
+    """One trial as the study has it. `config` is the complete flat TrainConfig, None where it was refused.
+
+    A COMPLETE trial has the `values` of all objectives in their order, `value` is the first. `violations`
+    says by how much each constraint is broken, once the trial ended; at most 0 where it is kept.
+    """
 
     number: int
     state: State
@@ -63,11 +88,19 @@ class TrialRecord:
     finished_ms: int | None
     value: float | None
     mlflow_run: str | None
+    values: tuple[float, ...] = ()
+    violations: Mapping[str, float] = field(default_factory=dict)
+    attempt_ends: tuple[AttemptEnd, ...] = ()
 
     @property
     def counts(self) -> bool:
         """Whether the trial is one of `num_trials`."""
         return self.reason not in NOT_COUNTED
+
+    @property
+    def feasible(self) -> bool:
+        """Whether the trial keeps every constraint."""
+        return all(violation <= 0 for violation in self.violations.values())
 
     @property
     def last_epoch(self) -> int:
@@ -87,36 +120,57 @@ class TrialRecord:
 
 def epoch_key(epoch: int) -> str:
     """The name of the attribute that holds an epoch; padded, so that names sort like numbers."""
-    return f"epoch:{epoch:05d}"
+    return f"{EPOCH}{epoch:05d}"
 
 
 def attempt_key(attempt: int) -> str:
     """The name of the attribute that holds the start of an attempt."""
-    return f"attempt:{attempt:03d}"
+    return f"{ATTEMPT}{attempt:03d}"
+
+
+def attempt_end_key(attempt: int) -> str:
+    """The name of the attribute that holds why an attempt ended."""
+    return f"{ATTEMPT_END}{attempt:03d}"
 
 
 def record_of(trial: optuna.trial.FrozenTrial, *, mlflow_run: str | None = None) -> TrialRecord:
     """Return the record of an Optuna trial of ours."""
     attributes = trial.user_attrs
+    state = State(trial.state.name)
+    # What a launcher that died meant to tell is decided again: the reason counts once the state is told.
+    ended_early = state in (State.PRUNED, State.FAIL)
+    values = tuple(trial.values) if state == State.COMPLETE else ()
     return TrialRecord(
         number=trial.number,
-        state=State(trial.state.name),
-        reason=attributes.get("reason"),
-        message=attributes.get("message"),
+        state=state,
+        reason=attributes.get("reason") if ended_early else None,
+        message=attributes.get("message") if ended_early else None,
         parameters=_with_tuples(attributes.get("parameters", {})),
         config=_with_tuples(attributes["config"]["fields"]) if "config" in attributes else None,
         epochs=_epochs(attributes),
-        attempts=sum(key.startswith("attempt:") for key in attributes),
+        attempts=sum(key.startswith(ATTEMPT) for key in attributes),
         started_ms=int(trial.datetime_start.timestamp() * 1000) if trial.datetime_start else 0,
         finished_ms=int(trial.datetime_complete.timestamp() * 1000) if trial.datetime_complete else None,
-        value=trial.value if trial.state.name == State.COMPLETE else None,
+        value=values[0] if values else None,
         mlflow_run=mlflow_run,
+        values=values,
+        violations=dict(trial.constraints),
+        attempt_ends=_attempt_ends(attributes),
     )
 
 
 def _epochs(attributes: Mapping[str, Any]) -> tuple[EpochRecord, ...]:
-    found = (EpochRecord(**value) for key, value in attributes.items() if key.startswith("epoch:"))
+    found = (EpochRecord(**value) for key, value in attributes.items() if key.startswith(EPOCH))
     return tuple(sorted(found, key=lambda record: record.epoch))
+
+
+def _attempt_ends(attributes: Mapping[str, Any]) -> tuple[AttemptEnd, ...]:
+    found = (
+        AttemptEnd(int(key.removeprefix(ATTEMPT_END)), **value)
+        for key, value in attributes.items()
+        if key.startswith(ATTEMPT_END)
+    )
+    return tuple(sorted(found, key=lambda end: end.attempt))
 
 
 def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from tune_jobs.follower import TrackingFollower
 from tune_jobs.interruption import Interruption
 from tune_jobs.lock import LauncherLock
 from tune_jobs.options import LaunchOptions
-from tune_jobs.records import TrialRecord
+from tune_jobs.records import State, TrialRecord
 from tune_jobs.registry import publish
 from tune_jobs.report import print_result, result_metrics, summary
 from tune_jobs.source_code import commit_of_source
@@ -140,6 +140,8 @@ def _run(search: Search) -> int:
     if study.concluded:
         search.print_result()
         return 0
+    if study.failed_alike and all(record.state != State.RUNNING for record in study.records()):
+        raise NoSuccessError(study.failed_alike)
     interruption = Interruption(GRACE_S)
     search.follower.start()
     with interruption.caught():
@@ -170,11 +172,14 @@ def _conclude(search: Search) -> int:
     """Publish the winner, close the records and show the result."""
     study = search.study
     search.follower.finish()
+    if study.spent_budget:
+        search.console.print(f"ended by the {study.spent_budget}", markup=False, highlight=False)
     winner = study.winner()
     if winner is None:
         search.close_tracking("FAILED")
         search.print_result()
-        raise NoSuccessError("no trial succeeded")
+        completed = any(record.state == State.COMPLETE for record in study.records())
+        raise NoSuccessError("no trial keeps the constraints" if completed else "no trial succeeded")
     publication = study.publication()
     if publication is None or publication["trial"] != winner.number:
         study.set_publication(_publish(search, winner))

@@ -11,7 +11,7 @@ from tune_jobs.cluster import Fit, trials_at_once
 from tune_jobs.console import EventLog
 from tune_jobs.interruption import Interruption, StopWhenOverdue
 from tune_jobs.ray_session import ray_session
-from tune_jobs.searcher import StudyScheduler, StudySearcher
+from tune_jobs.searcher import Fault, StudyScheduler, StudySearcher
 from tune_jobs.space import SearchSpace
 from tune_jobs.study import SearchStudy
 from tune_jobs.trial import WorkerGroup, attempt_name, run_trial, tune_config
@@ -30,14 +30,18 @@ def run_trials(
     """Run trials until the study has no more, or the search is interrupted.
 
     `folder` is the search's; what Ray prints goes to `ray.log` there. `resources` are this machine's, used
-    where no cluster's `address` is given. Raises `ClusterLostError` when no cluster answers there.
+    where no cluster's `address` is given. Raises `ClusterLostError` when no cluster answers there,
+    `NoSuccessError` when the first trials failed alike, and `StorageError` when the study cannot be used.
     """
     with (folder / "ray.log").open("a") as ray_log, redirect_stdout(ray_log), ray_session(address, resources):
         interruption.take_over()
         fit = trials_at_once(ray.cluster_resources(), space.trial)
         at_once = _at_once(fit, space.search.max_concurrent)
         log.note(f"{space.name}: {study.num_trials} trials, {at_once} at once ({fit.arithmetic})")
-        searcher = StudySearcher(study, max_concurrent=at_once, interruption=interruption, watcher=log)
+        fault = Fault()
+        searcher = StudySearcher(
+            study, max_concurrent=at_once, interruption=interruption, watcher=log, fault=fault
+        )
         workers = WorkerGroup(
             num_workers=space.trial.num_workers,
             cpus_per_worker=space.trial.cpus_per_worker,
@@ -49,7 +53,7 @@ def run_trials(
             param_space=tune_config(str(folder), workers),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=StudyScheduler(study, interruption=interruption, watcher=log),
+                scheduler=StudyScheduler(study, interruption=interruption, watcher=log, fault=fault),
                 num_samples=-1,
                 trial_dirname_creator=attempt_name,
             ),
@@ -61,6 +65,8 @@ def run_trials(
             ),
         )
         tuner.fit()
+    if fault.error:
+        raise fault.error
 
 
 def _at_once(fit: Fit, max_concurrent: int | str) -> int:

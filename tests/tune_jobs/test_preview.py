@@ -63,6 +63,8 @@ EXAMPLES
 Nothing was started. To start it, and to go on whenever it stopped:
   python launch.py --space space.yaml --output out"""
 
+PARETO = "objective=[{metric: val/top1}, {metric: cost/seconds, direction: minimize}]"
+
 
 @pytest.fixture(autouse=True)
 def four_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +103,51 @@ def test_a_preview_says_what_would_be_done(tmp_path: Path) -> None:
             "objective",
             "minimize cost/seconds",
         ),
+        (
+            (PARETO,),
+            {},
+            "objective",
+            "maximize val/top1 and minimize cost/seconds; the first decides pruning and the winner",
+        ),
+        (
+            ("constraints=[{metric: cost/peak_memory_mb, max: 4000}, {metric: val/top1, min: 0.5}]",),
+            {},
+            "feasible",
+            "cost/peak_memory_mb at most 4000 and val/top1 at least 0.5",
+        ),
+        (("confirm={top_k: 3, seeds: 2}",), {}, "confirm", "the best 3 are trained over 2 seeds each"),
+        (("search={time_budget: 1h}",), {}, "budget", "1h over all launches"),
+        (
+            ("search={time_budget: 90, accelerator_hours: 2.5}",),
+            {},
+            "budget",
+            "90 s over all launches and 2.5 accelerator-hours, of which these trials take none",
+        ),
+        (
+            ("search={accelerator_hours: 40}", "trial={gpus_per_worker: 1}"),
+            {},
+            "budget",
+            "40 accelerator-hours",
+        ),
         (("pruner={}",), {}, "pruner", "none: every trial trains all its epochs"),
+        (
+            ("pruner={kind: median, min_epochs: 2}",),
+            {},
+            "pruner",
+            "median: from epoch 2 of 8 on, what is behind the median of the others ends",
+        ),
+        (
+            ("pruner={kind: hyperband, reduction_factor: 2}",),
+            {},
+            "pruner",
+            "hyperband: in brackets that begin to judge at epoch 1 of 8 or later, the best 1/2 go on",
+        ),
+        (
+            ("pruner={kind: median}", "train.optim.epochs=1"),
+            {},
+            "pruner",
+            "median would judge after epoch 1, but training ends with 1",
+        ),
         (
             ("train.optim.epochs=2",),
             {},
@@ -132,7 +178,8 @@ def test_a_line_follows_what_was_asked_for(
 
 def test_what_is_not_there_is_not_shown(tmp_path: Path) -> None:
     text = preview(tmp_path, "forbid=[]", "start=[]", "train={}", "description=''")
-    assert not any(title in text for title in ("never tried", "tried first", "fixed"))
+    titles = ("never tried", "tried first", "fixed", "feasible", "budget", "confirm")
+    assert not any(title in text for title in titles)
     assert text.startswith("search      example\nobjective ")
 
 

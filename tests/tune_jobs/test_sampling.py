@@ -1,16 +1,119 @@
+import warnings
+from typing import Any
+
 import optuna
 import pytest
+from optuna.trial import FrozenTrial, TrialState
 
-from tune_jobs.sampling import make_sampler
+from tune_jobs.records import Direction
+from tune_jobs.sampling import Suggester, make_sampler
+from tune_jobs.space.domains import Suggests
+from tune_jobs.space.yaml_scalars import Scalar
+
+SAMPLERS = ("tpe", "random", "gp", "cmaes", "qmc", "nsga2", "brute_force")
+# Enough for each to leave its random beginning: two generations of nsga2, a few optimised points of gp.
+NUM_TRIALS = {"gp": 13, "nsga2": 64, "brute_force": 12}
+ONE: list[Direction] = ["maximize"]
+TWO: list[Direction] = ["maximize", "minimize"]
 
 
-def suggestion(kind: str, *, seed: int, number: int) -> float:
-    study = optuna.create_study(sampler=make_sampler(kind, seed=seed, number=number))
-    return study.ask().suggest_float("x", 0, 1)
+def suggest(trial: Suggests) -> dict[str, Any]:
+    """A conditional space of 64 configurations."""
+    values = {
+        "kind": trial.suggest_categorical("kind", ["a", "b", "c"]),
+        "width": trial.suggest_int("width", 1, 4),
+        "rate": trial.suggest_float("rate", 0.25, 1, step=0.25),
+    }
+    more = {"depth": trial.suggest_categorical("depth", ["p", "q"])} if values["kind"] == "a" else {}
+    return values | more
 
 
-@pytest.mark.parametrize("kind", ["tpe", "random"])
-def test_a_suggestion_depends_on_seed_and_number_and_on_nothing_else(kind: str) -> None:
-    first = suggestion(kind, seed=0, number=3)
-    assert suggestion(kind, seed=0, number=3) == first
-    assert len({first, suggestion(kind, seed=1, number=3), suggestion(kind, seed=0, number=4)}) == 3
+def finish(drawn: FrozenTrial, directions: list[Direction]) -> FrozenTrial:
+    """Return the trial as it ended: every fourth is pruned."""
+    values = [drawn.params["rate"] / drawn.params["width"], drawn.params["width"]][: len(directions)]
+    pruned = drawn.number % 4 == 3
+    trial = optuna.trial.create_trial(
+        state=TrialState.PRUNED if pruned else TrialState.COMPLETE,
+        values=None if pruned else values,
+        params=drawn.params,
+        distributions=drawn.distributions,
+        system_attrs=drawn.system_attrs,
+        intermediate_values={1: values[0]} if len(directions) == 1 else {},
+    )
+    trial.number = drawn.number
+    return trial
+
+
+def run(kind: str, directions: list[Direction], *, restart: bool) -> list[dict[str, Any]]:
+    """Return what is suggested one trial at a time, with a new suggester for each trial or one for all."""
+    ended: list[FrozenTrial] = []
+    found = []
+    suggester = Suggester(kind, seed=1, directions=directions, trials=ended)
+    for _ in range(NUM_TRIALS.get(kind, 24)):
+        if restart:
+            suggester = Suggester(kind, seed=1, directions=directions, trials=ended)
+        drawn = suggester.draw(suggest)
+        assert drawn is not None
+        found.append(drawn[0])
+        ended.append(finish(drawn[1], directions))
+        suggester.end(ended[-1])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "directions"),
+    [(kind, ONE) for kind in SAMPLERS] + [(kind, TWO) for kind in SAMPLERS if kind != "cmaes"],
+)
+def test_a_search_that_restarts_before_every_trial_suggests_the_same(
+    kind: str, directions: list[Direction]
+) -> None:
+    assert run(kind, directions, restart=True) == run(kind, directions, restart=False)
+
+
+@pytest.mark.parametrize("kind", SAMPLERS)
+def test_another_seed_is_another_search(kind: str) -> None:
+    def first(seed: int) -> dict[str, Any]:
+        drawn = Suggester(kind, seed=seed, directions=ONE, trials=[]).draw(suggest)
+        assert drawn is not None
+        return drawn[0]
+
+    assert first(0) == first(0)
+    assert len({str(first(seed)) for seed in range(10)}) > 5
+
+
+@pytest.mark.parametrize("kind", SAMPLERS)
+def test_suggestions_of_one_search_differ(kind: str) -> None:
+    assert len({str(values) for values in run(kind, ONE, restart=False)}) > 5
+
+
+def test_brute_force_tries_everything_once_and_then_ends() -> None:
+    suggester = Suggester("brute_force", seed=0, directions=ONE, trials=[])
+    found = []
+    while (drawn := suggester.draw(suggest)) is not None:
+        found.append(str(sorted(drawn[0].items())))
+        suggester.end(finish(drawn[1], ONE))
+    assert len(found) == len(set(found)) == 4 * 4 * (2 + 1 + 1)
+
+
+def test_starting_points_come_first_each_once_also_after_a_restart() -> None:
+    points: list[dict[str, Scalar]] = [{"kind": "b", "width": 2, "rate": 0.5}, {"kind": "c"}]
+    suggester = Suggester("tpe", seed=0, directions=ONE, trials=[])
+    first = suggester.draw(suggest, start=points)
+    assert first is not None
+    assert first[0] == points[0]
+    ended = [finish(first[1], ONE)]
+    second = Suggester("tpe", seed=0, directions=ONE, trials=ended).draw(suggest, start=points)
+    assert second is not None
+    assert second[0]["kind"] == "c"
+    ended.append(finish(second[1], ONE))
+    third = Suggester("tpe", seed=0, directions=ONE, trials=ended).draw(suggest, start=points)
+    assert third is not None
+    assert "fixed_params" not in third[1].system_attrs
+
+
+@pytest.mark.parametrize("kind", SAMPLERS)
+def test_making_a_sampler_warns_of_nothing(kind: str) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        make_sampler(kind, seed=0, number=0)
+    assert not caught

@@ -1,13 +1,12 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from selfcon.config import TrainConfig
-from tune_jobs.errors import BadInputError, StorageError
-from tune_jobs.records import Reason, State
+from tune_jobs.errors import BadInputError, NoSuccessError, StorageError
+from tune_jobs.records import Reason, State, TrialRecord
 from tune_jobs.space import SearchSpace, load_space
 from tune_jobs.study import Decision, HandOut, SearchStudy
 
@@ -176,6 +175,28 @@ def test_a_metric_that_is_not_finite_fails_that_trial_only(
     assert finish(study, [0.5, 0.6, 0.7, 0.8, 0.9]) == given.number + 1
 
 
+@pytest.mark.parametrize("value", ["0.9", None, [0.9], {}])
+def test_a_metric_that_is_no_number_fails_that_trial_only(
+    launch: Callable[[], SearchStudy], value: object
+) -> None:
+    study = launch()
+    given = hand_out(study)
+    assert study.report(given.number, given.attempt, 0, {"val/top1": value}) is Decision.STOP
+    record = launch().record(given.number)
+    assert (record.state, record.reason) == (State.FAIL, Reason.NON_FINITE)
+    assert record.message == f"val/top1 is {value!r} in epoch 0"
+
+
+def test_a_trial_that_never_reports_its_objective_fails(launch: Callable[[], SearchStudy]) -> None:
+    study = launch()
+    given = hand_out(study)
+    decisions = [study.report(given.number, given.attempt, epoch, {"train/loss": 1.0}) for epoch in range(5)]
+    record = study.record(given.number)
+    assert decisions[-1] is Decision.STOP
+    assert (record.state, record.reason) == (State.FAIL, Reason.ERROR)
+    assert record.message == "val/top1: the metric was never reported"
+
+
 def test_three_attempts_without_an_epoch_fail_the_trial(launch: Callable[[], SearchStudy]) -> None:
     study = launch()
     for attempt in (1, 2, 3):
@@ -250,39 +271,7 @@ def test_refused_configurations_do_not_count(tmp_path: Path) -> None:
     assert sum(record.state == State.COMPLETE for record in study.records()) == 12
 
 
-@pytest.mark.parametrize("kill_after", range(12))
-def test_a_search_killed_anywhere_suggests_what_an_undisturbed_one_does(
-    tmp_path: Path, space: SearchSpace, kill_after: int
-) -> None:
-    undisturbed = run_with_kills(f"sqlite:///{tmp_path}/a.db", space, kill_after=None)
-    killed = run_with_kills(f"sqlite:///{tmp_path}/b.db", space, kill_after=kill_after)
-    assert killed == undisturbed
-
-
-def run_with_kills(storage: str, space: SearchSpace, *, kill_after: int | None) -> list[dict[str, Any]]:
-    """Run one trial at a time; with `kill_after`, make the study anew after so many reports."""
-    study, reports = SearchStudy(storage, space, data_digest="d"), 0
-    study.want(4)
-    while (given := study.hand_out()) is not None:
-        for epoch in range(max(study.record(given.number).last_epoch, 0), 5):
-            value = round(1 - abs(given.config.loss.temperature - 0.2) - 0.1 / (epoch + 1), 6)
-            decision = study.report(
-                given.number, given.attempt, epoch, {"val/top1": value, "train/loss": 1.0}
-            )
-            reports += 1
-            if reports == kill_after:
-                study = SearchStudy(storage, space, data_digest="d")
-                break
-            if decision is Decision.STOP:
-                break
-        study.end_attempt(given.number, given.attempt)
-    return [
-        {"state": r.state, "reason": r.reason, "value": r.value, "parameters": r.parameters}
-        for r in study.records()
-    ]
-
-
-def test_a_trial_that_was_asked_for_but_not_drawn_is_drawn_by_the_next_launch(
+def test_a_launcher_that_dies_while_a_trial_is_drawn_leaves_nothing_of_it(
     launch: Callable[[], SearchStudy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = launch()
@@ -318,3 +307,175 @@ def test_a_storage_that_cannot_be_used_is_one_line(tmp_path: Path, space: Search
     with pytest.raises(StorageError, match="the study's storage cannot be used") as caught:
         SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="d")
     assert "\n" not in str(caught.value)
+
+
+def fail(study: SearchStudy, *, reason: Reason = Reason.OUT_OF_MEMORY) -> None:
+    given = hand_out(study)
+    for attempt in range(given.attempt, given.attempt + 3):
+        study.end_attempt(given.number, attempt, reason, "too large")
+        if attempt < given.attempt + 2:
+            assert hand_out(study).number == given.number
+
+
+def test_a_search_whose_first_three_trials_fail_alike_stops_also_on_later_launches(
+    launch: Callable[[], SearchStudy],
+) -> None:
+    study = launch()
+    for _ in range(3):
+        fail(study)
+    line = "the first 3 trials failed alike (out of memory): too large"
+    assert study.failed_alike == line
+    for again in (study, launch()):
+        with pytest.raises(NoSuccessError) as caught:
+            again.hand_out()
+        assert str(caught.value) == line
+
+
+def test_a_search_waits_for_the_trials_that_run_before_it_gives_up(launch: Callable[[], SearchStudy]) -> None:
+    study = launch()
+    live = hand_out(study)
+    for _ in range(3):
+        fail(study)
+    assert study.hand_out() is None
+    train(study, live, [0.5, 0.6, 0.7, 0.8, 0.9])
+    study.end_attempt(live.number, live.attempt)
+    assert study.failed_alike is None
+
+
+SEVERAL = """
+objective:
+  - {metric: val/top1, direction: maximize}
+  - {metric: cost/seconds, direction: minimize}
+constraints: [{metric: cost/peak_memory_mb, max: 4000}]
+"""
+
+
+def finish_with(study: SearchStudy, top1: float, seconds: float, memory: float) -> TrialRecord:
+    given = hand_out(study)
+    metrics = {"val/top1": top1, "cost/seconds": seconds, "cost/peak_memory_mb": memory}
+    for epoch in range(5):
+        study.report(given.number, given.attempt, epoch, metrics)
+    study.end_attempt(given.number, given.attempt)
+    return study.record(given.number)
+
+
+def test_several_objectives_have_a_front_and_a_winner_that_keeps_the_constraints(tmp_path: Path) -> None:
+    text = SPACE.replace("num_trials: 4", "num_trials: 9").replace("kind: successive_halving", "kind: none")
+    space = make_space(tmp_path, text.replace(", min_epochs: 2, reduction_factor: 2", "") + SEVERAL)
+    study = SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="d")
+    study.want(9)
+    broken = finish_with(study, 0.99, 10, 5000)
+    assert (broken.state, broken.feasible, study.winner()) == (State.COMPLETE, False, None)
+    assert broken.violations == {"cost/peak_memory_mb <= 4000": 1000}
+    for top1, seconds in ((0.9, 30), (0.8, 20), (0.7, 25), (0.9, 30)):
+        finish_with(study, top1, seconds, 4000)
+    again = SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="d")
+    winner = again.winner()
+    assert winner is not None
+    assert (winner.number, winner.value, winner.values) == (1, 0.9, (0.9, 30))
+    assert [record.number for record in again.pareto_front()] == [1, 2, 4]
+
+
+def test_pruning_with_several_objectives_goes_by_the_first(tmp_path: Path) -> None:
+    space = make_space(tmp_path, SPACE + SEVERAL)
+    study = SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="d")
+    study.want(3)
+    assert finish_with(study, 0.9, 30, 100).state == State.COMPLETE
+    pruned = finish_with(study, 0.8, 1, 100)
+    assert (pruned.state, pruned.reason, pruned.last_epoch) == (State.PRUNED, Reason.RUNG, 2)
+    assert hand_out(study).number == 2  # and the sampler, who sees it, goes on
+
+
+def test_brute_force_ends_the_search_when_everything_was_tried(tmp_path: Path) -> None:
+    text = """
+space: {model.exit_stages: {choices: [[1], [2], [3]]}}
+search: {num_trials: 10, sampler: brute_force}
+train: {optim: {epochs: 1, warmup_epochs: 0}}
+"""
+    space = make_space(tmp_path, text)
+    study = SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="d")
+    study.want(10)
+    while (given := study.hand_out()) is not None:
+        train(study, given, [0.5, 0.6])
+        study.end_attempt(given.number, given.attempt)
+    again = SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="d")
+    assert again.finished
+    assert again.hand_out() is None
+    assert {record.parameters["model.exit_stages"] for record in again.records()} == {(1,), (2,), (3,)}
+    assert len(again.records()) == 3
+
+
+def test_what_a_launcher_knows_is_what_the_next_one_reads(launch: Callable[[], SearchStudy]) -> None:
+    study = launch()
+    finish(study, [0.5, 0.6, 0.7, 0.8, 0.9])
+    finish(study, [0.5, 0.6, 0.65])
+    given = hand_out(study)
+    train(study, given, [0.5, math.nan])
+    study.end_attempt(given.number, given.attempt)
+    last = hand_out(study)
+    train(study, last, [0.5, 0.6])
+    study.end_attempt(last.number, last.attempt, Reason.WORKER_LOST, "gone")
+    hand_out(study)
+    study.remember_run(1, "a run")
+    assert launch().records() == study.records()
+
+
+def test_no_two_epochs_have_the_same_time_even_when_the_clock_goes_back(
+    launch: Callable[[], SearchStudy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = launch()
+    clock = iter([5_000, 4_000, 4_000, 9_000, 9_000, 1_000])
+    monkeypatch.setattr("tune_jobs.study_store._now_ms", lambda: next(clock))
+    given = hand_out(study)
+    train(study, given, [0.5, 0.6, 0.7, 0.8])
+    assert [e.timestamp_ms for e in study.record(given.number).epochs] == [4_000, 4_001, 9_000, 9_001]
+
+
+def with_budget(folder: Path, budget: str) -> SearchStudy:
+    space = make_space(folder, SPACE.replace("num_trials: 4", f"num_trials: 4, {budget}"))
+    study = SearchStudy(f"sqlite:///{folder}/study.db", space, data_digest="d")
+    study.want(space.search.num_trials)
+    return study
+
+
+def test_a_time_budget_counts_all_launches_and_lets_what_runs_finish(tmp_path: Path) -> None:
+    study = with_budget(tmp_path, "time_budget: 1m")
+    study.spend(40)
+    given = hand_out(study)
+    study = with_budget(tmp_path, "time_budget: 1m")
+    study.spend(20)
+    assert study.spent_budget == "search.time_budget of 1m"
+    assert not study.finished
+    again = hand_out(study)  # the one that is unfinished, and no other
+    assert (again.number, study.hand_out()) == (given.number, None)
+    train(study, again, [0.5, 0.6, 0.7, 0.8, 0.9])
+    study.end_attempt(again.number, again.attempt)
+    assert study.finished
+
+
+def test_a_larger_budget_lets_a_concluded_search_go_on(tmp_path: Path) -> None:
+    study = with_budget(tmp_path, "time_budget: 1m")
+    finish(study, [0.5, 0.6, 0.7, 0.8, 0.9])
+    study.spend(60)
+    study.conclude()
+    assert study.concluded
+    study = with_budget(tmp_path, "time_budget: 2m")
+    assert not study.finished
+    finish(study, [0.5, 0.6, 0.7, 0.8, 0.9])
+    study.spend(60)
+    assert study.finished
+    assert not study.concluded
+
+
+def test_accelerator_hours_are_those_of_all_trials(tmp_path: Path) -> None:
+    study = with_budget(tmp_path, "accelerator_hours: 1.5")
+    for hours in (0.7, 0.9):
+        assert study.spent_budget is None
+        given = hand_out(study)
+        for epoch, value in enumerate([0.5, 0.6, 0.7, 0.8, 0.9]):
+            metrics = {"val/top1": value, "cost/accelerator_hours": hours * epoch / 4}
+            study.report(given.number, given.attempt, epoch, metrics)
+        study.end_attempt(given.number, given.attempt)
+    assert study.spent_budget == "search.accelerator_hours of 1.5"
+    assert study.hand_out() is None
+    assert study.finished

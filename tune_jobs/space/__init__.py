@@ -7,6 +7,8 @@ from tune_jobs.space.conditions import Branch
 from tune_jobs.space.domains import Suggests
 from tune_jobs.space.search_space import SearchSpace, load_space
 from tune_jobs.space.settings import (
+    ConfirmSettings,
+    Constraint,
     Objective,
     PrunerSettings,
     SearchSettings,
@@ -16,6 +18,8 @@ from tune_jobs.space.settings import (
 
 __all__ = [
     "Branch",
+    "ConfirmSettings",
+    "Constraint",
     "Objective",
     "PrunerSettings",
     "SearchSettings",

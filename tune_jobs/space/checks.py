@@ -5,20 +5,20 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from selfcon.config import RULES, Rule
-from selfcon.errors import ConfigError, nearest
+from selfcon.errors import ConfigError
 from selfcon.wording import shown
 from tune_jobs.errors import BadInputError
-from tune_jobs.space.conditions import Parameters
-from tune_jobs.space.domains import Choices
+from tune_jobs.space.conditions import MAX_COMBINATIONS, Parameters
+from tune_jobs.space.domains import Choices, FloatRange
 from tune_jobs.space.field_reader import train_node
-from tune_jobs.space.metrics import EXIT_TOP1, OBJECTIVES, exit_of, why_not
+from tune_jobs.space.metric_checks import check_metrics
 from tune_jobs.space.parameter_reader import branch_nodes
 from tune_jobs.space.settings import Settings
 from tune_jobs.space.yaml_file import Node
 
-# A space with more combinations of the few fields one rule ties together is looked at up to here, in about a
-# second; what lies beyond and breaks the rule is told `invalid` when it is drawn.
-MAX_COMBINATIONS = 100_000
+# optuna 5.0.0 raises for these alone; cmaes samples choices and conditional parameters at random.
+ONE_OBJECTIVE_ONLY = ("cmaes",)
+FINITE_ONLY = ("brute_force",)
 
 
 def check_space(root: Node, parameters: Parameters, settings: Settings) -> None:
@@ -26,7 +26,8 @@ def check_space(root: Node, parameters: Parameters, settings: Settings) -> None:
     check_branches(root, parameters)
     for rule in RULES:
         check_rule(root, parameters, rule)
-    check_objective(root, parameters, settings)
+    check_metrics(root, parameters, settings)
+    check_sampler(root, parameters, settings)
     check_workers(root, parameters, settings)
 
 
@@ -64,26 +65,17 @@ def check_rule(root: Node, parameters: Parameters, rule: Rule) -> None:
             _blame(root, parameters, rule, values, ConfigError(name, expected, got + together))
 
 
-def check_objective(root: Node, parameters: Parameters, settings: Settings) -> None:
-    """Refuse a metric that is not reported, not by every configuration, or may not decide."""
-    metric = settings.objective.metric
-    if metric in OBJECTIVES:
-        return
-    node = root.mapping()["objective"].mapping()["metric"]
-    reason = why_not(metric)
-    if reason:
-        node.refuse(reason)
-    stage = exit_of(metric)
-    if stage is None:
-        node.refuse(f"a metric that training reports: {', '.join((*OBJECTIVES, EXIT_TOP1))}",
-                    hint=nearest(metric, OBJECTIVES))  # fmt: skip
-    for values in itertools.islice(parameters.combinations(["model.exit_stages"]), MAX_COMBINATIONS):
-        if stage not in values["model.exit_stages"]:
-            without = shown(values["model.exit_stages"])
-            node.refuse(
-                "the metric of an exit that every configuration has",
-                f"{metric}, which model.exit_stages {without} does not report",
-            )
+def check_sampler(root: Node, parameters: Parameters, settings: Settings) -> None:
+    """Refuse what Optuna's sampler cannot do: several objectives, or values without end."""
+    sampler = settings.search.sampler
+    if sampler in ONE_OBJECTIVE_ONLY and len(settings.objectives) > 1:
+        node = root.mapping()["search"].mapping()["sampler"]
+        node.refuse(f"a sampler for {len(settings.objectives)} objectives, such as tpe")
+    if sampler in FINITE_ONLY:
+        for name, branches in parameters.branches.items():
+            for branch, node in zip(branches, branch_nodes(_parameter_nodes(root)[name]), strict=True):
+                if isinstance(branch.domain, FloatRange) and branch.domain.step is None:
+                    node.refuse(f"choices, or a range with a step, as {sampler} tries every value")
 
 
 def check_workers(root: Node, parameters: Parameters, settings: Settings) -> None:

@@ -12,6 +12,10 @@ from typing import Any
 from selfcon.config import DEFAULTS
 from tune_jobs.space.domains import Domain, Suggests
 
+# A space with more combinations of the few fields one rule ties together is looked at up to here, in about a
+# second; what lies beyond and breaks the rule is told `invalid` when it is drawn.
+MAX_COMBINATIONS = 100_000
+
 
 @dataclass(frozen=True)
 class Branch:

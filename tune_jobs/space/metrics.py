@@ -1,9 +1,10 @@
 """The metrics that training reports, and which of them may decide a search."""
 
+import math
 import re
 
 # Reported whatever the configuration; an exit's own accuracy, val/exit<s>_top1, needs that exit.
-OBJECTIVES = (
+DECISIVE = (
     "val/top1",
     "val/ensemble_top1",
     "val/knn_top1",
@@ -17,7 +18,7 @@ OBJECTIVES = (
 EXIT_TOP1 = "val/exit<s>_top1"
 _EXIT_TOP1 = re.compile(r"val/exit([1-9][0-9]*)_top1")
 
-_NEVER_AN_OBJECTIVE = {
+_NEVER_DECISIVE = {
     "train/loss": "a metric that compares trials: the loss moves with the temperature",
     "train/learning_rate": "a result of training: the learning rate is a setting",
 }
@@ -33,4 +34,14 @@ def why_not(metric: str) -> str | None:
     """Return what a reported metric lacks to decide a search, None where no such thing is known."""
     if metric.startswith("test/"):
         return "a metric known while searching: the test images judge the winner only, once"
-    return _NEVER_AN_OBJECTIVE.get(metric)
+    return _NEVER_DECISIVE.get(metric)
+
+
+def is_cost(metric: str) -> bool:
+    """Return whether a metric tells what training took, so that more of it is no better by itself."""
+    return metric.startswith("cost/")
+
+
+def limits(metric: str) -> tuple[float, float]:
+    """Return the least and the greatest value that a metric can have: accuracies are fractions."""
+    return (0.0, math.inf) if is_cost(metric) else (0.0, 1.0)

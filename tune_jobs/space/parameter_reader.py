@@ -98,7 +98,7 @@ def _choices(name: str, node: Node) -> Choices:
 
 
 def _range(name: str, items: Mapping[str, Node]) -> Domain:
-    numbers = _numbers_of(field_annotation(name))
+    numbers = numbers_of(field_annotation(name))
     if not numbers:
         items["low"].refuse_key("choices, as this field is not a number", "a range")
     low, high = (_bound(name, items[word]) for word in ("low", "high"))
@@ -134,12 +134,12 @@ def _step(items: Mapping[str, Node], *, whole: bool, log: bool) -> float:
     return node.value
 
 
-def _numbers_of(annotation: Any) -> set[type]:
-    """Which of int and float a field may be, also inside a union."""
+def numbers_of(annotation: Any) -> set[type]:
+    """Return which of int and float a field may be, also inside a union."""
     if get_origin(annotation) in (Union, UnionType):
-        return {kind for member in get_args(annotation) for kind in _numbers_of(member)}
+        return {kind for member in get_args(annotation) for kind in numbers_of(member)}
     if get_origin(annotation) is Annotated:
-        return _numbers_of(get_args(annotation)[0])
+        return numbers_of(get_args(annotation)[0])
     return {annotation} & {int, float}
 
 

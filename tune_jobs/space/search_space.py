@@ -20,23 +20,25 @@ from tune_jobs.space.field_reader import read_train
 from tune_jobs.space.overrides import apply_overrides
 from tune_jobs.space.parameter_reader import read_parameters
 from tune_jobs.space.settings import (
+    PRUNER_FIELDS,
     SLUG_EXPECTED,
+    ConfirmSettings,
+    Constraint,
     Objective,
     PrunerSettings,
     SearchSettings,
     TrackingSettings,
     TrialSettings,
     is_slug,
-    read_settings,
-    refuse_unbuilt_keys,
 )
+from tune_jobs.space.settings_reader import read_settings
 from tune_jobs.space.start_points import StartPoint, read_start_points
 from tune_jobs.space.yaml_file import Node, read_file
 from tune_jobs.space.yaml_scalars import Scalar
 
 KEYS = (
-    "name", "description", "train", "space", "forbid", "start", "objective", "search", "pruner", "trial",
-    "tracking",
+    "name", "description", "train", "space", "forbid", "start", "objective", "constraints", "search",
+    "pruner", "confirm", "trial", "tracking",
 )  # fmt: skip
 
 
@@ -51,13 +53,20 @@ class SearchSpace:
     description: str
     tree: Parameters
     start: tuple[StartPoint, ...]
-    objective: Objective
+    objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...]
     search: SearchSettings
     pruner: PrunerSettings
+    confirm: ConfirmSettings | None
     trial: TrialSettings
     tracking: TrackingSettings
     text: str
     places: Mapping[str, str]
+
+    @property
+    def objective(self) -> Objective:
+        """The first of the objectives: what pruning and the choice of one winner go by."""
+        return self.objectives[0]
 
     @property
     def train(self) -> Mapping[str, Any]:
@@ -106,18 +115,25 @@ class SearchSpace:
         return self.places[key]
 
     def fixed_for_life(self) -> dict[str, Any]:
-        """Return, as JSON values, what may not change while a search keeps its name."""
+        """Return, as JSON values, what may not change while a search keeps its name.
+
+        A file that names one objective and no constraint is spelled as before there could be more: searches
+        that were started then are still the same.
+        """
+        objectives = [objective.model_dump() for objective in self.objectives]
+        constraints = [constraint.model_dump(exclude_none=True) for constraint in self.constraints]
+        pruner_fields = {"kind", *PRUNER_FIELDS[self.pruner.kind]}
         return {
             "train": {name: _as_json(value) for name, value in self.train.items()},
             "space": {
                 name: [_spelled(branch) for branch in self.parameters[name]] for name in self.parameters
             },
             "forbid": [{name: _as_json(value) for name, value in entry.items()} for entry in self.forbid],
-            "objective": self.objective.model_dump(),
-            "pruner": {"kind": "none"} if self.pruner.kind == "none" else self.pruner.model_dump(),
+            "objective": objectives if len(objectives) > 1 else objectives[0],
+            "pruner": self.pruner.model_dump(include=pruner_fields),
             "sampler": self.search.sampler,
             "seed": self.search.seed,
-        }
+        } | ({"constraints": constraints} if constraints else {})
 
 
 def load_space(path: Path, *, overrides: Sequence[str] = (), name: str | None = None) -> SearchSpace:
@@ -127,7 +143,6 @@ def load_space(path: Path, *, overrides: Sequence[str] = (), name: str | None = 
     """
     text, root = read_file(path)
     root = apply_overrides(root, overrides)
-    refuse_unbuilt_keys(root)
     items = root.mapping(known=KEYS)
     if "space" not in items:
         raise BadInputError(f"{root.place}: {ConfigError('space', 'at least one parameter', 'nothing')}")
@@ -142,9 +157,11 @@ def load_space(path: Path, *, overrides: Sequence[str] = (), name: str | None = 
         description=items["description"].text().strip() if "description" in items else "",
         tree=tree,
         start=read_start_points(items.get("start"), tree),
-        objective=settings.objective,
+        objectives=settings.objectives,
+        constraints=settings.constraints,
         search=settings.search,
         pruner=settings.pruner,
+        confirm=settings.confirm,
         trial=settings.trial,
         tracking=settings.tracking,
         text=text,

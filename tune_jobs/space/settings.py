@@ -3,40 +3,26 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeVar, get_type_hints
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from selfcon.wording import describe, explain
-from tune_jobs.space.yaml_file import Node
-
-S = TypeVar("S", bound=BaseModel)
+from selfcon.config import NonNegativeInt, PositiveFloat, PositiveInt
 
 MAX_NAME = 64
 # A name becomes a folder, a study, an experiment and part of model URIs: it must be plain in all of them.
-_SLUG = re.compile(rf"[A-Za-z0-9]([A-Za-z0-9._-]{{0,{MAX_NAME - 2}}}[A-Za-z0-9])?")
+SLUG = rf"^[A-Za-z0-9]([A-Za-z0-9._-]{{0,{MAX_NAME - 2}}}[A-Za-z0-9])?$"
 SLUG_EXPECTED = (
     f"a name of at most {MAX_NAME} letters, digits, '.', '_' or '-', with a letter or digit at both ends"
 )
 
-NOT_BUILT = "not built yet in this version"
-# Words of the contract that this version cannot act on yet: refused by name, never ignored.
-NOT_BUILT_KEYS = ("constraints", "confirm", "search.time_budget")
-_NOT_BUILT_WORDS: Mapping[str, tuple[str, ...]] = {
-    "search.sampler": ("gp", "cmaes", "qmc", "nsga2", "brute_force"),
-    "pruner.kind": ("median", "hyperband"),
-}
+SECONDS: Mapping[str, int] = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_TIME = "^" + "".join(f"([1-9][0-9]{{0,5}}{unit})?" for unit in SECONDS) + "$"
 
 
 def is_slug(name: str) -> bool:
     """Return whether a name is plain enough to be a folder, a study and a model alike."""
-    return _SLUG.fullmatch(name) is not None
-
-
-def _slug(name: str) -> str:
-    if not is_slug(name):
-        raise ValueError
-    return name
+    return re.fullmatch(SLUG, name) is not None
 
 
 def _in_rays_units(amount: float) -> float:
@@ -46,12 +32,16 @@ def _in_rays_units(amount: float) -> float:
     return amount
 
 
-PositiveInt = Annotated[int, Field(ge=1)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
-Slug = Annotated[str, AfterValidator(_slug), Field(description=SLUG_EXPECTED)]
+Slug = Annotated[str, Field(pattern=SLUG, description=SLUG_EXPECTED)]
 SHARES = "a whole number, or a share of at least 0.0001 and below 1"
 CpuAmount = Annotated[float, Field(gt=0, le=1e6, description=SHARES), AfterValidator(_in_rays_units)]
 GpuAmount = Annotated[float, Field(ge=0, le=1e6, description=f"0, {SHARES}"), AfterValidator(_in_rays_units)]
+TimeText = Annotated[str, Field(min_length=1, pattern=_TIME)]
+TimeBudget = Annotated[
+    PositiveFloat | TimeText | None,
+    Field(description="seconds above 0, or text such as 90s, 30m, 1h, 2h30m or 1d"),
+]
+Bound = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class _Settings(BaseModel):
@@ -65,21 +55,67 @@ class Objective(_Settings):
     direction: Literal["maximize", "minimize"] = "maximize"
 
 
+class Constraint(_Settings):
+    """What a trial must keep to be chosen: a metric of at most `max` or of at least `min`, not both."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": [word], "properties": {word: {"type": "number"}}} for word in ("max", "min")
+            ]
+        }
+    )
+
+    metric: str
+    max: Bound | None = None
+    min: Bound | None = None
+
+
 class SearchSettings(_Settings):
-    """How many trials, what suggests the next one, and how many run at once."""
+    """How many trials within which budgets, what suggests the next one, and how many run at once."""
 
     num_trials: PositiveInt = 20
-    sampler: Literal["tpe", "random"] = "tpe"
+    sampler: Literal["tpe", "random", "gp", "cmaes", "qmc", "nsga2", "brute_force"] = "tpe"
     seed: NonNegativeInt = 0
     max_concurrent: PositiveInt | Literal["auto"] = "auto"
+    time_budget: TimeBudget = None
+    accelerator_hours: PositiveFloat | None = None
+
+    @property
+    def time_budget_s(self) -> float | None:
+        """The wall time that all launches of the search may take together, None without a limit."""
+        if not isinstance(self.time_budget, str):
+            return self.time_budget
+        parts = re.findall("([0-9]+)([dhms])", self.time_budget)
+        return float(sum(int(number) * SECONDS[unit] for number, unit in parts))
 
 
 class PrunerSettings(_Settings):
-    """Which trials end early: successive halving judges after min_epochs x reduction_factor^k epochs."""
+    """Which trials end early.
 
-    kind: Literal["none", "successive_halving"] = "none"
+    Median judges after every epoch from min_epochs on, successive halving after min_epochs x
+    reduction_factor^k epochs, hyperband likewise with brackets that begin later.
+    """
+
+    kind: Literal["none", "median", "successive_halving", "hyperband"] = "none"
     min_epochs: PositiveInt = 1
     reduction_factor: Annotated[int, Field(ge=2)] = 3
+
+
+# The settings that each kind of pruner reads.
+PRUNER_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "none": (),
+    "median": ("min_epochs",),
+    "successive_halving": ("min_epochs", "reduction_factor"),
+    "hyperband": ("min_epochs", "reduction_factor"),
+}
+
+
+class ConfirmSettings(_Settings):
+    """Train the best `top_k` trials again until each has `seeds` seeds, its own included."""
+
+    top_k: PositiveInt
+    seeds: Annotated[int, Field(ge=2)]
 
 
 class TrialSettings(_Settings):
@@ -101,68 +137,10 @@ class TrackingSettings(_Settings):
 class Settings:
     """All sections that say how to search."""
 
-    objective: Objective
+    objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...]
     search: SearchSettings
     pruner: PrunerSettings
+    confirm: ConfirmSettings | None
     trial: TrialSettings
     tracking: TrackingSettings
-
-
-def read_settings(root: Mapping[str, Node], *, name: str, dataset: str) -> Settings:
-    """Return the sections of a file's top level; what is omitted has its default.
-
-    `name` is the search's, `dataset` what it trains on: the defaults of `tracking`. Raises `BadInputError`
-    for what is unknown, malformed, out of range or not built yet.
-    """
-    return Settings(
-        objective=_objective(root),
-        search=_section(SearchSettings, root.get("search")),
-        pruner=_section(PrunerSettings, root.get("pruner")),
-        trial=_trial(root),
-        tracking=_section(
-            TrackingSettings,
-            root.get("tracking"),
-            defaults={"experiment": name, "registered_model": f"selfcon-{dataset}"},
-        ),
-    )
-
-
-def refuse_unbuilt_keys(node: Node) -> None:
-    """Raise `BadInputError` for a key of the contract that this version does not act on."""
-    for item in node.value.values() if isinstance(node.value, dict) else ():
-        if item.key in NOT_BUILT_KEYS:
-            item.refuse_key(f"no such key ({NOT_BUILT})", "one")
-
-
-def _objective(root: Mapping[str, Node]) -> Objective:
-    node = root.get("objective")
-    if node is not None and isinstance(node.value, list):
-        node.refuse(f"one {{metric, direction}} (several objectives are {NOT_BUILT})", "a list")
-    return _section(Objective, node)
-
-
-def _trial(root: Mapping[str, Node]) -> TrialSettings:
-    node = root.get("trial")
-    if node is not None and isinstance(node.value, dict) and "num_workers" in node.value:
-        num_workers = node.value["num_workers"]
-        if isinstance(num_workers.value, list):
-            num_workers.refuse(f"a whole number of at least 1 (elastic [min, max] is {NOT_BUILT})")
-    return _section(TrialSettings, node)
-
-
-def _section(model: type[S], node: Node | None, *, defaults: Mapping[str, str] | None = None) -> S:
-    """The settings of one section, with every mistake at its own place."""
-    if node is None:
-        return model.model_validate(defaults or {})
-    refuse_unbuilt_keys(node)
-    items = node.mapping(known=tuple(model.model_fields))
-    for item in items.values():
-        if item.value in _NOT_BUILT_WORDS.get(item.key, ()):
-            built = describe(get_type_hints(model)[item.key.rpartition(".")[2]])
-            item.refuse(f"{built} (nothing else is built yet in this version)")
-    values = {**(defaults or {}), **{name: item.plain() for name, item in items.items()}}
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        complaint = explain(model, values, error, prefix=f"{node.key}.")
-        items[complaint.key.removeprefix(f"{node.key}.")].refuse_with(complaint)

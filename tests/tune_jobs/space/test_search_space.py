@@ -43,6 +43,11 @@ trial: {num_workers: 2, cpus_per_worker: 0.5}
 tracking: {experiment: exits}
 """
 
+PARETO = "objective=[{metric: val/top1}, {metric: cost/train_macs, direction: minimize}]"
+CONSTRAINTS = "constraints=[{metric: cost/peak_memory_mb, max: 4000}, {metric: val/top1, min: 0.5}]"
+CONFIRM = "confirm={top_k: 3, seeds: 2}"
+BUDGETS = "search={time_budget: 2h30m, accelerator_hours: 2.5}"
+
 
 class Chosen:
     """A trial that suggests what it is told by Optuna's names, and notes what it was asked."""
@@ -100,6 +105,57 @@ def test_a_file_of_one_parameter_has_defaults_for_all_else(tmp_path: Path) -> No
     assert (space.pruner.kind, space.pruner.min_epochs, space.pruner.reduction_factor) == ("none", 1, 3)
     assert (space.search.num_trials, space.search.sampler, space.search.max_concurrent) == (20, "tpe", "auto")
     assert (space.tracking.experiment, space.tracking.registered_model) == ("file", "selfcon-digits")
+
+
+def test_what_decides_and_what_ends_a_search_is_read_in_the_files_order(tmp_path: Path) -> None:
+    space = load(tmp_path, TEXT, overrides=[PARETO, CONSTRAINTS, CONFIRM, BUDGETS])
+    first, second = space.objectives
+    assert space.objective is first
+    assert (first.metric, first.direction) == ("val/top1", "maximize")
+    assert (second.metric, second.direction) == ("cost/train_macs", "minimize")
+    memory, accuracy = space.constraints
+    assert (memory.metric, memory.max, memory.min) == ("cost/peak_memory_mb", 4000.0, None)
+    assert (accuracy.metric, accuracy.max, accuracy.min) == ("val/top1", None, 0.5)
+    assert space.confirm is not None
+    assert (space.confirm.top_k, space.confirm.seeds) == (3, 2)
+    assert (space.search.time_budget_s, space.search.accelerator_hours) == (9000.0, 2.5)
+
+
+def test_without_them_there_is_one_objective_and_neither_constraint_nor_budget(tmp_path: Path) -> None:
+    space = load(tmp_path, "space: {seed: {choices: [0, 1]}}\n")
+    assert (len(space.objectives), space.constraints, space.confirm) == (1, (), None)
+    assert (space.search.time_budget_s, space.search.accelerator_hours) == (None, None)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "gp", "cmaes", "qmc", "nsga2"])
+def test_a_sampler_takes_conditions_and_constraints(tmp_path: Path, sampler: str) -> None:
+    space = load(tmp_path, TEXT, overrides=[CONSTRAINTS, f"search.sampler={sampler}"])
+    assert space.search.sampler == sampler
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "gp", "qmc", "nsga2"])
+def test_a_sampler_takes_several_objectives(tmp_path: Path, sampler: str) -> None:
+    space = load(tmp_path, TEXT, overrides=[PARETO, f"search.sampler={sampler}"])
+    assert len(space.objectives) == 2
+
+
+@pytest.mark.parametrize(
+    ("pruner", "fixed"),
+    [
+        ("{}", {"kind": "none"}),
+        ("{kind: none, min_epochs: 2}", {"kind": "none"}),
+        ("{kind: median, min_epochs: 2}", {"kind": "median", "min_epochs": 2}),
+        ("{kind: hyperband}", {"kind": "hyperband", "min_epochs": 1, "reduction_factor": 3}),
+    ],
+)
+def test_what_a_pruner_reads_is_fixed_for_life(tmp_path: Path, pruner: str, fixed: dict[str, Any]) -> None:
+    assert load(tmp_path, TEXT, overrides=[f"pruner={pruner}"]).fixed_for_life()["pruner"] == fixed
+
+
+def test_a_sampler_that_tries_everything_takes_steps_and_choices(tmp_path: Path) -> None:
+    text = "space: {seed: {low: 0, high: 3}, loss.temperature: {low: 0.1, high: 0.5, step: 0.1}}\n"
+    space = load(tmp_path, text, overrides=["search.sampler=brute_force"])
+    assert space.search.sampler == "brute_force"
 
 
 def test_a_given_name_is_the_name_of_the_search_and_of_its_experiment(tmp_path: Path) -> None:
@@ -236,10 +292,29 @@ def test_what_is_fixed_for_life_is_json_and_complete(space: SearchSpace) -> None
     assert (fixed["sampler"], fixed["seed"]) == ("random", 7)
 
 
+def test_several_objectives_and_constraints_are_fixed_for_life_as_they_are_written(tmp_path: Path) -> None:
+    fixed = load(tmp_path, TEXT, overrides=[PARETO, CONSTRAINTS]).fixed_for_life()
+    assert json.loads(json.dumps(fixed)) == fixed
+    assert fixed["objective"] == [
+        {"metric": "val/top1", "direction": "maximize"},
+        {"metric": "cost/train_macs", "direction": "minimize"},
+    ]
+    assert fixed["constraints"] == [
+        {"metric": "cost/peak_memory_mb", "max": 4000.0},
+        {"metric": "val/top1", "min": 0.5},
+    ]
+
+
+def test_a_search_from_before_there_were_constraints_is_still_the_same(space: SearchSpace) -> None:
+    keys = {"train", "space", "forbid", "objective", "pruner", "sampler", "seed"}
+    assert set(space.fixed_for_life()) == keys
+
+
 @pytest.mark.parametrize(
     "free",
-    ["search.num_trials=9", "search.max_concurrent=1", "trial.num_workers=1", "description=x", "start=[]"],
-)
+    ["search.num_trials=9", "search.max_concurrent=1", "trial.num_workers=1", "description=x", "start=[]",
+     CONFIRM, "search.time_budget=1h", "search.accelerator_hours=3", "constraints=[]"],
+)  # fmt: skip
 def test_what_may_change_is_not_fixed_for_life(tmp_path: Path, space: SearchSpace, free: str) -> None:
     assert load(tmp_path, TEXT, overrides=[free]).fixed_for_life() == space.fixed_for_life()
 
@@ -247,7 +322,8 @@ def test_what_may_change_is_not_fixed_for_life(tmp_path: Path, space: SearchSpac
 @pytest.mark.parametrize(
     "change",
     ["train.model.width=16", "space.loss.exit_weight.choices=[1.0]", "forbid=[]", "objective.metric=val/top1",
-     "pruner.min_epochs=3", "search.sampler=tpe", "search.seed=8"],
+     "pruner.min_epochs=3", "pruner.kind=hyperband", "search.sampler=tpe", "search.seed=8", PARETO,
+     CONSTRAINTS],
 )  # fmt: skip
 def test_what_may_not_change_is_fixed_for_life(tmp_path: Path, space: SearchSpace, change: str) -> None:
     assert load(tmp_path, TEXT, overrides=[change]).fixed_for_life() != space.fixed_for_life()

@@ -1,0 +1,106 @@
+"""The searcher and the scheduler as plain objects, asked as Tune asks them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+
+from tune_jobs import searcher as module
+from tune_jobs.errors import NoSuccessError, StorageError
+from tune_jobs.interruption import Interruption
+from tune_jobs.searcher import Fault, StudyScheduler, StudySearcher
+from tune_jobs.space import load_space
+from tune_jobs.study import HandOut, SearchStudy
+
+SPACE = """
+name: searcher
+train: {optim: {epochs: 2, global_batch_size: 64}}
+space: {loss.temperature: {low: 0.05, high: 0.5}}
+search: {num_trials: 5, time_budget: 1h}
+"""
+CONTROLLER = cast(TuneController, None)  # neither of them looks at it
+
+
+class Silent:
+    """A watcher that shows nothing."""
+
+    def handed_out(self, hand_out: HandOut) -> None: ...
+
+    def reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None: ...
+
+    def ended(self, number: int) -> None: ...
+
+
+class TuneTrial:
+    """What the scheduler looks at of Tune's trial."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+
+class Search:
+    """A study with its searcher and scheduler."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "space.yaml").write_text(SPACE)
+        space = load_space(folder / "space.yaml")
+        self.database = folder / "study.db"
+        self.study = SearchStudy(f"sqlite:///{self.database}", space, data_digest="d")
+        self.study.want(space.search.num_trials)
+        self.fault, interruption = Fault(), Interruption(grace_s=1.0)
+        shared: dict[str, Any] = {"interruption": interruption, "watcher": Silent(), "fault": self.fault}
+        self.searcher = StudySearcher(self.study, max_concurrent=2, **shared)
+        self.scheduler = StudyScheduler(self.study, **shared)
+
+    def report(self, config: Any, result: dict[str, Any]) -> str:
+        return self.scheduler.on_trial_result(CONTROLLER, cast(Trial, TuneTrial(config)), result)
+
+
+@pytest.fixture
+def search(tmp_path: Path) -> Search:
+    return Search(tmp_path)
+
+
+def test_no_more_trials_run_at_once_than_fit(search: Search) -> None:
+    first, second = search.searcher.suggest("a"), search.searcher.suggest("b")
+    assert [cast(dict[str, Any], config)["number"] for config in (first, second)] == [0, 1]
+    assert search.searcher.suggest("c") is None
+    search.searcher.on_trial_complete(trial_id="a")
+    again = cast(dict[str, Any], search.searcher.suggest("c"))
+    assert (again["number"], again["attempt"]) == (0, 2)
+
+
+def test_trials_that_fail_alike_end_the_search_with_their_reason(search: Search) -> None:
+    for name in "abc":
+        config = search.searcher.suggest(name)
+        search.report(config, {"epoch": 0, "metrics/val/top1": float("nan")})
+        search.searcher.on_trial_complete(trial_id=name)
+    assert search.searcher.suggest("d") == Searcher.FINISHED
+    assert isinstance(search.fault.error, NoSuccessError)
+    assert "failed alike (non-finite)" in str(search.fault.error)
+
+
+def test_a_study_that_vanishes_stops_every_trial(search: Search) -> None:
+    config = search.searcher.suggest("a")
+    search.database.unlink()
+    assert search.report(config, {"epoch": 0, "metrics/val/top1": 0.5}) == TrialScheduler.STOP
+    assert isinstance(search.fault.error, StorageError)
+    search.searcher.on_trial_complete(trial_id="a")
+    assert search.searcher.suggest("b") == Searcher.FINISHED
+
+
+@pytest.mark.parametrize(("step_s", "is_counted"), [(0.0, True), (3600.0, False)])
+def test_time_is_counted_once_a_step_has_passed(
+    search: Search, monkeypatch: pytest.MonkeyPatch, step_s: float, is_counted: bool
+) -> None:
+    seconds: list[float] = []
+    monkeypatch.setattr(module, "BUDGET_STEP_S", step_s)
+    monkeypatch.setattr(search.study, "spend", seconds.append)
+    search.searcher.suggest("a")
+    assert bool(seconds) is is_counted
+    assert all(0 < passed < 60 for passed in seconds)

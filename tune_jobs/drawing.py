@@ -1,0 +1,65 @@
+"""New trials of a search: suggested, checked, and stored in one write."""
+
+from typing import Any
+
+from selfcon.errors import ConfigError
+from tune_jobs.records import Reason, State, TrialRecord, as_json, attempt_key
+from tune_jobs.sampling import Suggester
+from tune_jobs.space import SearchSpace
+from tune_jobs.study_store import StudyStore, attempt_start
+
+CONFIG_FORMAT = 1
+EXHAUSTED = "exhausted"  # attribute of a study whose space was tried out
+
+
+class TrialDrawer:
+    """Draws the trials of one search and stores them; `end` says how they ended.
+
+    What samplers read is loaded with the first trial that is drawn: a report needs none.
+    """
+
+    def __init__(self, store: StudyStore, space: SearchSpace) -> None:
+        self._store, self._space = store, space
+        self._suggester: Suggester | None = None
+
+    def draw(self) -> int | None:
+        """Store a new trial with its first attempt and return its number.
+
+        None where `forbid` or TrainConfig refuses it, which is stored too, or where brute force has no other.
+        """
+        if self._suggester is None:
+            self._suggester = self._load()
+        found = self._suggester.draw(self._space.suggest, start=self._space.start_points())
+        if found is None:
+            self._store.set_attribute(EXHAUSTED, True)
+            return None
+        parameters, drawn = found
+        attributes, state = self._checked(parameters)
+        record = self._store.add_trial(drawn, attributes, state)
+        self.end(record)
+        return record.number if state == State.RUNNING else None
+
+    def end(self, record: TrialRecord) -> None:
+        """Let later suggestions know how a trial ended."""
+        if self._suggester is not None and record.state != State.RUNNING:
+            self._suggester.end(self._store.trial(record.number))
+
+    def _load(self) -> Suggester:
+        return Suggester(
+            self._space.search.sampler,
+            seed=self._space.search.seed,
+            directions=[objective.direction for objective in self._space.objectives],
+            trials=self._store.trials(),
+        )
+
+    def _checked(self, parameters: dict[str, Any]) -> tuple[dict[str, Any], State]:
+        """What the study holds of a new trial, and whether it is to be trained."""
+        attributes: dict[str, Any] = {"parameters": as_json(parameters)}
+        if self._space.is_forbidden(parameters):
+            return attributes | {"reason": Reason.FORBIDDEN.value}, State.FAIL
+        try:
+            config = self._space.resolve(parameters)
+        except ConfigError as error:
+            return attributes | {"reason": Reason.INVALID.value, "message": str(error)}, State.FAIL
+        stored = {"format": CONFIG_FORMAT, "fields": as_json(config.flat())}
+        return attributes | {"config": stored, attempt_key(1): attempt_start()}, State.RUNNING

@@ -1,0 +1,103 @@
+"""The sections of a search-space file that say how to search, read with every mistake at its own place."""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from selfcon.wording import explain
+from tune_jobs.errors import BadInputError
+from tune_jobs.space.settings import (
+    PRUNER_FIELDS,
+    ConfirmSettings,
+    Constraint,
+    Objective,
+    PrunerSettings,
+    SearchSettings,
+    Settings,
+    TrackingSettings,
+    TrialSettings,
+)
+from tune_jobs.space.yaml_file import Node
+
+S = TypeVar("S", bound=BaseModel)
+
+NOT_BUILT = "not built yet in this version"
+
+
+def read_settings(root: Mapping[str, Node], *, name: str, dataset: str) -> Settings:
+    """Return the sections of a file's top level; what is omitted has its default.
+
+    `name` is the search's, `dataset` what it trains on: the defaults of `tracking`. Raises `BadInputError`
+    for what is unknown, malformed, out of range or not built yet.
+    """
+    objectives = tuple(_section(Objective, node) for node in objective_nodes(root.get("objective")))
+    return Settings(
+        objectives=objectives or (Objective(),),
+        constraints=tuple(_constraint(node) for node in constraint_nodes(root.get("constraints"))),
+        search=_section(SearchSettings, root.get("search")),
+        pruner=_pruner(root.get("pruner")),
+        confirm=_section(ConfirmSettings, root["confirm"]) if "confirm" in root else None,
+        trial=_trial(root.get("trial")),
+        tracking=_section(
+            TrackingSettings,
+            root.get("tracking"),
+            defaults={"experiment": name, "registered_model": f"selfcon-{dataset}"},
+        ),
+    )
+
+
+def objective_nodes(node: Node | None) -> list[Node]:
+    """Return the objectives as they stand in the file: a mapping is the only one, and there may be none."""
+    if node is None or not isinstance(node.value, list):
+        return [node] if node else []
+    return node.value if len(node.value) > 1 else node.refuse("{metric, direction}, or a list of two or more")
+
+
+def constraint_nodes(node: Node | None) -> list[Node]:
+    """Return the constraints as they stand in the file."""
+    return node.sequence("a list of {metric, max} or {metric, min}") if node else []
+
+
+def _constraint(node: Node) -> Constraint:
+    constraint = _section(Constraint, node)
+    if (constraint.max is None) == (constraint.min is None):
+        node.refuse("a metric with either max or min")
+    return constraint
+
+
+def _pruner(node: Node | None) -> PrunerSettings:
+    pruner = _section(PrunerSettings, node)
+    items = node.mapping() if node else {}
+    if node and items and "kind" not in items:
+        node.refuse(f"a kind of {', '.join(PRUNER_FIELDS)}")
+    read = PRUNER_FIELDS[pruner.kind]
+    for name, item in items.items():
+        # A pruner that is switched off may keep its settings: `--set pruner.kind=none` is enough.
+        if pruner.kind != "none" and name not in ("kind", *read):
+            item.refuse_key(
+                f"only {' and '.join(read)} with {pruner.kind}", "a setting that it does not read"
+            )
+    return pruner
+
+
+def _trial(node: Node | None) -> TrialSettings:
+    if node is not None and isinstance(node.value, dict) and "num_workers" in node.value:
+        num_workers = node.value["num_workers"]
+        if isinstance(num_workers.value, list):
+            num_workers.refuse(f"a whole number of at least 1 (elastic [min, max] is {NOT_BUILT})")
+    return _section(TrialSettings, node)
+
+
+def _section(model: type[S], node: Node | None, *, defaults: Mapping[str, str] | None = None) -> S:
+    """The settings of one section; a setting that is missing is told at the section's place."""
+    if node is None:
+        return model.model_validate(defaults or {})
+    items = node.mapping(known=tuple(model.model_fields))
+    values = {**(defaults or {}), **{name: item.plain() for name, item in items.items()}}
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        complaint = explain(model, values, error, prefix=f"{node.key}.")
+        place = items.get(complaint.key.removeprefix(f"{node.key}."), node).place
+        raise BadInputError(f"{place}: {complaint}") from None

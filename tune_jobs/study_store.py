@@ -1,0 +1,210 @@
+"""A search in Optuna's storage: each method that writes is one transaction, and nothing is read twice.
+
+One process holds a study, so what it has written it knows: reading takes no time, however many trials there
+are. SQLite keeps its defaults, a rollback journal and full synchronisation: a write that returned survives a
+kill and a power cut, the study is one file, on any file system, and a full disk undoes the write.
+"""
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any
+
+import optuna
+import sqlalchemy.exc
+from optuna.trial import FrozenTrial, TrialState
+
+from tune_jobs.errors import StorageError
+from tune_jobs.records import (
+    AttemptEnd,
+    Direction,
+    EpochRecord,
+    State,
+    TrialRecord,
+    as_json,
+    attempt_end_key,
+    attempt_key,
+    epoch_key,
+    record_of,
+)
+
+# Another process may look at the study while we write; SQLite locks its file for as long.
+LOCK_TIMEOUT_S = 30
+RUN_ATTRIBUTE = "mlflow_run:"  # Optuna lets no one write to an ended trial, so the study holds these
+
+
+class StudyStore:
+    """The trials and attributes of one study, made if there is none.
+
+    `url` is an Optuna database URL. Each call raises `StorageError` where the storage cannot be used; what
+    was not written is not known either. Any thread may read and remember runs; one thread writes the rest.
+    """
+
+    def __init__(self, url: str, *, name: str, directions: Sequence[Direction]) -> None:
+        self.name = name
+        self._lock = threading.Lock()
+        with _storage_errors():
+            self._storage = _open(url)
+            self._study = optuna.create_study(
+                storage=self._storage,
+                study_name=name,
+                directions=list(directions),
+                load_if_exists=True,
+                sampler=optuna.samplers.RandomSampler(),  # suggests nothing: see sampling.py
+            )
+            self._id = self._study._study_id
+            self._attributes = self._storage.get_study_user_attrs(self._id)
+            trials = self._storage.get_all_trials(self._id, deepcopy=False)
+        self._ids = {trial.number: trial._trial_id for trial in trials}
+        self._steps = {trial.number: set(trial.intermediate_values) for trial in trials}
+        self._records = {trial.number: self._record_of(trial) for trial in trials}
+        times = [epoch.timestamp_ms for record in self._records.values() for epoch in record.epochs]
+        self._last_ms = max(times, default=0)
+
+    # --- what is known -------------------------------------------------------------------------------------
+
+    def records(self) -> list[TrialRecord]:
+        """Return every trial by number."""
+        return list(self._records.values())
+
+    def record(self, number: int) -> TrialRecord:
+        """Return one trial."""
+        return self._records[number]
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        """Return an attribute of the study."""
+        return self._attributes.get(name, default)
+
+    def trials(self) -> list[FrozenTrial]:
+        """Return every trial by number as Optuna has it, read anew."""
+        with _storage_errors():
+            return self._storage.get_all_trials(self._id, deepcopy=False)
+
+    def trial(self, number: int) -> FrozenTrial:
+        """Return one trial as Optuna has it, read anew."""
+        with _storage_errors():
+            return self._storage.get_trial(self._ids[number])
+
+    # --- writes --------------------------------------------------------------------------------------------
+
+    def set_attribute(self, name: str, value: Any) -> None:
+        """Store an attribute of the study, a JSON value."""
+        with _storage_errors():
+            self._storage.set_study_user_attr(self._id, name, value)
+        self._attributes[name] = value
+
+    def remember_run(self, number: int, run_id: str) -> None:
+        """Store the MLflow run of a trial."""
+        self.set_attribute(f"{RUN_ATTRIBUTE}{number}", run_id)
+        self._change(number, mlflow_run=run_id)
+
+    def add_trial(self, drawn: FrozenTrial, attributes: Mapping[str, Any], state: State) -> TrialRecord:
+        """Store a drawn trial whole, as RUNNING or FAIL."""
+        template = optuna.trial.create_trial(
+            state=TrialState[state],
+            params=drawn.params,
+            distributions=drawn.distributions,
+            user_attrs=dict(attributes),
+            system_attrs=drawn.system_attrs,
+        )
+        with _storage_errors():
+            trial_id = self._storage.create_new_trial(self._id, template_trial=template)
+        self._ids[drawn.number], self._steps[drawn.number] = trial_id, set()
+        trial = self.trial(drawn.number)
+        assert trial.number == drawn.number
+        self._records[trial.number] = self._record_of(trial)
+        return self._records[trial.number]
+
+    def start_attempt(self, number: int) -> int:
+        """Store the start of another attempt of a trial and return its number."""
+        attempt = self.record(number).attempts + 1
+        self._set_trial_attribute(number, attempt_key(attempt), attempt_start())
+        self._change(number, attempts=attempt)
+        return attempt
+
+    def add_attempt_end(self, number: int, end: AttemptEnd) -> None:
+        """Store why an attempt ended."""
+        value = {"reason": str(end.reason), "message": end.message}
+        self._set_trial_attribute(number, attempt_end_key(end.attempt), value)
+        self._change(number, attempt_ends=(*self.record(number).attempt_ends, end))
+
+    def add_epoch(self, number: int, epoch: int, metrics: Mapping[str, float], *, attempt: int) -> None:
+        """Store an epoch's metrics with the time, which is later than that of every epoch of the study."""
+        # A clock that is set back, or two reports within a millisecond, must not change what was first.
+        self._last_ms = max(_now_ms(), self._last_ms + 1)
+        entry = EpochRecord(epoch, dict(metrics), self._last_ms, attempt)
+        self._set_trial_attribute(number, epoch_key(epoch), as_json(vars(entry)))
+        self._change(number, epochs=(*self.record(number).epochs, entry))
+
+    def add_intermediate_values(self, number: int, series: Sequence[tuple[int, float]]) -> None:
+        """Give Optuna the values that it does not have yet, by epoch."""
+        for epoch, value in series:
+            if epoch not in self._steps[number]:
+                with _storage_errors():
+                    self._storage.set_trial_intermediate_value(self._ids[number], epoch, value)
+                self._steps[number].add(epoch)
+
+    def add_violations(self, number: int, violations: Mapping[str, float]) -> None:
+        """Store by how much constraints are broken, as `optuna.Trial.set_constraint` does."""
+        for name, value in violations.items():
+            if name not in self.record(number).violations:
+                with _storage_errors():
+                    self._storage.set_trial_system_attr(self._ids[number], f"constraints:{name}", value)
+                self._change(number, violations={**self.record(number).violations, name: value})
+
+    def tell(
+        self, number: int, state: State, *, values: Sequence[float] | None = None,
+        reason: str | None = None, message: str | None = None,
+    ) -> None:  # fmt: skip
+        """Store how a trial ended: reason and message first, the state last."""
+        for name, text in (("reason", reason), ("message", message)):
+            if text is not None:
+                self._set_trial_attribute(number, name, str(text))
+        with _storage_errors():
+            self._study.tell(number, values, state=TrialState[state])
+        trial = self.trial(number)
+        with self._lock:
+            self._records[number] = self._record_of(trial)
+
+    def _set_trial_attribute(self, number: int, name: str, value: Any) -> None:
+        with _storage_errors():
+            self._storage.set_trial_user_attr(self._ids[number], name, value)
+
+    def _change(self, number: int, **changes: Any) -> None:
+        with self._lock:
+            self._records[number] = replace(self._records[number], **changes)
+
+    def _record_of(self, trial: FrozenTrial) -> TrialRecord:
+        return record_of(trial, mlflow_run=self._attributes.get(f"{RUN_ATTRIBUTE}{trial.number}"))
+
+
+def attempt_start() -> dict[str, int]:
+    """Return what the study holds of the start of an attempt, which is now."""
+    return {"started_ms": _now_ms()}
+
+
+def _open(url: str) -> optuna.storages.RDBStorage:
+    arguments = {"connect_args": {"timeout": LOCK_TIMEOUT_S}} if url.startswith("sqlite") else {}
+    return optuna.storages.RDBStorage(url, engine_kwargs=arguments)
+
+
+@contextmanager
+def _storage_errors() -> Iterator[None]:
+    """Raise what goes wrong in the storage as `StorageError`, one line."""
+    try:
+        yield
+    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, OSError, RuntimeError) as error:
+        cause = error.__cause__ or error  # Optuna's own words say less than the database's
+        raise StorageError(f"the study's storage cannot be used: {_first_line(cause)}") from error
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _first_line(error: BaseException) -> str:
+    with suppress(IndexError):
+        return str(error).splitlines()[0]
+    return type(error).__name__
