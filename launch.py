@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from selfcon.errors import ConfigError, SelfConError, nearest
 from tune_jobs.errors import BadInputError, SearchError
-from tune_jobs.options import ENVIRONMENT, LaunchOptions, holds_password
+from tune_jobs.options import DATABASES, ENVIRONMENT, LaunchOptions, holds_password, is_database, masked
 
 EPILOG = """\
 The same command starts a search, goes on with it after any interruption, and shows the result of a finished
@@ -27,18 +27,21 @@ exit codes:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line asks for and return the exit code."""
-    debug = False
     try:
         options = parse(sys.argv[1:] if arguments is None else arguments)
-        debug = options.debug
+    except SearchError as error:
+        return _failed(str(error), error.exit_code)
+    try:
         return _launch(options)
+    except SearchError as error:
+        return _failed(str(error), error.exit_code, options, resumable=error.resumable)
     except SelfConError as error:
-        return _failed(str(error), error.exit_code if isinstance(error, SearchError) else 1, debug=debug)
+        return _failed(str(error), 1, options)
     except KeyboardInterrupt:
-        return _failed("interrupted", 130, debug=debug)
+        return _failed("interrupted", 130, options, resumable=True)
     except Exception as error:  # a fault of ours is one line too
-        hint = "" if debug else " (--debug shows where)"
-        return _failed(f"{type(error).__name__}: {error}{hint}", 1, debug=debug)
+        hint = "" if options.debug else " (--debug shows where)"
+        return _failed(f"{type(error).__name__}: {error}{hint}", 1, options)
 
 
 def parse(arguments: Sequence[str]) -> LaunchOptions:
@@ -62,8 +65,16 @@ def parse(arguments: Sequence[str]) -> LaunchOptions:
         if not given and os.environ.get(variable):
             from_environment.append(field)
         setattr(flags, field, given or os.environ.get(variable) or None)
+    if flags.study_storage is not None and not is_database(flags.study_storage):
+        raise BadInputError(_other_database(flags.study_storage, from_environment))
     values = vars(flags) | {"overrides": tuple(flags.overrides)}
     return LaunchOptions(**values, from_environment=tuple(from_environment))
+
+
+def _other_database(url: str, from_environment: Sequence[str]) -> str:
+    key = ENVIRONMENT["study_storage"] if "study_storage" in from_environment else "--study-storage"
+    hint = nearest(url.partition(":")[0], DATABASES)
+    return str(ConfigError(key, "sqlite:///FILE or postgresql://USER@HOST/DATABASE", masked(url), hint))
 
 
 def _launch(options: LaunchOptions) -> int:
@@ -84,10 +95,14 @@ def _launch(options: LaunchOptions) -> int:
     return run_search(space, options)
 
 
-def _failed(message: str, exit_code: int, *, debug: bool) -> int:
-    if debug:
-        traceback.print_exc()
-    print(f"error: {' '.join(message.splitlines())}", file=sys.stderr)
+def _failed(
+    message: str, exit_code: int, options: LaunchOptions | None = None, *, resumable: bool = False
+) -> int:
+    """Show one line of cause, and the command to go on with where that may work."""
+    if options is not None and options.debug:
+        print(masked(traceback.format_exc()), file=sys.stderr, end="")
+    go_on = f"; go on with: {options.command()}" if options is not None and resumable else ""
+    print(f"error: {masked(' '.join(message.splitlines()))}{go_on}", file=sys.stderr)
     return exit_code
 
 

@@ -1,16 +1,20 @@
-"""What the search itself costs: a suggestion and a report, by the number of finished trials.
+"""What the search itself costs: a suggestion, a report and a start, by the number of finished trials.
 
-On the default storage, an SQLite file in the working directory, on a conditional space; with TPE and the
-median pruner, which reads most, if no others are named. Prints milliseconds, median and range, and the growth
-from 10 to 1,000 trials:
+On the default storage, an SQLite file in the working directory for each size, on a conditional space; with
+TPE and the median pruner, which reads most, if no others are named. The sizes are measured by turns. A
+suggestion counts until it is stored; the report that ends a trial stores more than one after which it goes
+on, which a strict pruner leaves few of; a start is to read the study and to make the first suggestion. Prints
+milliseconds, median and range, and the growth from 10 to 1,000 trials:
 
     .venv/bin/python benchmarks/searcher.py [SAMPLER [PRUNER]]
 """
 
+import math
 import statistics
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import optuna
@@ -20,8 +24,9 @@ from tune_jobs.space import SearchSpace, load_space
 from tune_jobs.study import Decision, HandOut, SearchStudy
 
 SIZES = (10, 100, 1000)
-REPEATS = 15
+REPEATS = 25
 EPOCHS = 8
+MEASURED = ("suggestion", "report", "ending")
 SPACE = """
 name: cost
 train: {{optim: {{epochs: 8, warmup_epochs: 1}}}}
@@ -36,32 +41,67 @@ pruner: {{kind: {pruner}}}
 
 
 def main(sampler: str = "tpe", pruner: str = "median") -> None:
-    """Fill a study and measure at each size."""
+    """Fill a study of each size and measure them by turns."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with tempfile.TemporaryDirectory(dir=".") as folder:
         path = Path(folder) / "space.yaml"
         path.write_text(SPACE.format(sampler=sampler, pruner=pruner))
         space = load_space(path)
-        print(f"{sampler}, {pruner}, ms: median (least to most) of {REPEATS}")
-        medians = [measure(space, f"sqlite:///{folder}/study.db", size) for size in SIZES]
-    for what, values in zip(("suggestion", "report"), zip(*medians, strict=True), strict=True):
-        print(f"{what}: x{values[-1] / values[0]:.2f} from {SIZES[0]} to {SIZES[-1]} trials")
+        costs = {size: Costs() for size in SIZES}
+        storages = {size: f"sqlite:///{folder}/{size}.db" for size in SIZES}
+        for size in SIZES:
+            fill(open_study(space, storages[size]), size)
+        studies = {size: start(space, storages[size], costs[size]) for size in SIZES}
+        for turn in range(REPEATS):
+            for size in SIZES if turn % 2 else reversed(SIZES):
+                measure(studies[size], costs[size])
+        print_costs(f"{sampler}, {pruner}", costs)
 
 
-def measure(space: SearchSpace, storage: str, size: int) -> tuple[float, float]:
-    """Return the medians of a suggestion and a report with `size` finished trials, in milliseconds."""
-    study = open_study(space, storage)
+@dataclass
+class Costs:
+    """Milliseconds of each suggestion, report, ending report and start with one number of finished trials."""
+
+    suggestion: list[float] = field(default_factory=list)
+    report: list[float] = field(default_factory=list)
+    ending: list[float] = field(default_factory=list)
+    start: list[float] = field(default_factory=list)
+
+
+def fill(study: SearchStudy, size: int) -> None:
+    """Train until the study has as many trials."""
     while len(study.records()) < size:
-        train(study, hand_out(study), [])
-    suggestions: list[float] = []
-    reports: list[float] = []
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        given = hand_out(study)
-        suggestions.append(1000 * (time.perf_counter() - started))
-        train(study, given, reports)
-    print(f"{size:5d} trials: suggestion {spread(suggestions)}, report {spread(reports)}", flush=True)
-    return statistics.median(suggestions), statistics.median(reports)
+        train(study, hand_out(study), Costs())
+
+
+def start(space: SearchSpace, storage: str, costs: Costs) -> SearchStudy:
+    """Return the study, opened by a new process as it were, after the first trial it suggests."""
+    started = time.perf_counter()
+    study = open_study(space, storage)
+    given = hand_out(study)
+    costs.start.append(1000 * (time.perf_counter() - started))
+    train(study, given, Costs())
+    return study
+
+
+def measure(study: SearchStudy, costs: Costs) -> None:
+    """Suggest and train one trial."""
+    started = time.perf_counter()
+    given = hand_out(study)
+    costs.suggestion.append(1000 * (time.perf_counter() - started))
+    train(study, given, costs)
+
+
+def print_costs(what: str, costs: dict[int, Costs]) -> None:
+    """Print a line for each size, and how each cost grows."""
+    print(f"{what}, ms: median (least to most) of {REPEATS}; a start once")
+    for size, cost in costs.items():
+        parts = [f"{name} {spread(getattr(cost, name) or [math.nan])}" for name in MEASURED]
+        print(f"{size:5d} trials: {', '.join(parts)}, start {cost.start[0]:.0f}")
+    for name in MEASURED:
+        measured = [getattr(costs[size], name) or [math.nan] for size in (SIZES[0], SIZES[-1])]
+        first, last = map(statistics.median, measured)
+        print(f"{name}: x{last / first:.2f} from {SIZES[0]} to {SIZES[-1]} trials")
 
 
 def open_study(space: SearchSpace, storage: str) -> SearchStudy:
@@ -78,16 +118,19 @@ def hand_out(study: SearchStudy) -> HandOut:
     return given
 
 
-def train(study: SearchStudy, given: HandOut, reports: list[float]) -> None:
-    """Report every epoch of an attempt until it ends; the milliseconds of each go to `reports`."""
+def train(study: SearchStudy, given: HandOut, costs: Costs) -> None:
+    """Report every epoch of an attempt until it ends; the milliseconds of each go to `costs`."""
     temperature = given.config.loss.temperature
     for epoch in range(EPOCHS + 1):
         metrics = {"val/top1": 1 - abs(temperature - 0.2) - 0.3 / (epoch + 1), "train/loss": 1.0}
         started = time.perf_counter()
         decision = study.report(given.number, given.attempt, epoch, metrics)
-        reports.append(1000 * (time.perf_counter() - started))
+        milliseconds = 1000 * (time.perf_counter() - started)
         if decision is Decision.STOP:
+            costs.ending.append(milliseconds)
             break
+        if epoch > 0:  # the untrained network has no value to store beside its metrics
+            costs.report.append(milliseconds)
     study.end_attempt(given.number, given.attempt)
 
 

@@ -7,8 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import psycopg
 import pytest
 
 from selfcon.config import TrainConfig
@@ -53,7 +56,8 @@ def require_program() -> Callable[[str], str]:
     """
 
     def require(name: str) -> str:
-        path = shutil.which(name)
+        unlisted = os.pathsep.join(str(folder) for folder in Path("/usr/lib/postgresql").glob("*/bin"))
+        path = shutil.which(name) or shutil.which(name, path=unlisted)  # Debian keeps them off the PATH
         if path is None and os.environ.get(REQUIRE_PROGRAMS):
             pytest.fail(f"{name} is not installed, and {REQUIRE_PROGRAMS} is set")
         if path is None:
@@ -125,6 +129,90 @@ def mlflow_server(
     """Return the URI of one MLflow server for all tests; each takes an experiment name of its own."""
     with start_mlflow_server(tmp_path_factory.mktemp("mlflow-server")) as uri:
         yield uri
+
+
+class PostgreSQLServer:
+    """A server of its own on loopback, which refuses to run as root; `password` is that of its one user."""
+
+    password = "se/c@ret"
+
+    def __init__(self, initdb: str, folder: Path, port: int) -> None:
+        self._program, self._folder, self._port = Path(initdb).with_name("postgres"), folder, port
+        self._user: dict[str, Any] = {"user": "postgres", "extra_groups": []} if os.getuid() == 0 else {}
+        if self._user:
+            shutil.chown(folder, "postgres")
+        (folder / "password").write_text(self.password)
+        command = [initdb, "--auth=scram-sha-256", "--username=selfcon", "--pwfile=password", "--no-sync"]
+        subprocess.run([*command, "data"], check=True, stdout=subprocess.DEVNULL, cwd=folder, **self._user)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._num_databases = 0
+
+    def url(self, database: str = "postgres", *, password: bool = True) -> str:
+        """Return the URL of a database, as a user gives it."""
+        secret = f":{urllib.parse.quote(self.password, safe='')}" if password else ""
+        return f"postgresql://selfcon{secret}@127.0.0.1:{self._port}/{database}"
+
+    def new_database(self) -> str:
+        """Return the URL of an empty database."""
+        self._num_databases += 1
+        name = f"test_{self._num_databases}"
+        self.execute(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    def execute(self, statement: str) -> list[Any]:
+        """Run a statement as another session would, and return its rows."""
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            cursor = connection.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+    def start(self) -> None:
+        """Start, where it is stopped, and return when it answers."""
+        if self._process is not None:
+            return
+        settings = ("listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off")
+        command = [str(self._program), "-D", "data", "-p", str(self._port)]
+        with (self._folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, *(word for setting in settings for word in ("-c", setting))],
+                stdout=log, stderr=log, cwd=self._folder, **self._user,
+            )  # fmt: skip
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while True:
+            try:
+                self.execute("SELECT 1")
+            except psycopg.OperationalError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+            else:
+                return
+
+    def stop(self) -> None:
+        """Stop at once; every session is lost."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait(timeout=30)
+            self._process = None
+
+
+@pytest.fixture(scope="session")
+def running_postgresql(
+    require_program: Callable[[str], str], free_port: Callable[[], int]
+) -> Iterator[PostgreSQLServer]:
+    """Return one PostgreSQL server for all tests."""
+    initdb = require_program("initdb")
+    with tempfile.TemporaryDirectory(prefix="postgresql-") as folder:  # pytest's own are for this user only
+        server = PostgreSQLServer(initdb, Path(folder), free_port())
+        server.start()
+        yield server
+        server.stop()
+
+
+@pytest.fixture
+def postgresql_server(running_postgresql: PostgreSQLServer) -> PostgreSQLServer:
+    """Return the server, running again where a test has stopped it."""
+    running_postgresql.start()
+    return running_postgresql
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ from tune_jobs.errors import (
 )
 
 ROOT = Path(__file__).parents[1]
+GO_ON = "go on with: python launch.py --space good.yaml"
 write_image_folder = runpy.run_path(str(ROOT / "tests/selfcon/tiny_datasets.py"))["write_image_folder"]
 SPACE = """\
 name: example
@@ -266,7 +267,8 @@ def test_every_error_of_a_search_has_its_exit_code(
 ) -> None:
     search_is(raises(error))
     assert launch.main(["--space", "good.yaml"]) == code
-    assert capsys.readouterr() == ("", f"error: {error}\n")
+    may_go_on = f"; {GO_ON}" if code in (4, 5, 6) else ""
+    assert capsys.readouterr() == ("", f"error: {error}{may_go_on}\n")
 
 
 def test_an_error_of_several_lines_is_told_in_one(
@@ -274,7 +276,7 @@ def test_an_error_of_several_lines_is_told_in_one(
 ) -> None:
     search_is(raises(StorageError("the disk\nis full")))
     assert launch.main(["--space", "good.yaml"]) == 6
-    assert capsys.readouterr().err == "error: the disk is full\n"
+    assert capsys.readouterr().err == f"error: the disk is full; {GO_ON}\n"
 
 
 def test_a_fault_of_ours_is_one_line_too(
@@ -291,7 +293,7 @@ def test_an_interruption_has_its_exit_code(
 ) -> None:
     search_is(raises(KeyboardInterrupt()))
     assert launch.main(["--space", "good.yaml"]) == 130
-    assert capsys.readouterr() == ("", "error: interrupted\n")
+    assert capsys.readouterr() == ("", f"error: interrupted; {GO_ON}\n")
 
 
 def test_debug_shows_the_traceback(
@@ -301,7 +303,7 @@ def test_debug_shows_the_traceback(
     assert launch.main(["--space", "good.yaml", "--debug"]) == 6
     err = capsys.readouterr().err
     assert err.startswith("Traceback (most recent call last):")
-    assert err.endswith("\nerror: full\n")
+    assert err.endswith(f"\nerror: full; {GO_ON}\n")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import math
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,21 +24,58 @@ class Fit:
     arithmetic: str
 
 
-def trials_at_once(resources: Mapping[str, float], trial: TrialSettings) -> Fit:
-    """Return how many trials' workers fit into `resources` (`CPU`, `GPU`; what is not there is 0) together.
+def worker_resources(trial: TrialSettings) -> dict[str, float]:
+    """Return what one worker takes of `CPU` and `GPU`; what it takes none of is not there."""
+    amounts = {"CPU": trial.cpus_per_worker, "GPU": trial.gpus_per_worker}
+    return {resource: each for resource, each in amounts.items() if each > 0}
 
-    Only the workers count: the trial itself waits for them and takes nothing.
+
+def trials_at_once(nodes: Sequence[Mapping[str, float]], trial: TrialSettings) -> Fit:
+    """Return how many trials' workers fit on the nodes together (each its `CPU`, `GPU`; what is absent is 0).
+
+    A worker needs one node; the workers of a trial may be on several. Only they count: the trial itself waits
+    for them and takes nothing.
     """
     counts, words = [], []
-    workers = f"{trial.num_workers} worker{'s' if trial.num_workers > 1 else ''}"
-    for resource, each in (("CPU", trial.cpus_per_worker), ("GPU", trial.gpus_per_worker)):
-        if each > 0:
-            present = resources.get(resource, 0.0)
-            counts.append(_units(present) // (trial.num_workers * _units(each)))
-            words.append(
-                f"{_amount(present, resource)} / ({workers} x {_amount(each, resource)}) = {counts[-1]}"
-            )
-    return Fit(min(counts), ", ".join(words))
+    for resource, each in worker_resources(trial).items():
+        present = math.fsum(node.get(resource, 0.0) for node in nodes)
+        counts.append(_units(present) // (trial.num_workers * _units(each)))
+        one = f"({_plural(trial.num_workers, 'worker')} x {_plural(each, resource)})"
+        words.append(f"{_plural(present, resource)} / {one} = {counts[-1]}")
+    num_workers = workers_held(nodes, trial)
+    count = num_workers // trial.num_workers
+    if count < min(counts):
+        verb = "holds" if len(nodes) == 1 else "hold"
+        words.append(f"but {_plural(len(nodes), 'node')} {verb} {_plural(num_workers, 'worker')}: {count}")
+    elif len(nodes) > 1:
+        words.append(_plural(len(nodes), "node"))
+    return Fit(count, ", ".join(words))
+
+
+def workers_held(nodes: Sequence[Mapping[str, float]], trial: TrialSettings) -> int:
+    """Return how many workers fit on the nodes, each on one of them.
+
+    A share of a GPU is one device's: two devices hold four workers of 0.4, not five.
+    """
+    each = worker_resources(trial)
+    return sum(min(_shares(node.get(name, 0.0), each[name], name) for name in each) for node in nodes)
+
+
+def waiting_for(nodes: Sequence[Mapping[str, float]], trial: TrialSettings) -> str:
+    """Return in one line which workers of a trial do not fit on the nodes now."""
+    held = workers_held(nodes, trial)
+    missing = f"{trial.num_workers - held} more worker{'' if trial.num_workers - held == 1 else 's'}"
+    return (
+        f"waiting for {missing} of {shown_resources(worker_resources(trial))}: "
+        f"{held} of {trial.num_workers} fit on {_plural(len(nodes), 'node')}"
+    )
+
+
+def shown_resources(resources: Mapping[str, float]) -> str:
+    """Return the CPUs and GPUs among `resources` in words, as in `4 CPUs and 1 GPU`."""
+    amounts = {name: resources.get(name, 0.0) for name in ("CPU", "GPU")}
+    shown = [_plural(amount, name) for name, amount in amounts.items() if amount > 0]
+    return " and ".join(shown) or _plural(0, "CPU")
 
 
 def machine_resources() -> dict[str, float]:
@@ -93,10 +130,15 @@ def _listed_gpus() -> int:
     return sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
 
 
+def _shares(present: float, each: float, resource: str) -> int:
+    if resource == "GPU" and each < 1:
+        return math.floor(present) * (_units(1) // _units(each))
+    return _units(present) // _units(each)
+
+
 def _units(amount: float) -> int:
     return math.floor(amount / RAY_UNIT + 0.5)
 
 
-def _amount(amount: float, resource: str) -> str:
-    plural = "" if amount == 1 else "s"
-    return f"{amount:g} {resource}{plural}"
+def _plural(amount: float, noun: str) -> str:
+    return f"{amount:g} {noun}{'' if amount == 1 else 's'}"

@@ -7,15 +7,18 @@ from typing import Any
 from rich.console import Console
 
 from tune_jobs.records import State, TrialRecord
-from tune_jobs.study import HandOut, SearchStudy
+from tune_jobs.trial_study import HandOut, TrialStudy
 
 
 class EventLog:
-    """Prints when a trial starts or goes on, each of its epochs, and how it ended."""
+    """Prints when a trial starts or goes on, each of its epochs, and how it ended.
 
-    def __init__(self, console: Console, study: SearchStudy, *, metric: str) -> None:
+    Times are counted from `start_s`, a reading of `time.monotonic`.
+    """
+
+    def __init__(self, console: Console, study: TrialStudy, *, metric: str, start_s: float) -> None:
         self._console, self._study, self._metric = console, study, metric
-        self._start = time.monotonic()
+        self._start_s = start_s
 
     def note(self, text: str) -> None:
         """Print a line about the search as a whole."""
@@ -27,23 +30,24 @@ class EventLog:
         what = shown_parameters(record.parameters)
         if hand_out.attempt > 1:
             what = f"goes on after epoch {max(record.last_epoch, 0)}, attempt {hand_out.attempt}: {what}"
-        self._line(hand_out.number, what)
+        self._line(record, what)
 
     def reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
         """A trial reported an epoch."""
         record = self._study.record(number)
         value = f"{self._metric} {metrics[self._metric]:.4f}" if self._metric in metrics else ""
         loss = f"  loss {metrics['train/loss']:.3f}" if "train/loss" in metrics else "  untrained"
-        self._line(number, f"epoch {epoch}/{record.total_epochs}  {value}{loss}")
+        self._line(record, f"epoch {epoch}/{record.total_epochs}  {value}{loss}")
 
     def ended(self, number: int) -> None:
         """An attempt is over."""
-        self._line(number, ending(self._study.record(number)))
+        record = self._study.record(number)
+        self._line(record, ending(record))
 
-    def _line(self, number: int, text: str) -> None:
-        minutes, seconds = divmod(int(time.monotonic() - self._start), 60)
+    def _line(self, record: TrialRecord, text: str) -> None:
+        minutes, seconds = divmod(int(time.monotonic() - self._start_s), 60)
         self._console.print(
-            f"{minutes:3d}:{seconds:02d}  trial {number:<3d} {text}", markup=False, highlight=False
+            f"{minutes:3d}:{seconds:02d}  trial {record.label:<3} {text}", markup=False, highlight=False
         )
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from selfcon.config import TrainConfig
 from selfcon.errors import ConfigError
 from tune_jobs.records import Reason, State, TrialRecord, as_json, attempt_key
 from tune_jobs.sampling import Suggester
@@ -61,5 +62,9 @@ class TrialDrawer:
             config = self._space.resolve(parameters)
         except ConfigError as error:
             return attributes | {"reason": Reason.INVALID.value, "message": str(error)}, State.FAIL
-        stored = {"format": CONFIG_FORMAT, "fields": as_json(config.flat())}
-        return attributes | {"config": stored, attempt_key(1): attempt_start()}, State.RUNNING
+        return attributes | {"config": stored_config(config), attempt_key(1): attempt_start()}, State.RUNNING
+
+
+def stored_config(config: TrainConfig) -> dict[str, Any]:
+    """Return what the study holds of a trial's complete configuration."""
+    return {"format": CONFIG_FORMAT, "fields": as_json(config.flat())}

@@ -6,7 +6,7 @@ SelfConError
     ├── NoSuccessError (3)       no trial succeeded, or the first ones failed alike
     ├── ClusterLostError (4)     the Ray cluster went away; resumable
     ├── TrackingError (5)        complete, but MLflow does not have everything yet
-    ├── StorageError (6)         the study's storage or a folder of the search cannot be used
+    ├── StorageError (6)         the study's database or a folder of the search cannot be used
     └── AlreadyRunningError (7)  another launcher runs this search
 """
 
@@ -16,9 +16,13 @@ from selfcon.errors import SelfConError
 
 
 class SearchError(SelfConError):
-    """The search cannot go on; the message is one line for the user."""
+    """The search cannot go on; the message is one line for the user.
+
+    `resumable` says whether the same command may go on where the search was.
+    """
 
     exit_code: ClassVar[int] = 1
+    resumable: ClassVar[bool] = False
 
 
 class BadInputError(SearchError):
@@ -37,18 +41,21 @@ class ClusterLostError(SearchError):
     """The Ray cluster went away; the same command resumes."""
 
     exit_code = 4
+    resumable = True
 
 
 class TrackingError(SearchError):
     """The search is complete, but MLflow does not have everything yet; the same command delivers the rest."""
 
     exit_code = 5
+    resumable = True
 
 
 class StorageError(SearchError):
-    """The study's storage or a folder of the search cannot be used."""
+    """The study's database or a folder of the search cannot be used; once mended the same command resumes."""
 
     exit_code = 6
+    resumable = True
 
 
 class AlreadyRunningError(SearchError):

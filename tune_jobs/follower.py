@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from tune_jobs.errors import TrackingError
 from tune_jobs.records import TrialRecord
-from tune_jobs.tracking import Tracker
+from tune_jobs.tracking import RunMemory, Tracker
 
 INTERVAL_S = 2.0
 
@@ -21,7 +21,7 @@ class TrackingFollower:
         tracker: Tracker,
         *,
         records: Callable[[], Sequence[TrialRecord]],
-        remember_run: Callable[[int, str], None],
+        remember_run: RunMemory,
     ) -> None:
         self._tracker, self._records, self._remember_run = tracker, records, remember_run
         self._stop = threading.Event()

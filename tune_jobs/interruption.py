@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from ray.tune import Stopper
-
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
@@ -58,22 +56,3 @@ class Interruption:
             file=sys.stderr,
             flush=True,
         )
-
-
-class StopWhenOverdue(Stopper):
-    """Tells Tune to stop everything once the time of an interruption is over."""
-
-    def __init__(self, interruption: Interruption) -> None:
-        self._interruption = interruption
-
-    def __getstate__(self) -> dict[str, object]:
-        """Tune writes its parts to disk to restore them; this one belongs to its process."""
-        return {}
-
-    def __call__(self, trial_id: str, result: dict[str, object]) -> bool:
-        """Return False: single trials are the scheduler's."""
-        return False
-
-    def stop_all(self) -> bool:
-        """Return whether the time is over."""
-        return self._interruption.overdue

@@ -12,8 +12,15 @@ ENVIRONMENT = {
     "study_storage": "SELFCON_STUDY_STORAGE",
 }
 
+DATABASES = ("sqlite", "postgresql", "postgresql+psycopg")
+
 # user:password@host, where a password may itself hold slashes, and ?password=...
 _PASSWORD = re.compile(r"://[^/@:]*:[^@]+@|[?&](password|passwd|pwd)=[^&]", re.IGNORECASE)
+_SECRETS = re.compile(r"(://[^/@:\s]*:)\S+(?=@)|([?&](?:password|passwd|pwd)=)[^&\s]+", re.IGNORECASE)
+
+# Whose locks keep a second launcher out.
+DATABASES = ("sqlite", "postgresql", "postgresql+psycopg")
+_SECRETS = re.compile(r"(://[^/@:\s]*:)\S+(?=@)|([?&](?:password|passwd|pwd)=)[^&\s]+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +55,16 @@ class LaunchOptions:
         for override in self.overrides:
             words += ["--set", override]
         return shlex.join(words)
+
+
+def is_database(url: str) -> bool:
+    """Return whether a URL names a database that can hold a study, by its scheme."""
+    return url.partition("://")[0] in DATABASES and "://" in url
+
+
+def masked(text: str) -> str:
+    """Return a text with the passwords of the URIs in it left out, for messages."""
+    return _SECRETS.sub(lambda found: f"{found[1] or found[2]}***", text)
 
 
 def holds_password(uri: str) -> bool:

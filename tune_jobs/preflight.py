@@ -1,33 +1,54 @@
-"""What cannot work on this machine is refused before anything is started or written."""
+"""What cannot work on this machine or cluster is refused before anything is started or written."""
 
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from selfcon.config import DEFAULTS
 from selfcon.errors import ConfigError
 from selfcon.wording import shown
-from tune_jobs.cluster import machine_resources, trials_at_once
+from tune_jobs.cluster import (
+    machine_resources,
+    shown_resources,
+    trials_at_once,
+    worker_resources,
+    workers_held,
+)
 from tune_jobs.errors import BadInputError
 from tune_jobs.options import LaunchOptions
 from tune_jobs.space import SearchSpace
 from tune_jobs.space.examples import example_parameters
+from tune_jobs.space.settings import TrialSettings
 
 EMBEDDED_DATASETS = ("digits",)  # these read no folder
+
+
+@dataclass(frozen=True)
+class NeededPath:
+    """A folder or file that the workers read, and the key of the space file that names it."""
+
+    key: str
+    path: str
+    is_folder: bool
+    hint: str = ""
+
+    def is_there(self) -> bool:
+        """Return whether it exists for this process."""
+        return Path(self.path).is_dir() if self.is_folder else Path(self.path).is_file()
 
 
 def preflight(space: SearchSpace, options: LaunchOptions) -> None:
     """Raise `BadInputError` for a search that cannot run: nothing to try, no room, or no data.
 
-    With an address, a cluster does the work: what fits there and what lies there is not looked at here.
+    With an address, a cluster does the work: what fits and lies there is looked at when it is connected.
     """
-    if space.confirm is not None:
-        complaint = ConfigError("confirm", "no such key (not built yet in this version)", "one")
-        raise BadInputError(f"{space.place('confirm')}: {complaint}")
     example_parameters(space, 1)
     check_output(options.output / space.name)
+    check_address(options.address)
     if options.address is None:
-        check_resources(space, machine_resources())
-        check_data_root(space)
-        check_weights(space)
+        check_machine(space, machine_resources())
+        refuse_missing(space, missing_paths(needed_paths(space)))
 
 
 def check_output(folder: Path) -> None:
@@ -37,47 +58,77 @@ def check_output(folder: Path) -> None:
         raise BadInputError(f"--output: expected a folder, got the file {existing}")
 
 
-def check_resources(space: SearchSpace, resources: dict[str, float]) -> None:
+def check_address(address: str | None) -> None:
+    """Raise `BadInputError` unless the address is None, `auto`, or a cluster's own HOST:PORT.
+
+    Ray's client addresses (`ray://`) would move the search into another process, without its study.
+    """
+    if address is not None and address != "auto" and not re.fullmatch(r"[^/\s]+:[0-9]{1,5}", address):
+        raise BadInputError(str(ConfigError("--address", "auto, or HOST:PORT of a Ray cluster", address)))
+
+
+def check_machine(space: SearchSpace, resources: Mapping[str, float]) -> None:
     """Raise `BadInputError`, with the arithmetic, when not one trial fits into this machine's resources."""
-    fit = trials_at_once(resources, space.trial)
+    fit = trials_at_once([resources], space.trial)
     if fit.count:
         return
-    one_worker = space.trial.model_copy(update={"num_workers": 1})
-    if trials_at_once(resources, one_worker).count:
-        key = "trial.num_workers"
-    elif space.trial.gpus_per_worker > resources["GPU"]:
-        key = "trial.gpus_per_worker"
-    else:
-        key = "trial.cpus_per_worker"
+    one_fits = workers_held([resources], space.trial) > 0
+    key = "trial.num_workers" if one_fits else _culprit([resources], space.trial)
     expected = "workers that fit this machine (or the --address of a cluster)"
     complaint = ConfigError(key, expected, f"{fit.arithmetic} trials at once")
     raise BadInputError(f"{space.place(key)}: {complaint}")
 
 
-def check_data_root(space: SearchSpace) -> None:
-    """Raise `BadInputError` when the folder that `train.data.root` names is not there.
+def check_node_types(space: SearchSpace, nodes: Sequence[Mapping[str, float]]) -> None:
+    """Raise `BadInputError` when none of the nodes that a cluster has or may add could hold one worker.
+
+    More workers than fit on them now are no mistake: further nodes may join.
+    """
+    if workers_held(nodes, space.trial):
+        return
+    key = _culprit(nodes, space.trial)
+    sizes = ", ".join(dict.fromkeys(shown_resources(node) for node in nodes))
+    asked = shown_resources(worker_resources(space.trial))
+    complaint = ConfigError(
+        key, "workers that each fit one node of the cluster", f"{asked} each, for nodes of {sizes}"
+    )
+    raise BadInputError(f"{space.place(key)}: {complaint}")
+
+
+def _culprit(nodes: Sequence[Mapping[str, float]], trial: TrialSettings) -> str:
+    """The setting that keeps a worker off the nodes."""
+    without_gpus = trial.model_copy(update={"gpus_per_worker": 0.0})
+    return "trial.gpus_per_worker" if workers_held(nodes, without_gpus) else "trial.cpus_per_worker"
+
+
+def needed_paths(space: SearchSpace) -> list[NeededPath]:
+    """Return what must be there for every worker: the folder of the data, the files that the space names.
 
     For a data set that reads no folder, only one that the file names itself must exist: what is written but
-    not there is a mistake, whoever would have read it.
+    not there is a mistake, whoever would have read it. Whether weights fit the network is known when the
+    first trial begins: that takes torch.
     """
     dataset, root = space.data.dataset, space.data.root
     embedded = dataset in EMBEDDED_DATASETS
-    if Path(root).is_dir() or (embedded and root == DEFAULTS["data.root"]):
-        return
-    note = f" ({dataset} is embedded and reads none: leave it out)" if embedded else ""
-    complaint = ConfigError("train.data.root", f"a folder that exists{note}", shown(root))
-    raise BadInputError(f"{space.place('train.data.root')}: {complaint}")
-
-
-def check_weights(space: SearchSpace) -> None:
-    """Raise `BadInputError` when a file that `model.weights` names is not there.
-
-    Whether it fits the network is known when the first trial begins: that takes torch.
-    """
+    needed = []
+    if not (embedded and root == DEFAULTS["data.root"]):
+        hint = f"{dataset} is embedded and reads none: leave it out" if embedded else ""
+        needed.append(NeededPath("train.data.root", root, is_folder=True, hint=hint))
     key = "space.model.weights" if "model.weights" in space.parameters else "train.model.weights"
-    for values in space.tree.combinations(["model.weights"]):
-        weights = values["model.weights"]
-        if weights is not None and not Path(weights).is_file():
-            raise BadInputError(
-                f"{space.place(key)}: {ConfigError(key, 'a file that exists', shown(weights))}"
-            )
+    weights = {values["model.weights"]: None for values in space.tree.combinations(["model.weights"])}
+    return needed + [NeededPath(key, path, is_folder=False) for path in weights if path is not None]
+
+
+def missing_paths(paths: Sequence[NeededPath]) -> list[NeededPath]:
+    """Return which of the paths are not there for this process."""
+    return [needed for needed in paths if not needed.is_there()]
+
+
+def refuse_missing(space: SearchSpace, missing: Sequence[NeededPath], *, node: str | None = None) -> None:
+    """Raise `BadInputError` for the first path that is missing, on a cluster with the name of the node."""
+    for needed in missing:
+        expected = f"a {'folder' if needed.is_folder else 'file'} that exists"
+        expected += f" on every node that can hold a worker, as on {node} it does not" if node else ""
+        expected += f" ({needed.hint})" if needed.hint else ""
+        complaint = ConfigError(needed.key, expected, shown(needed.path))
+        raise BadInputError(f"{space.place(needed.key)}: {complaint}")

@@ -29,7 +29,7 @@ def dry_run(space: SearchSpace, options: LaunchOptions) -> str:
         *_labelled("trials", f"{num_trials}, suggested by {space.search.sampler}, seed {space.search.seed}"),
         *_labelled("budget", _budget(space)),
         *_labelled("pruner", _pruner(space)),
-        *_labelled("confirm", _confirm(space)),
+        *_labelled("confirm", _confirm(space, num_trials)),
         *_labelled("at once", _at_once(space, options)),
         *_labelled("disk", _disk(space, num_trials)),
         *_labelled("experiment", space.tracking.experiment),
@@ -137,23 +137,34 @@ def _pruner(space: SearchSpace) -> str:
     return f"{kind}: after epoch {judged} of {epochs} {best}"
 
 
-def _confirm(space: SearchSpace) -> str:
+def _confirm(space: SearchSpace, num_trials: int) -> str:
+    confirm, more = space.confirm, _num_confirming(space, num_trials)
+    if confirm is None:
+        return ""
+    return (
+        f"the best {confirm.top_k} are trained over {confirm.seeds} seeds each: at most {more} more trainings"
+    )
+
+
+def _num_confirming(space: SearchSpace, num_trials: int) -> int:
+    """How many trainings the confirmation adds at most: the first seed of each is the trial itself."""
     confirm = space.confirm
-    return "" if confirm is None else f"the best {confirm.top_k} are trained over {confirm.seeds} seeds each"
+    return 0 if confirm is None else min(confirm.top_k, num_trials) * (confirm.seeds - 1)
 
 
 def _at_once(space: SearchSpace, options: LaunchOptions) -> str:
     limit = space.search.max_concurrent
     at_most = "" if limit == "auto" else f", at most {limit} (search.max_concurrent)"
     if options.address is not None:
-        return f"as many as the cluster at {options.address} holds, counted when the search starts{at_most}"
-    fit = trials_at_once(machine_resources(), space.trial)
+        return f"as many as the cluster at {options.address} holds, recounted as nodes come and go{at_most}"
+    fit = trials_at_once([machine_resources()], space.trial)
     count = fit.count if limit == "auto" else min(fit.count, limit)
     return f"{count} on this machine: {fit.arithmetic}{at_most}"
 
 
 def _disk(space: SearchSpace, num_trials: int) -> str:
-    each, number = most_checkpoint_bytes(space), most_checkpoints(num_trials)
+    trainings = num_trials + _num_confirming(space, num_trials)
+    each, number = most_checkpoint_bytes(space), most_checkpoints(trainings)
     return (
         f"at most {_megabytes(each * number)} of checkpoints ({number} of at most {_megabytes(each)}), "
         "and some MB of records and logs"

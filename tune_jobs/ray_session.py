@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import ray
+from ray._private.services import canonicalize_bootstrap_address_or_die
 
 from tune_jobs.errors import ClusterLostError
 
@@ -39,9 +40,7 @@ def ray_session(address: str | None, resources: Mapping[str, float]) -> Iterator
         if address is None:
             _start_local(resources)
         else:
-            ray.init(
-                address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=_runtime_env(address)
-            )
+            _attach(address)
         # Tune complains once more, at the end, about every trial that failed; the study has told why.
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         yield
@@ -49,6 +48,12 @@ def ray_session(address: str | None, resources: Mapping[str, float]) -> Iterator
         raise ClusterLostError(f"no Ray cluster answers at {address}: {error}") from error
     finally:
         ray.shutdown()
+
+
+def _attach(address: str) -> None:
+    """Connect to the cluster at `address`; its processes are told what `auto` stands for here."""
+    runtime_env = _runtime_env(canonicalize_bootstrap_address_or_die(address))
+    ray.init(address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_env)
 
 
 def _start_local(resources: Mapping[str, float]) -> None:
@@ -60,6 +65,7 @@ def _start_local(resources: Mapping[str, float]) -> None:
     port = _free_port()
     os.environ["RAY_GCS_SERVER_PORT"] = str(port)
     ray.init(
+        "local",  # not the one that `ray start` may have left on this machine
         num_cpus=int(resources["CPU"]),
         num_gpus=int(resources["GPU"]),
         include_dashboard=True,  # the clean-up of a stopped trial's placement group needs it

@@ -36,6 +36,7 @@ class Reason(StrEnum):
     HUNG = "hung"
     TIMED_OUT = "timed out"
     ERROR = "error"
+    STORAGE = "storage"  # of no trial: it ends the search, and the trial is handed out again
     INVALID = "invalid"  # refused by TrainConfig when drawn; does not count
     FORBIDDEN = "forbidden"  # excluded by `forbid` when drawn; does not count
 
@@ -74,6 +75,9 @@ class TrialRecord:
 
     A COMPLETE trial has the `values` of all objectives in their order, `value` is the first. `violations`
     says by how much each constraint is broken, once the trial ended; at most 0 where it is kept.
+
+    A run of the confirmation is a record too: `confirms` is the number of the trial whose configuration it
+    trains with another seed, `seed_index` says which one, counted from the trial itself as 0.
     """
 
     number: int
@@ -91,6 +95,27 @@ class TrialRecord:
     values: tuple[float, ...] = ()
     violations: Mapping[str, float] = field(default_factory=dict)
     attempt_ends: tuple[AttemptEnd, ...] = ()
+    confirms: int | None = None
+    seed_index: int = 0
+
+    @property
+    def trial(self) -> int:
+        """The number of the search's trial: its own, or that of the one it confirms."""
+        return self.number if self.confirms is None else self.confirms
+
+    @property
+    def name(self) -> str:
+        """What the trial's files and run are called by: `0007`, or `0007-seed-1` for another seed of it."""
+        return f"{self.trial:04d}{self._seed}"
+
+    @property
+    def label(self) -> str:
+        """The name as people read it: `7`, or `7-seed-1`."""
+        return f"{self.trial}{self._seed}"
+
+    @property
+    def _seed(self) -> str:
+        return "" if self.confirms is None else f"-seed-{self.seed_index}"
 
     @property
     def counts(self) -> bool:
@@ -156,6 +181,8 @@ def record_of(trial: optuna.trial.FrozenTrial, *, mlflow_run: str | None = None)
         values=values,
         violations=dict(trial.constraints),
         attempt_ends=_attempt_ends(attributes),
+        confirms=attributes.get("confirms"),
+        seed_index=attributes.get("seed_index", 0),
     )
 
 

@@ -9,10 +9,12 @@ from rich.table import Table
 
 from tune_jobs.console import shown_parameters
 from tune_jobs.records import State, TrialRecord
+from tune_jobs.selection import Candidate
 from tune_jobs.space import SearchSpace
 from tune_jobs.study import SearchStudy
 
 NUM_BEST = 5
+CONFIRMED_COLUMNS = ("trial", "mean", "standard deviation", "seeds", "values")
 
 
 def result_metrics(study: SearchStudy, *, objective: str) -> dict[str, float]:
@@ -23,15 +25,24 @@ def result_metrics(study: SearchStudy, *, objective: str) -> dict[str, float]:
     if winner is not None and winner.value is not None:
         metrics[objective] = winner.value  # beside the trials' own in the table
         metrics["best/trial"] = float(winner.number)
+    for best in _confirmed(study)[:1]:
+        metrics |= {"confirm/mean": best.mean, "confirm/num_seeds": float(len(best.values))}
+        if best.standard_deviation is not None:
+            metrics["confirm/standard_deviation"] = best.standard_deviation
     return metrics | ({} if publication is None else publication["metrics"])
 
 
 def print_result(
     console: Console, study: SearchStudy, space: SearchSpace, folder: Path, *, tracking: str
 ) -> None:
-    """Print the best trials, what was pruned and failed and why, the encoder, and where everything lies."""
+    """Print the best trials, what was pruned and failed and why, the encoder, and where everything lies.
+
+    Where trials are confirmed, their means and spreads over the seeds come after the best trials.
+    """
     console.print()
     console.print(_best_table(study, space))
+    if _confirmed(study):
+        console.print(_confirmed_table(study, space))
     for line in _ending_lines(study, space):
         console.print(line, markup=False, highlight=False)
     for line in _place_lines(study, folder, tracking):
@@ -45,6 +56,9 @@ def summary(study: SearchStudy, space: SearchSpace) -> str:
     lines += [
         f"| {r.number} | {r.value:.4f} | {shown_parameters(r.parameters)} |" for r in _best(study, space)
     ]
+    if _confirmed(study):
+        table = (CONFIRMED_COLUMNS, ("---",) * len(CONFIRMED_COLUMNS), *_confirmed_rows(study))
+        lines += ["", *("| " + " | ".join(row) + " |" for row in table)]
     return "\n".join([*lines, "", *(f"- {line}" for line in _ending_lines(study, space))])
 
 
@@ -76,6 +90,35 @@ def _best_table(study: SearchStudy, space: SearchSpace) -> Table:
     return table
 
 
+def _confirmed(study: SearchStudy) -> list[Candidate]:
+    """The candidates of the confirmation, the best first; none before its first seed was begun."""
+    confirmation = study.confirmation
+    return confirmation.candidates() if confirmation is not None and confirmation.records() else []
+
+
+def _confirmed_table(study: SearchStudy, space: SearchSpace) -> Table:
+    table = Table(title=f"{space.objective.metric} over seeds, the best mean first", title_justify="left")
+    for heading in CONFIRMED_COLUMNS:
+        table.add_column(heading, justify="left" if heading == "values" else "right")
+    for row in _confirmed_rows(study):
+        table.add_row(*row)
+    return table
+
+
+def _confirmed_rows(study: SearchStudy) -> list[tuple[str, ...]]:
+    """The candidates in the order of `CONFIRMED_COLUMNS`; a seed that failed or still trains has no value."""
+    return [
+        (
+            str(found.trial.number),
+            f"{found.mean:.4f}",
+            "" if found.standard_deviation is None else f"{found.standard_deviation:.4f}",
+            f"{len(found.values)} of {found.num_seeds}",
+            "  ".join(f"{value:.4f}" for value in found.values),
+        )
+        for found in _confirmed(study)
+    ]
+
+
 def _ending_lines(study: SearchStudy, space: SearchSpace) -> list[str]:
     """How all trials ended, with their reasons, and how far the completed ones lie apart."""
     records = [record for record in study.records() if record.counts]
@@ -93,8 +136,8 @@ def _ending_lines(study: SearchStudy, space: SearchSpace) -> list[str]:
     if values:
         spread = f"{min(values):.4f} to {max(values):.4f}, median {statistics.median(values):.4f}"
         lines.append(f"{space.objective.metric} of completed trials: {spread}")
-    lines += [f"trial {r.number} failed: {r.message}" for r in records if r.state == State.FAIL]
-    return lines
+    failed = [record for record in study.all_records() if record.counts and record.state == State.FAIL]
+    return lines + [f"trial {record.label} failed: {record.message}" for record in failed]
 
 
 def _place_lines(study: SearchStudy, folder: Path, tracking: str) -> list[str]:

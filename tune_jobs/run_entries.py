@@ -12,6 +12,7 @@ from tune_jobs.records import EpochRecord, State, TrialRecord
 SEARCH_TAG = "selfcon.search"
 STUDY_TAG = "selfcon.study_started_ms"  # tells a search from an earlier one of the same name
 TRIAL_TAG = "selfcon.trial"
+SEED_TAG = "selfcon.seed"  # of a run of the confirmation: which seed of its trial it is
 SYNCED_TAG = "selfcon.synced_epoch"
 STATE_TAG = "selfcon.state"
 REASON_TAG = "selfcon.reason"
@@ -49,6 +50,22 @@ def run_status(state: State) -> str:
 def has_run(record: TrialRecord) -> bool:
     """Return whether a trial is shown: it counts, and it was drawn."""
     return record.counts and record.config is not None
+
+
+def run_name(record: TrialRecord) -> str:
+    """Return the name of a run: `trial-0007`, or `trial-0007-seed-1`."""
+    return f"trial-{record.name}"
+
+
+def identity_tags(record: TrialRecord) -> dict[str, str]:
+    """Return the tags that say which trial, and which seed of it, a run shows."""
+    seed = {} if record.confirms is None else {SEED_TAG: str(record.seed_index)}
+    return {TRIAL_TAG: str(record.trial)} | seed
+
+
+def run_key(tags: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return what tells one run of a search from another; None for a run that somebody put beside ours."""
+    return (tags[TRIAL_TAG], tags.get(SEED_TAG, "0")) if TRIAL_TAG in tags else None
 
 
 def run_parameters(record: TrialRecord) -> dict[str, str]:

@@ -2,8 +2,11 @@
 
 import os
 import sys
-from contextlib import suppress
+import time
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
+from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Literal
 
@@ -15,12 +18,13 @@ from selfcon.config import TrainConfig
 from selfcon.data.batches import num_steps
 from selfcon.data.dataset import ImageDataset, load_dataset
 from selfcon.errors import ConfigError
-from tune_jobs.cluster import machine_resources
+from tune_jobs.causes import storage_faults
+from tune_jobs.connection import Connection
 from tune_jobs.console import EventLog
+from tune_jobs.database import Database, held
 from tune_jobs.errors import BadInputError, NoSuccessError, SearchError, TrackingError
 from tune_jobs.follower import TrackingFollower
 from tune_jobs.interruption import Interruption
-from tune_jobs.lock import LauncherLock
 from tune_jobs.options import LaunchOptions
 from tune_jobs.records import State, TrialRecord
 from tune_jobs.registry import publish
@@ -28,9 +32,10 @@ from tune_jobs.report import print_result, result_metrics, summary
 from tune_jobs.source_code import commit_of_source
 from tune_jobs.space import SearchSpace
 from tune_jobs.study import SearchStudy
+from tune_jobs.study_store import open_database, study_name
 from tune_jobs.tracking import Tracker
 from tune_jobs.tracking_store import CLIENT_SETTINGS
-from tune_jobs.trial_folder import checkpoints_folder, trial_folder
+from tune_jobs.trial_folder import checkpoints_folder, refuse_unknown_trials, trial_folder
 from tune_jobs.tuning import run_trials
 
 GRACE_S = 60.0  # an interrupted trial may use this long to end its epoch
@@ -72,13 +77,21 @@ def run_search(space: SearchSpace, options: LaunchOptions) -> int:
     tracker = _tracker(space, options)
     if options.report:
         return _report(space, options, folder, tracker, dataset.digest)
-    _check_tracking(tracker, is_first_launch=not folder.is_dir())
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = LauncherLock(folder)
-    try:
-        return _run(_open(space, options, folder, tracker, dataset.digest))
-    finally:
-        lock.release()
+    database = _database(options, folder)
+    is_first_launch = not folder.is_dir()
+    _check_tracking(tracker, is_first_launch=is_first_launch)
+    interruption = Interruption(GRACE_S)
+    with interruption.caught(), Connection(space, options.address, interruption) as connection:
+        if is_first_launch and options.address is not None:  # nothing is written before a trial fits there
+            with redirect_stdout(StringIO()):  # Ray's remarks have no ray.log yet
+                connection.open(partial(print, file=sys.__stdout__, flush=True))
+            if interruption.requested:
+                print(f"interrupted; go on with: {options.command()}")
+                return interruption.exit_code
+        with storage_faults(folder), held(database, study=study_name(space), folder=folder):
+            search = _open(space, options, folder, tracker, digest=dataset.digest, database=database)
+            refuse_unknown_trials(folder, search.study.all_records(), database=database.shown)
+            return _run(search, connection, interruption)
 
 
 def _load_dataset(space: SearchSpace) -> ImageDataset:
@@ -119,10 +132,21 @@ def _tracker(space: SearchSpace, options: LaunchOptions) -> Tracker:
     )
 
 
-def _open(space: SearchSpace, options: LaunchOptions, folder: Path, tracker: Tracker, digest: str) -> Search:
-    storage = options.study_storage or f"sqlite:///{folder / 'study.db'}"
-    study = SearchStudy(storage, space, data_digest=digest)
-    follower = TrackingFollower(tracker, records=study.records, remember_run=study.remember_run)
+def _database(options: LaunchOptions, folder: Path) -> Database:
+    return open_database(options.study_storage or f"sqlite:///{folder / 'study.db'}")
+
+
+def _open(
+    space: SearchSpace,
+    options: LaunchOptions,
+    folder: Path,
+    tracker: Tracker,
+    *,
+    digest: str,
+    database: Database,
+) -> Search:
+    study = SearchStudy(database, space, data_digest=digest)
+    follower = TrackingFollower(tracker, records=study.all_records, remember_run=study.remember_run_of)
     return Search(space, options, folder, Console(file=sys.stdout, soft_wrap=True), study, tracker, follower)
 
 
@@ -130,11 +154,12 @@ def _report(space: SearchSpace, options: LaunchOptions, folder: Path, tracker: T
     """Show what is there, also of a search that runs now."""
     if options.study_storage is None and not (folder / "study.db").is_file():
         raise BadInputError(f"--report: expected a search that was started, got no study in {folder}")
-    _open(space, options, folder, tracker, digest).print_result()
+    database = _database(options, folder)
+    _open(space, options, folder, tracker, digest=digest, database=database).print_result()
     return 0
 
 
-def _run(search: Search) -> int:
+def _run(search: Search, connection: Connection, interruption: Interruption) -> int:
     study = search.study
     study.want(search.options.num_trials or search.space.search.num_trials)
     if study.concluded:
@@ -142,20 +167,20 @@ def _run(search: Search) -> int:
         return 0
     if study.failed_alike and all(record.state != State.RUNNING for record in study.records()):
         raise NoSuccessError(study.failed_alike)
-    interruption = Interruption(GRACE_S)
     search.follower.start()
-    with interruption.caught():
-        if not study.finished:
+    start_s, metric = time.monotonic(), search.space.objective.metric
+    for stage in study.stages:
+        if not (stage.finished or interruption.requested):
             run_trials(
                 search.space,
-                study,
+                stage,
                 folder=search.folder,
-                address=search.options.address,
-                resources=machine_resources(),
+                connection=connection,
                 interruption=interruption,
-                log=EventLog(search.console, study, metric=search.space.objective.metric),
+                log=EventLog(search.console, stage, metric=metric, start_s=start_s),
             )
-        return _interrupted(search, interruption) if interruption.requested else _conclude(search)
+    connection.close()
+    return _interrupted(search, interruption) if interruption.requested else _conclude(search)
 
 
 def _interrupted(search: Search, interruption: Interruption) -> int:
@@ -193,7 +218,7 @@ def _publish(search: Search, winner: TrialRecord) -> dict[str, object]:
     """Evaluate the winner on the test set, once, and register its encoder."""
     assert winner.config is not None
     assert winner.mlflow_run is not None
-    checkpoint = newest_valid(checkpoints_folder(trial_folder(search.folder, winner.number)))
+    checkpoint = newest_valid(checkpoints_folder(trial_folder(search.folder, winner.name)))
     if checkpoint is None:
         raise SearchError(f"the checkpoint of the winner, trial {winner.number}, is missing or damaged")
     model = search.space.tracking.registered_model

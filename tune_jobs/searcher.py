@@ -5,25 +5,29 @@ study's.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from ray.exceptions import RayActorError
+from ray.tune import Stopper
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from tune_jobs.errors import SearchError
+from tune_jobs.causes import failure_of
+from tune_jobs.errors import SearchError, StorageError
 from tune_jobs.failures import as_numbers
 from tune_jobs.interruption import Interruption
 from tune_jobs.records import Reason
-from tune_jobs.study import Decision, HandOut, SearchStudy
-from tune_jobs.trial import failure_of
+from tune_jobs.trial_study import Decision, HandOut, TrialStudy
 
 BUDGET_STEP_S = 5.0  # a launcher that is killed forgets no more of the time it took
+
+CHECK_STEP_S = 1.0
 
 METRICS = "metrics/"  # how Tune flattens the metrics of a report
 
@@ -58,18 +62,57 @@ class Fault:
         except SearchError as error:
             self.error = self.error or error
 
+    @contextmanager
+    def raised(self) -> Iterator[None]:
+        """Raise the error that was kept once the block ends, however Tune took it."""
+        try:
+            yield
+        except Exception:
+            if self.error is None:
+                raise
+        if self.error is not None:
+            raise self.error
+
+
+class StopAtOnce(Stopper):
+    """Tells Tune to stop everything: on a fault, or when the grace time of an interruption is over.
+
+    Tune asks several times a second. Once in `CHECK_STEP_S` that asks the study whether its database is still
+    there, so that a launcher which lost it stops also where trials report seldom.
+    """
+
+    def __init__(self, study: TrialStudy, *, interruption: Interruption, fault: Fault) -> None:
+        self._study, self._interruption, self._fault = study, interruption, fault
+        self._checked_s = time.monotonic()
+
+    def __getstate__(self) -> dict[str, object]:
+        """Tune writes its parts to disk to restore them; this one belongs to its process."""
+        return {}
+
+    def __call__(self, trial_id: str, result: dict[str, object]) -> bool:
+        """Return False: single trials are the scheduler's."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Return whether everything is to be stopped."""
+        if time.monotonic() - self._checked_s >= CHECK_STEP_S:
+            with self._fault.kept():
+                self._study.check()
+            self._checked_s = time.monotonic()
+        return self._fault.error is not None or self._interruption.overdue
+
 
 class StudySearcher(Searcher):
-    """Hands out the study's trials, at most `max_concurrent` at a time, until it has no more.
+    """Hands out the study's trials, as many at a time as `max_concurrent` says then, until it has no more.
 
     The time that passes is counted towards the search's budget, in steps of `BUDGET_STEP_S`.
     """
 
     def __init__(
         self,
-        study: SearchStudy,
+        study: TrialStudy,
         *,
-        max_concurrent: int,
+        max_concurrent: Callable[[], int],
         interruption: Interruption,
         watcher: Watcher,
         fault: Fault,
@@ -85,9 +128,9 @@ class StudySearcher(Searcher):
         hand_out = None
         with self._fault.kept():
             self._count_time()
-            if self._study.num_live >= self._max_concurrent:
-                return None
             if not (self._interruption.requested or self._fault.error):
+                if self._has_no_room():
+                    return None
                 hand_out = self._study.hand_out()
         if hand_out is None:
             return Searcher.FINISHED if not self._study.num_live else None
@@ -96,6 +139,7 @@ class StudySearcher(Searcher):
         return {
             "number": hand_out.number,
             "attempt": hand_out.attempt,
+            "name": hand_out.name,
             "train": hand_out.config.model_dump(mode="json"),
             "last_epoch": hand_out.last_epoch,
         }
@@ -116,6 +160,12 @@ class StudySearcher(Searcher):
             else:
                 self._study.end_attempt(hand_out.number, hand_out.attempt)
         self._watcher.ended(hand_out.number)
+
+    def _has_no_room(self) -> bool:
+        """Whether a trial must wait; a search that is over, its budget spent say, waits for no room."""
+        if self._study.num_live < self._max_concurrent():
+            return False
+        return self._study.num_live > 0 or not self._study.finished
 
     def _count_time(self) -> None:
         passed_s = time.monotonic() - self._counted_s
@@ -138,7 +188,7 @@ class StudyScheduler(FIFOScheduler):
     """Passes every report to the study and stops the trials that it has pruned."""
 
     def __init__(
-        self, study: SearchStudy, *, interruption: Interruption, watcher: Watcher, fault: Fault
+        self, study: TrialStudy, *, interruption: Interruption, watcher: Watcher, fault: Fault
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._study, self._interruption, self._watcher = study, interruption, watcher
@@ -150,10 +200,9 @@ class StudyScheduler(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
         """End an attempt that could not report its failure: its process is gone, or the fault is in ours."""
-        number, attempt = int(trial.config["number"]), int(trial.config["attempt"])
         error = trial.get_pickled_error() or RayActorError()
         with self._fault.kept():
-            self._study.end_attempt(number, attempt, *failure_of(error))
+            self._end(trial, *failure_of(error, folder=Path(trial.config["search_folder"])))
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
         """Return STOP when the trial is pruned, failed, not the current attempt, or the search is to end."""
@@ -164,7 +213,7 @@ class StudyScheduler(FIFOScheduler):
     def _on_trial_result(self, trial: Trial, result: dict[str, Any]) -> str:
         number, attempt = int(trial.config["number"]), int(trial.config["attempt"])
         if "failure" in result:
-            self._study.end_attempt(number, attempt, Reason(result["failure"]), str(result["message"]))
+            self._end(trial, Reason(result["failure"]), str(result["message"]))
             return str(TrialScheduler.CONTINUE)
         if "epoch" not in result:
             return str(TrialScheduler.CONTINUE)
@@ -176,3 +225,9 @@ class StudyScheduler(FIFOScheduler):
         if decision is Decision.STOP or self._interruption.requested or self._fault.error:
             return str(TrialScheduler.STOP)
         return str(TrialScheduler.CONTINUE)
+
+    def _end(self, trial: Trial, reason: Reason, message: str) -> None:
+        """End an attempt that failed; where its storage failed that is no fault of the trial."""
+        if reason is Reason.STORAGE:
+            raise StorageError(f"trial {trial.config['number']}: {message}")
+        self._study.end_attempt(int(trial.config["number"]), int(trial.config["attempt"]), reason, message)

@@ -1,6 +1,8 @@
 """Which of the finished trials are best: pure functions of their records."""
 
+import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from tune_jobs.records import State, TrialRecord
 from tune_jobs.space.settings import Constraint, Objective
@@ -12,7 +14,7 @@ def pareto_front(records: Sequence[TrialRecord], objectives: Sequence[Objective]
     Only COMPLETE trials that keep every constraint are looked at. A trial dominates another when it is at
     least as good in every objective and better in one.
     """
-    candidates = [record for record in records if record.state == State.COMPLETE and record.feasible]
+    candidates = _feasible(records)
     costs = {record.number: _costs(record, objectives) for record in candidates}
     front: list[tuple[float, ...]] = []
     for cost in sorted(set(costs.values())):  # what dominates another one comes before it
@@ -21,13 +23,52 @@ def pareto_front(records: Sequence[TrialRecord], objectives: Sequence[Objective]
     return [record for record in candidates if costs[record.number] in front]
 
 
-def best_of(records: Sequence[TrialRecord], objectives: Sequence[Objective]) -> TrialRecord | None:
-    """Return the one of the Pareto front that is best in the first objective; None where the front is empty.
+def ranked(records: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[TrialRecord]:
+    """Return the trials that may win, the best in the first objective first, the lower number on a tie.
 
-    The lower number wins a tie.
+    These are the COMPLETE ones that keep every constraint; with several objectives only the Pareto front.
     """
-    front = pareto_front(records, objectives)
-    return min(front, key=lambda record: (_costs(record, objectives)[0], record.number), default=None)
+    found = _feasible(records) if len(objectives) == 1 else pareto_front(records, objectives)
+    return sorted(found, key=lambda record: (_costs(record, objectives)[0], record.number))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A COMPLETE trial with the runs of its further seeds as far as they are; `num_seeds` are asked for."""
+
+    trial: TrialRecord
+    seeds: tuple[TrialRecord, ...]
+    num_seeds: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every seed is COMPLETE."""
+        return len(self.values) == self.num_seeds
+
+    @property
+    def values(self) -> list[float]:
+        """The first objective over the seeds that are COMPLETE, the trial's own first."""
+        return [record.value for record in (self.trial, *self.seeds) if record.value is not None]
+
+    @property
+    def mean(self) -> float:
+        """The mean of `values`."""
+        return statistics.fmean(self.values)
+
+    @property
+    def standard_deviation(self) -> float | None:
+        """The standard deviation of the sample of `values` (divisor n - 1); None for a single one."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+
+def by_mean(candidates: Sequence[Candidate], *, objective: Objective) -> list[Candidate]:
+    """Return the candidates, the best mean first, the lower number on a tie.
+
+    One that lacks a seed, since it failed or is not trained yet, comes behind all that are whole: its mean
+    leaves out the seeds that may be its worst.
+    """
+    sign = _sign(objective)
+    return sorted(candidates, key=lambda one: (not one.is_whole, sign * one.mean, one.trial.number))
 
 
 def violations(record: TrialRecord, constraints: Sequence[Constraint]) -> dict[str, float | None]:
@@ -60,7 +101,15 @@ def _violation(record: TrialRecord, constraint: Constraint) -> float | None:
 def _costs(record: TrialRecord, objectives: Sequence[Objective]) -> tuple[float, ...]:
     """The values with the sign that makes less better."""
     pairs = zip(record.values, objectives, strict=True)
-    return tuple(-value if objective.direction == "maximize" else value for value, objective in pairs)
+    return tuple(_sign(objective) * value for value, objective in pairs)
+
+
+def _sign(objective: Objective) -> int:
+    return -1 if objective.direction == "maximize" else 1
+
+
+def _feasible(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    return [record for record in records if record.state == State.COMPLETE and record.feasible]
 
 
 def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:

@@ -8,15 +8,15 @@ kill and a power cut, the study is one file, on any file system, and a full disk
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import optuna
-import sqlalchemy.exc
 from optuna.trial import FrozenTrial, TrialState
 
-from tune_jobs.errors import StorageError
+from tune_jobs.database import Database, SQLiteDatabase
+from tune_jobs.postgresql import PostgreSQLDatabase
 from tune_jobs.records import (
     AttemptEnd,
     Direction,
@@ -29,24 +29,25 @@ from tune_jobs.records import (
     epoch_key,
     record_of,
 )
+from tune_jobs.space import SearchSpace
 
-# Another process may look at the study while we write; SQLite locks its file for as long.
-LOCK_TIMEOUT_S = 30
 RUN_ATTRIBUTE = "mlflow_run:"  # Optuna lets no one write to an ended trial, so the study holds these
 
 
 class StudyStore:
     """The trials and attributes of one study, made if there is none.
 
-    `url` is an Optuna database URL. Each call raises `StorageError` where the storage cannot be used; what
-    was not written is not known either. Any thread may read and remember runs; one thread writes the rest.
+    `database` may be its URL; it is for a launcher to hold it. Each call raises `StorageError` where it
+    cannot be used; what was not written is not known either. Any thread may read and remember runs; one
+    thread writes the rest.
     """
 
-    def __init__(self, url: str, *, name: str, directions: Sequence[Direction]) -> None:
+    def __init__(self, database: Database | str, *, name: str, directions: Sequence[Direction]) -> None:
         self.name = name
         self._lock = threading.Lock()
-        with _storage_errors():
-            self._storage = _open(url)
+        self._database = open_database(database) if isinstance(database, str) else database
+        self._storage = self._database.storage()
+        with self._used():
             self._study = optuna.create_study(
                 storage=self._storage,
                 study_name=name,
@@ -79,19 +80,19 @@ class StudyStore:
 
     def trials(self) -> list[FrozenTrial]:
         """Return every trial by number as Optuna has it, read anew."""
-        with _storage_errors():
+        with self._used():
             return self._storage.get_all_trials(self._id, deepcopy=False)
 
     def trial(self, number: int) -> FrozenTrial:
         """Return one trial as Optuna has it, read anew."""
-        with _storage_errors():
+        with self._used():
             return self._storage.get_trial(self._ids[number])
 
     # --- writes --------------------------------------------------------------------------------------------
 
     def set_attribute(self, name: str, value: Any) -> None:
         """Store an attribute of the study, a JSON value."""
-        with _storage_errors():
+        with self._used():
             self._storage.set_study_user_attr(self._id, name, value)
         self._attributes[name] = value
 
@@ -109,7 +110,7 @@ class StudyStore:
             user_attrs=dict(attributes),
             system_attrs=drawn.system_attrs,
         )
-        with _storage_errors():
+        with self._used():
             trial_id = self._storage.create_new_trial(self._id, template_trial=template)
         self._ids[drawn.number], self._steps[drawn.number] = trial_id, set()
         trial = self.trial(drawn.number)
@@ -142,7 +143,7 @@ class StudyStore:
         """Give Optuna the values that it does not have yet, by epoch."""
         for epoch, value in series:
             if epoch not in self._steps[number]:
-                with _storage_errors():
+                with self._used():
                     self._storage.set_trial_intermediate_value(self._ids[number], epoch, value)
                 self._steps[number].add(epoch)
 
@@ -150,7 +151,7 @@ class StudyStore:
         """Store by how much constraints are broken, as `optuna.Trial.set_constraint` does."""
         for name, value in violations.items():
             if name not in self.record(number).violations:
-                with _storage_errors():
+                with self._used():
                     self._storage.set_trial_system_attr(self._ids[number], f"constraints:{name}", value)
                 self._change(number, violations={**self.record(number).violations, name: value})
 
@@ -162,14 +163,24 @@ class StudyStore:
         for name, text in (("reason", reason), ("message", message)):
             if text is not None:
                 self._set_trial_attribute(number, name, str(text))
-        with _storage_errors():
+        with self._used():
             self._study.tell(number, values, state=TrialState[state])
         trial = self.trial(number)
         with self._lock:
             self._records[number] = self._record_of(trial)
 
+    def check(self) -> None:
+        """Raise `StorageError` where the database is gone, replaced or no longer held."""
+        self._database.check()
+
+    @contextmanager
+    def _used(self) -> Iterator[None]:
+        self._database.check_before_use()
+        with self._database.used():
+            yield
+
     def _set_trial_attribute(self, number: int, name: str, value: Any) -> None:
-        with _storage_errors():
+        with self._used():
             self._storage.set_trial_user_attr(self._ids[number], name, value)
 
     def _change(self, number: int, **changes: Any) -> None:
@@ -180,31 +191,23 @@ class StudyStore:
         return record_of(trial, mlflow_run=self._attributes.get(f"{RUN_ATTRIBUTE}{trial.number}"))
 
 
+def open_database(url: str) -> Database:
+    """Return the database at a URL, which is sqlite:///FILE or postgresql://...; nothing is opened yet.
+
+    Raises `BadInputError` where no file is named or the driver is not installed.
+    """
+    return SQLiteDatabase(url) if url.startswith("sqlite") else PostgreSQLDatabase(url)
+
+
+def study_name(space: SearchSpace) -> str:
+    """Return the name of a search in its database: `<experiment>/<name>`."""
+    return f"{space.tracking.experiment}/{space.name}"
+
+
 def attempt_start() -> dict[str, int]:
     """Return what the study holds of the start of an attempt, which is now."""
     return {"started_ms": _now_ms()}
 
 
-def _open(url: str) -> optuna.storages.RDBStorage:
-    arguments = {"connect_args": {"timeout": LOCK_TIMEOUT_S}} if url.startswith("sqlite") else {}
-    return optuna.storages.RDBStorage(url, engine_kwargs=arguments)
-
-
-@contextmanager
-def _storage_errors() -> Iterator[None]:
-    """Raise what goes wrong in the storage as `StorageError`, one line."""
-    try:
-        yield
-    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, OSError, RuntimeError) as error:
-        cause = error.__cause__ or error  # Optuna's own words say less than the database's
-        raise StorageError(f"the study's storage cannot be used: {_first_line(cause)}") from error
-
-
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-def _first_line(error: BaseException) -> str:
-    with suppress(IndexError):
-        return str(error).splitlines()[0]
-    return type(error).__name__

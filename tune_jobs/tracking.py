@@ -1,4 +1,4 @@
-"""Keep MLflow equal to the study: a parent run for the search, a child run for each trial.
+"""Keep MLflow equal to the study: a parent run for the search, a child run for each trial and further seed.
 
 The study is the truth; MLflow follows. What is there already is looked at in the first call of a process and
 again after a failure; from then on only what is new is sent. No global state of MLflow is used.
@@ -15,11 +15,12 @@ from tune_jobs import run_entries as entries
 from tune_jobs.mlflow_runs import ExperimentRuns, KnownRun
 from tune_jobs.records import State, TrialRecord
 from tune_jobs.tracking_store import check_store, resolve_uri, shown_uri, tracking_errors
-from tune_jobs.trial_folder import trial_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment
+
+RunMemory = Callable[[TrialRecord, str], None]
 
 
 @dataclass
@@ -28,7 +29,7 @@ class _Shown:
 
     runs: ExperimentRuns
     parent: KnownRun
-    trials: dict[int, KnownRun]
+    trials: dict[tuple[str, str], KnownRun]
     newest_ms: int = 0
 
 
@@ -75,12 +76,12 @@ class Tracker:
         store = "" if self.uri == resolve_uri(None) else f" --backend-store-uri {shown_uri(self.uri)}"
         return f"mlflow ui{store}, then http://127.0.0.1:5000{page}"
 
-    def sync(self, records: Sequence[TrialRecord], *, remember_run: Callable[[int, str], None]) -> None:
-        """Make MLflow equal to the records; `remember_run(number, run_id)` hears of runs they do not know.
+    def sync(self, records: Sequence[TrialRecord], *, remember_run: RunMemory) -> None:
+        """Make MLflow equal to the records; `remember_run(record, run_id)` hears of runs they do not know.
 
-        `records` are all trials of the study by number. A repetition, in this process or another, makes no
-        second run and no second point. Raises `TrackingError` when MLflow does not do what is asked; what is
-        missing then is sent by the next call.
+        `records` are all trials of the study by number, then their further seeds. A repetition, in this
+        process or another, makes no second run and no second point. Raises `TrackingError` when MLflow does
+        not do what is asked; what is missing then is sent by the next call.
         """
         followed = [record for record in records if entries.has_run(record)]
         if not followed:
@@ -150,23 +151,26 @@ class Tracker:
 
     # --- what is sent --------------------------------------------------------------------------------------
 
-    def _follow(self, record: TrialRecord, shown: _Shown, remember_run: Callable[[int, str], None]) -> None:
+    def _follow(self, record: TrialRecord, shown: _Shown, remember_run: RunMemory) -> None:
         """Bring one run up to its record."""
-        run = shown.trials.get(record.number)
+        identity = entries.identity_tags(record)
+        key = entries.run_key(identity)
+        assert key is not None
+        run = shown.trials.get(key)
         if run is None:
-            run = shown.trials[record.number] = shown.runs.create(
-                name=trial_name(record.number),
+            run = shown.trials[key] = shown.runs.create(
+                name=entries.run_name(record),
                 start_ms=record.started_ms,
                 tags={
                     entries.SEARCH_TAG: self._search,
-                    entries.TRIAL_TAG: str(record.number),
+                    **identity,
                     entries.PARENT_TAG: shown.parent.run_id,
                     **self._tags,
                     **entries.run_tags(record),
                 },
             )
         if record.mlflow_run != run.run_id:
-            remember_run(record.number, run.run_id)
+            remember_run(record, run.run_id)
         shown.runs.add_parameters(run, entries.run_parameters(record))
         for epochs in entries.epoch_batches(record, after=run.epoch):
             shown.runs.add_epochs(run, epochs)
@@ -204,16 +208,16 @@ def _find_parent(
 
 def _find_trials(
     runs: ExperimentRuns, parent: KnownRun, records: Sequence[TrialRecord]
-) -> dict[int, KnownRun]:
+) -> dict[tuple[str, str], KnownRun]:
     """The run of each trial that has one. Of two for one trial the remembered, then the fuller stays."""
     remembered = {record.mlflow_run for record in records}
-    found: dict[int, KnownRun] = {}
+    found: dict[tuple[str, str], KnownRun] = {}
     for run in runs.tagged({entries.PARENT_TAG: parent.run_id}):
-        if entries.TRIAL_TAG not in run.tags:
+        key = entries.run_key(run.tags)
+        if key is None:
             continue  # somebody put a run of their own below ours
-        number = int(run.tags[entries.TRIAL_TAG])
-        other = found.get(number, run)
-        poorer, found[number] = sorted((run, other), key=lambda one: (one.run_id in remembered, one.epoch))
-        if poorer is not found[number]:
+        other = found.get(key, run)
+        poorer, found[key] = sorted((run, other), key=lambda one: (one.run_id in remembered, one.epoch))
+        if poorer is not found[key]:
             runs.delete(poorer)
     return found

@@ -8,7 +8,7 @@ from typing import Any
 from ray import tune
 from ray.tune.experiment import Trial
 
-from tune_jobs.records import Reason
+from tune_jobs.causes import failure_of
 from tune_jobs.trial_folder import trial_folder
 
 
@@ -24,8 +24,8 @@ class WorkerGroup:
 def run_trial(config: dict[str, Any]) -> None:
     """Train the attempt that `config` names and report how it failed, if it did.
 
-    `config` is what the searcher handed out (`number`, `attempt`, `train`) and what is the same for all
-    trials: `search_folder` and `workers`.
+    `config` is what the searcher handed out (`name`, `attempt`, `train`, `last_epoch`) and what is the same
+    for all trials: `search_folder` and `workers`.
     """
     from tune_jobs.worker import train_worker
 
@@ -40,7 +40,7 @@ def train_attempt(config: dict[str, Any], train_worker: Callable[[dict[str, Any]
     from ray.tune.integration.ray_train import TuneReportCallback
 
     workers = WorkerGroup(**config["workers"])
-    folder = trial_folder(Path(config["search_folder"]), config["number"])
+    folder = trial_folder(Path(config["search_folder"]), config["name"])
     # The base of TorchTrainer, which leaves torch to the workers (process_group.py).
     trainer = DataParallelTrainer(
         train_worker,
@@ -65,13 +65,13 @@ def train_attempt(config: dict[str, Any], train_worker: Callable[[dict[str, Any]
     try:
         trainer.fit()
     except TrainingFailedError as error:
-        reason, message = failure_of(error)
+        reason, message = failure_of(error, folder=Path(config["search_folder"]))
         tune.report({"failure": reason, "message": message})
 
 
 def attempt_name(trial: Trial) -> str:
     """Return the name of Tune's own folder of an attempt."""
-    return f"{trial.config['number']:04d}-a{trial.config['attempt']}"
+    return f"{trial.config['name']}-a{trial.config['attempt']}"
 
 
 def _resources(workers: WorkerGroup) -> dict[str, float]:
@@ -82,40 +82,3 @@ def _resources(workers: WorkerGroup) -> dict[str, float]:
 def tune_config(search_folder: str, workers: WorkerGroup) -> dict[str, Any]:
     """Return the part of `run_trial`'s config that is the same for all trials."""
     return {"search_folder": search_folder, "workers": asdict(workers)}
-
-
-def failure_of(error: BaseException) -> tuple[Reason, str]:
-    """Return why a training failed and its first worker's own words, from what Ray Train raised."""
-    causes = _causes(error)
-    names = {type(cause).__name__ for cause in causes}
-    words = next((str(cause) for cause in causes if str(cause)), type(error).__name__)
-    message = _last_line(words)
-    if "NonFiniteLossError" in names:
-        return Reason.NON_FINITE, message
-    if names & {"OutOfMemoryError", "MemoryError"}:
-        return Reason.OUT_OF_MEMORY, message
-    if names & {
-        "ActorDiedError",
-        "RayActorError",
-        "WorkerCrashedError",
-        "NodeDiedError",
-        "ActorUnavailableError",
-    }:
-        return Reason.WORKER_LOST, message
-    return Reason.ERROR, message
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    """The innermost first: what each worker raised, then what Ray wrapped around it."""
-    inner = getattr(error, "worker_failures", None) or {}
-    found = [cause for failure in inner.values() for cause in _causes(failure)]
-    following = getattr(error, "cause", None) or error.__cause__
-    if isinstance(following, BaseException):
-        found = _causes(following) + found
-    return [*found, error]
-
-
-def _last_line(words: str) -> str:
-    """A remote traceback ends with what was raised."""
-    lines = [line.strip() for line in words.splitlines() if line.strip()]
-    return lines[-1] if lines else words

@@ -1,46 +1,44 @@
 """Let Ray Tune run what the study hands out, each trial as a Train run of its own."""
 
-from collections.abc import Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 
-import ray
 from ray import tune
 
-from tune_jobs.cluster import Fit, trials_at_once
+from tune_jobs.capacity import Capacity
+from tune_jobs.connection import Connection
 from tune_jobs.console import EventLog
-from tune_jobs.interruption import Interruption, StopWhenOverdue
-from tune_jobs.ray_session import ray_session
-from tune_jobs.searcher import Fault, StudyScheduler, StudySearcher
+from tune_jobs.interruption import Interruption
+from tune_jobs.searcher import Fault, StopAtOnce, StudyScheduler, StudySearcher
 from tune_jobs.space import SearchSpace
-from tune_jobs.study import SearchStudy
 from tune_jobs.trial import WorkerGroup, attempt_name, run_trial, tune_config
+from tune_jobs.trial_study import TrialStudy
 
 
 def run_trials(
     space: SearchSpace,
-    study: SearchStudy,
+    study: TrialStudy,
     *,
     folder: Path,
-    address: str | None,
-    resources: Mapping[str, float],
+    connection: Connection,
     interruption: Interruption,
     log: EventLog,
 ) -> None:
     """Run trials until the study has no more, or the search is interrupted.
 
-    `folder` is the search's; what Ray prints goes to `ray.log` there. `resources` are this machine's, used
-    where no cluster's `address` is given. Raises `ClusterLostError` when no cluster answers there,
-    `NoSuccessError` when the first trials failed alike, and `StorageError` when the study cannot be used.
+    `folder` is the search's; what Ray prints goes to `ray.log` there. The connection is opened where it is
+    not yet, with its errors. Raises `NoSuccessError` when the first trials failed alike, and `StorageError`
+    when the study cannot be used.
     """
-    with (folder / "ray.log").open("a") as ray_log, redirect_stdout(ray_log), ray_session(address, resources):
-        interruption.take_over()
-        fit = trials_at_once(ray.cluster_resources(), space.trial)
-        at_once = _at_once(fit, space.search.max_concurrent)
-        log.note(f"{space.name}: {study.num_trials} trials, {at_once} at once ({fit.arithmetic})")
+    with (folder / "ray.log").open("a") as ray_log, redirect_stdout(ray_log):
+        connection.open(log.note)
+        if interruption.requested:
+            return
+        capacity = Capacity(space.trial, limit=space.search.max_concurrent, note=log.note)
+        log.note(f"{space.name}: {study.plan}, {capacity.summary()}")
         fault = Fault()
         searcher = StudySearcher(
-            study, max_concurrent=at_once, interruption=interruption, watcher=log, fault=fault
+            study, max_concurrent=capacity.at_once, interruption=interruption, watcher=log, fault=fault
         )
         workers = WorkerGroup(
             num_workers=space.trial.num_workers,
@@ -60,17 +58,15 @@ def run_trials(
             run_config=tune.RunConfig(
                 name=str(_next_session(folder / "sessions")),
                 storage_path=str(folder / "sessions"),
-                stop=StopWhenOverdue(interruption),
+                stop=StopAtOnce(study, interruption=interruption, fault=fault),
                 verbose=0,
             ),
         )
-        tuner.fit()
-    if fault.error:
-        raise fault.error
-
-
-def _at_once(fit: Fit, max_concurrent: int | str) -> int:
-    return min(fit.count, max_concurrent) if isinstance(max_concurrent, int) else fit.count
+        try:
+            with fault.raised():
+                tuner.fit()
+        finally:
+            capacity.close()
 
 
 def _next_session(sessions: Path) -> int:

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -7,42 +8,148 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tune_jobs import cluster
-from tune_jobs.cluster import Fit, machine_resources, trials_at_once, usable_cpus, visible_gpus
+from tune_jobs.cluster import (
+    Fit,
+    machine_resources,
+    trials_at_once,
+    usable_cpus,
+    visible_gpus,
+    waiting_for,
+)
 from tune_jobs.space.settings import TrialSettings
 
 
 @pytest.mark.parametrize(
-    ("resources", "trial", "fit"),
+    ("nodes", "trial", "fit"),
     [
-        ({"CPU": 2.0}, {}, Fit(2, "2 CPUs / (1 worker x 1 CPU) = 2")),
-        ({"CPU": 8.0}, {"num_workers": 3}, Fit(2, "8 CPUs / (3 workers x 1 CPU) = 2")),
-        ({"CPU": 1.0}, {"num_workers": 2}, Fit(0, "1 CPU / (2 workers x 1 CPU) = 0")),
-        ({"CPU": 2.0}, {"cpus_per_worker": 0.5}, Fit(4, "2 CPUs / (1 worker x 0.5 CPUs) = 4")),
-        ({"CPU": 4.0}, {"cpus_per_worker": 3.0}, Fit(1, "4 CPUs / (1 worker x 3 CPUs) = 1")),
+        ([{"CPU": 2.0}], {}, Fit(2, "2 CPUs / (1 worker x 1 CPU) = 2")),
+        ([{"CPU": 8.0}], {"num_workers": 3}, Fit(2, "8 CPUs / (3 workers x 1 CPU) = 2")),
+        ([{"CPU": 1.0}], {"num_workers": 2}, Fit(0, "1 CPU / (2 workers x 1 CPU) = 0")),
+        ([{"CPU": 2.0}], {"cpus_per_worker": 0.5}, Fit(4, "2 CPUs / (1 worker x 0.5 CPUs) = 4")),
+        ([{"CPU": 4.0}], {"cpus_per_worker": 3.0}, Fit(1, "4 CPUs / (1 worker x 3 CPUs) = 1")),
         (
-            {"CPU": 16.0, "GPU": 2.0},
+            [{"CPU": 16.0, "GPU": 2.0}],
             {"num_workers": 2, "gpus_per_worker": 0.5},
             Fit(2, "16 CPUs / (2 workers x 1 CPU) = 8, 2 GPUs / (2 workers x 0.5 GPUs) = 2"),
         ),
         (
-            {"CPU": 16.0},
+            [{"CPU": 16.0}],
             {"gpus_per_worker": 1.0},
             Fit(0, "16 CPUs / (1 worker x 1 CPU) = 16, 0 GPUs / (1 worker x 1 GPU) = 0"),
         ),
-        ({}, {}, Fit(0, "0 CPUs / (1 worker x 1 CPU) = 0")),
+        ([{}], {}, Fit(0, "0 CPUs / (1 worker x 1 CPU) = 0")),
+        ([], {}, Fit(0, "0 CPUs / (1 worker x 1 CPU) = 0")),
+        ([{"CPU": 2.0}, {}, {"CPU": 2.0}], {}, Fit(4, "4 CPUs / (1 worker x 1 CPU) = 4, 3 nodes")),
+        ([{"CPU": 3.0}] * 2, {"num_workers": 4}, Fit(1, "6 CPUs / (4 workers x 1 CPU) = 1, 2 nodes")),
+        (
+            [{"CPU": 2.0}] * 2,
+            {"cpus_per_worker": 4.0},
+            Fit(0, "4 CPUs / (1 worker x 4 CPUs) = 1, but 2 nodes hold 0 workers: 0"),
+        ),
+        (
+            [{"CPU": 3.0}] * 3,
+            {"num_workers": 2, "cpus_per_worker": 2.0},
+            Fit(1, "9 CPUs / (2 workers x 2 CPUs) = 2, but 3 nodes hold 3 workers: 1"),
+        ),
+        (
+            [{"CPU": 8.0}, {"CPU": 1.0, "GPU": 1.0}],
+            {"cpus_per_worker": 2.0, "gpus_per_worker": 1.0},
+            Fit(
+                0,
+                "9 CPUs / (1 worker x 2 CPUs) = 4, 1 GPU / (1 worker x 1 GPU) = 1, "
+                "but 2 nodes hold 0 workers: 0",
+            ),
+        ),
+        (  # Ray gives a share of a GPU from one device
+            [{"CPU": 8.0, "GPU": 2.0}],
+            {"gpus_per_worker": 0.4},
+            Fit(
+                4,
+                "8 CPUs / (1 worker x 1 CPU) = 8, 2 GPUs / (1 worker x 0.4 GPUs) = 5, "
+                "but 1 node holds 4 workers: 4",
+            ),
+        ),
     ],
 )
 def test_what_fits_is_counted_and_explained(
-    resources: dict[str, float], trial: dict[str, Any], fit: Fit
+    nodes: list[dict[str, float]], trial: dict[str, Any], fit: Fit
 ) -> None:
-    assert trials_at_once(resources, TrialSettings(**trial)) == fit
+    assert trials_at_once(nodes, TrialSettings(**trial)) == fit
 
 
 @given(st.integers(1, 64), st.integers(1, 8), st.integers(1, 100))
 def test_shares_that_add_up_exactly_fit_exactly(cpus: int, num_workers: int, parts: int) -> None:
     # 0.1 is no binary fraction: counted in floats, ten of them would not fit into one CPU.
     trial = TrialSettings(num_workers=num_workers, cpus_per_worker=parts / 100)
-    assert trials_at_once({"CPU": float(cpus)}, trial).count == cpus * 100 // (num_workers * parts)
+    assert trials_at_once([{"CPU": float(cpus)}], trial).count == cpus * 100 // (num_workers * parts)
+
+
+Room = tuple[int, tuple[int, ...]]  # free tenths of CPUs, and of each GPU
+
+
+@cache
+def most_workers(rooms: tuple[Room, ...], cpu: int, gpu: int) -> int:
+    """Place a worker wherever one can be, in every order, and return how many were placed at most."""
+    further = (
+        most_workers(tuple(sorted((*rooms[:i], after, *rooms[i + 1 :]))), cpu, gpu)
+        for i, room in enumerate(rooms)
+        for after in rooms_after(room, cpu, gpu)
+    )
+    return max((1 + number for number in further), default=0)
+
+
+def rooms_after(room: Room, cpu: int, gpu: int) -> set[Room]:
+    """What may be left of a node once a worker is on it: it takes whole GPUs, or a share of one."""
+    free, devices = room
+    whole = [device for device in devices if device == 10]
+    if free < cpu or (gpu >= 10 and len(whole) < gpu // 10):
+        return set()
+    if gpu >= 10:
+        return {(free - cpu, tuple(sorted(devices)[: len(devices) - gpu // 10]))}
+    if gpu == 0:
+        return {(free - cpu, devices)}
+    return {
+        (free - cpu, tuple(sorted((*devices[:i], device - gpu, *devices[i + 1 :]))))
+        for i, device in enumerate(devices)
+        if device >= gpu
+    }
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), max_size=3),
+    st.integers(1, 3),
+    st.sampled_from([3, 5, 10, 20]),
+    st.sampled_from([0, 4, 5, 10, 20]),
+)
+def test_as_many_trials_fit_as_can_be_placed(
+    nodes: list[tuple[int, int]], num_workers: int, cpu: int, gpu: int
+) -> None:
+    trial = TrialSettings(num_workers=num_workers, cpus_per_worker=cpu / 10, gpus_per_worker=gpu / 10)
+    rooms = tuple(sorted((cpus * 10, (10,) * gpus) for cpus, gpus in nodes))
+    counted = trials_at_once([{"CPU": float(cpus), "GPU": float(gpus)} for cpus, gpus in nodes], trial)
+    assert counted.count == most_workers(rooms, cpu, gpu) // num_workers
+
+
+@pytest.mark.parametrize(
+    ("nodes", "trial", "line"),
+    [
+        (
+            [{"CPU": 1.0}] * 3,
+            {"num_workers": 4},
+            "waiting for 1 more worker of 1 CPU: 3 of 4 fit on 3 nodes",
+        ),
+        ([{}], {"num_workers": 2}, "waiting for 2 more workers of 1 CPU: 0 of 2 fit on 1 node"),
+        (
+            [{"CPU": 8.0, "GPU": 1.0}],
+            {"num_workers": 2, "cpus_per_worker": 2.0, "gpus_per_worker": 1.0},
+            "waiting for 1 more worker of 2 CPUs and 1 GPU: 1 of 2 fit on 1 node",
+        ),
+    ],
+)
+def test_what_is_waited_for_is_one_line(
+    nodes: list[dict[str, float]], trial: dict[str, Any], line: str
+) -> None:
+    assert waiting_for(nodes, TrialSettings(**trial)) == line
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from sqlalchemy.engine import Engine
 from tune_jobs.records import Reason, State
 from tune_jobs.space import SearchSpace, load_space
 from tune_jobs.study import Decision, HandOut, SearchStudy
+from tune_jobs.trial_study import TrialStudy
 
 SPACE = """
 name: crash
@@ -36,6 +37,7 @@ FINITE = SPACE.replace("low: 0.05, high: 0.5, log: true", "low: 0.1, high: 0.5, 
 HALVING = "pruner: {kind: successive_halving, min_epochs: 1, reduction_factor: 2}\n"
 HYPERBAND = "pruner: {kind: hyperband, min_epochs: 1, reduction_factor: 2}\n"
 MEDIAN = "pruner: {kind: median, min_epochs: 1}\n"
+CONFIRM = "confirm: {top_k: 2, seeds: 3}\n"
 SEVERAL = """
 objective:
   - {metric: val/top1, direction: maximize}
@@ -47,6 +49,7 @@ CASES = {
     "successive halving": SPACE + HALVING,
     "hyperband": SPACE.replace("num_trials: 6", "num_trials: 4") + HYPERBAND,
     "median": SPACE.replace("num_trials: 6", "num_trials: 7") + MEDIAN,
+    "confirmation": SPACE.replace("num_trials: 6", "num_trials: 4") + HALVING + CONFIRM,
     "several objectives": SPACE.replace("num_trials: 6", "num_trials: 4") + SEVERAL + HALVING,
     **{
         name: (FINITE if name == "brute_force" else SPACE).replace(
@@ -55,7 +58,7 @@ CASES = {
         for name in ("random", "qmc", "cmaes", "gp", "nsga2", "brute_force")
     },
 }  # fmt: skip
-COMPARED = ("number", "state", "reason", "message", "parameters", "values", "violations", "config")
+COMPARED = ("name", "number", "state", "reason", "message", "parameters", "values", "violations", "config")
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +92,7 @@ def test_a_search_that_dies_before_any_write_goes_on_as_an_undisturbed_one(tmp_p
     assert len(copies) > 4 * space.search.num_trials
 
 
-@pytest.mark.parametrize("case", ["successive halving", "several objectives"])
+@pytest.mark.parametrize("case", ["successive halving", "several objectives", "confirmation"])
 def test_a_search_that_dies_now_and_then_ends_as_an_undisturbed_one(tmp_path: Path, case: str) -> None:
     space = make_space(tmp_path, CASES[case])
     copies = copies_before_commits(tmp_path, lambda path: search(path, space))  # the empty file included
@@ -99,6 +102,7 @@ def test_a_search_that_dies_now_and_then_ends_as_an_undisturbed_one(tmp_path: Pa
         path.write_bytes(copy)
         search(path, space)
         assert outcome(path, space) == undisturbed
+        assert winner(path, space) == winner(tmp_path / "study.db", space)
     assert {trial["state"] for trial in undisturbed} >= {State.COMPLETE, State.PRUNED}
 
 
@@ -126,10 +130,14 @@ def copies_before_commits(folder: Path, run: Any) -> list[bytes]:
 
 def search(path: Path, space: SearchSpace, *, max_ended: float = math.inf) -> None:
     """Run the search one trial at a time, to its end or until so many trials ended and another one began."""
-    study, num_ended = open_study(path, space), 0
-    while (given := study.hand_out()) is not None and num_ended < max_ended:
-        train(study, given)
-        num_ended += study.record(given.number).state != State.RUNNING
+    num_ended = 0
+    for study in open_study(path, space).stages:
+        while (given := study.hand_out()) is not None:
+            if num_ended >= max_ended:
+                return
+            train(study, given)
+            num_ended += study.record(given.number).state != State.RUNNING
+        assert study.finished
 
 
 def open_study(path: Path, space: SearchSpace) -> SearchStudy:
@@ -138,16 +146,23 @@ def open_study(path: Path, space: SearchSpace) -> SearchStudy:
     return study
 
 
-def train(study: SearchStudy, given: HandOut) -> None:
-    """Train an attempt from the epoch after its last: some configurations break, one diverges."""
+def winner(path: Path, space: SearchSpace) -> int | None:
+    found = open_study(path, space).winner()
+    return None if found is None else found.number
+
+
+def train(study: TrialStudy, given: HandOut) -> None:
+    """Train an attempt from the epoch after its last: some configurations break, one diverges, and a seed."""
     stage, temperature = given.config.model.exit_stages[0], given.config.loss.temperature
     if stage == 3 and temperature < 0.2:
         study.end_attempt(given.number, given.attempt, Reason.OUT_OF_MEMORY, "too large")
         return
+    diverges = (stage == 1 and temperature > 0.3) or (stage == 2 and given.config.seed == 2)
     for epoch in range(given.last_epoch + 1, given.config.optim.epochs + 1):
         top1 = 1 - abs(math.log(temperature / 0.15)) / 4 - 0.1 / (stage * (epoch + 1))
+        top1 -= 0.05 * given.config.seed * stage
         metrics = {
-            "val/top1": math.nan if stage == 1 and temperature > 0.3 and epoch == 2 else top1,
+            "val/top1": math.nan if diverges and epoch == 2 else top1,
             "cost/seconds": stage * epoch + temperature,
             "cost/peak_memory_mb": 100.0 * stage,
             **({"train/loss": 1.0} if epoch else {}),
@@ -165,5 +180,5 @@ def outcome(path: Path, space: SearchSpace) -> list[dict[str, Any]]:
             **{name: getattr(record, name) for name in COMPARED},
             "epochs": [(epoch.epoch, epoch.metrics) for epoch in record.epochs],
         }
-        for record in study.records()
+        for record in study.all_records()
     ]

@@ -3,7 +3,7 @@ import signal
 
 import pytest
 
-from tune_jobs.interruption import Interruption, StopWhenOverdue
+from tune_jobs.interruption import Interruption
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -16,7 +16,7 @@ def test_the_first_signal_asks_and_the_second_leaves(
         os.kill(os.getpid(), number)
         assert interruption.requested
         assert interruption.exit_code == exit_code
-        assert not StopWhenOverdue(interruption).stop_all()
+        assert not interruption.overdue
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
     assert "stopping" in capsys.readouterr().err
@@ -26,7 +26,7 @@ def test_what_runs_is_stopped_when_the_time_is_over(capsys: pytest.CaptureFixtur
     interruption = Interruption(grace_s=0)
     with interruption.caught():
         os.kill(os.getpid(), signal.SIGTERM)
-    assert StopWhenOverdue(interruption).stop_all()
+    assert interruption.overdue
     assert capsys.readouterr().err
 
 

@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,19 +19,23 @@ input()
 
 
 def test_a_second_launcher_is_refused_by_name_and_let_in_after_a_kill(tmp_path: Path) -> None:
+    path = tmp_path / "launcher.lock"
     with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(AlreadyRunningError, match=f"process {holder.pid} on .*, started "):
-            LauncherLock(tmp_path)
+        holder.send_signal(signal.SIGSTOP)
+        expected = f"another launcher runs this search: process {holder.pid} on .*, started .*{path}"
+        with pytest.raises(AlreadyRunningError, match=expected):
+            LauncherLock(path)
         holder.kill()
-    LauncherLock(tmp_path).release()
+    LauncherLock(path).release()
 
 
 def test_a_released_lock_can_be_taken_again_in_the_same_process(tmp_path: Path) -> None:
-    LauncherLock(tmp_path).release()
-    lock = LauncherLock(tmp_path)
-    assert f'"process": {os.getpid()}' in (tmp_path / "launcher.lock").read_text()
+    path = tmp_path / "launcher.lock"
+    LauncherLock(path).release()
+    lock = LauncherLock(path)
+    assert f'"process": {os.getpid()}' in path.read_text()
     lock.release()

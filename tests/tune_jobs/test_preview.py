@@ -115,7 +115,24 @@ def test_a_preview_says_what_would_be_done(tmp_path: Path) -> None:
             "feasible",
             "cost/peak_memory_mb at most 4000 and val/top1 at least 0.5",
         ),
-        (("confirm={top_k: 3, seeds: 2}",), {}, "confirm", "the best 3 are trained over 2 seeds each"),
+        (
+            ("confirm={top_k: 3, seeds: 2}",),
+            {},
+            "confirm",
+            "the best 3 are trained over 2 seeds each: at most 3 more trainings",
+        ),
+        (
+            ("confirm={top_k: 3, seeds: 4}",),
+            {"num_trials": 2},
+            "confirm",
+            "the best 3 are trained over 4 seeds each: at most 6 more trainings",
+        ),
+        (
+            ("confirm={top_k: 2, seeds: 3}",),
+            {},
+            "disk",
+            "at most 142 MB of checkpoints (30 of at most 4.7 MB), and some MB of records and logs",
+        ),
         (("search={time_budget: 1h}",), {}, "budget", "1h over all launches"),
         (
             ("search={time_budget: 90, accelerator_hours: 2.5}",),
@@ -163,9 +180,9 @@ def test_a_preview_says_what_would_be_done(tmp_path: Path) -> None:
         ),
         (
             ("search={}",),
-            {"address": "ray://head:10001"},
+            {"address": "head:6379"},
             "at once",
-            "as many as the cluster at ray://head:10001 holds, counted when the search starts",
+            "as many as the cluster at head:6379 holds, recounted as nodes come and go",
         ),
         (("tracking={registered_model: mine}",), {}, "registers", "mine"),
     ],

@@ -47,8 +47,8 @@ def test_the_workers_of_a_run_are_the_ranks_of_one_group_and_the_one_that_fails_
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
+    from tune_jobs.causes import failure_of
     from tune_jobs.records import Reason
-    from tune_jobs.trial import failure_of
 
     num_workers = 2
     with ray_session(None, {"CPU": 2, "GPU": 0}):

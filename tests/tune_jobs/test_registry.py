@@ -123,9 +123,9 @@ def desk_of(make_record: RecordMaker, trained: Trained) -> DeskMaker:
         tracker = Tracker(
             uri=uri, experiment=search, search=search, description="", tags={}, metric="val/top1"
         )
-        runs: dict[int, str] = {}
-        tracker.sync([record], remember_run=runs.__setitem__)
-        return Desk(uri, runs[number], record, trained)
+        runs: list[str] = []
+        tracker.sync([record], remember_run=lambda _record, run_id: runs.append(run_id))
+        return Desk(uri, runs[0], record, trained)
 
     return make
 

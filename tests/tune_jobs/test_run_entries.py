@@ -9,8 +9,11 @@ from tune_jobs.run_entries import (
     MAX_POINTS_PER_BATCH,
     epoch_batches,
     has_run,
+    identity_tags,
     newest_ms,
     parameter_text,
+    run_key,
+    run_name,
     run_status,
     run_tags,
     table_view,
@@ -33,6 +36,14 @@ RecordMaker = Callable[..., TrialRecord]
 )
 def test_a_parameter_reads_as_in_the_search_space(value: object, text: str) -> None:
     assert parameter_text(value) == text
+
+
+def test_a_run_is_told_by_its_trial_and_its_seed(make_record: RecordMaker) -> None:
+    trial = make_record(7)
+    seed = replace(make_record(0), confirms=7, seed_index=2)
+    assert [run_name(record) for record in (trial, seed)] == ["trial-0007", "trial-0007-seed-2"]
+    assert [run_key(identity_tags(record)) for record in (trial, seed)] == [("7", "0"), ("7", "2")]
+    assert run_key({"mlflow.parentRunId": "somebody's"}) is None
 
 
 def test_every_state_has_a_status() -> None:

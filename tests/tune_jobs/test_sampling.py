@@ -3,10 +3,11 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.samplers._tpe.sampler import default_gamma
 from optuna.trial import FrozenTrial, TrialState
 
 from tune_jobs.records import Direction
-from tune_jobs.sampling import Suggester, make_sampler
+from tune_jobs.sampling import NUM_GOOD, NUM_REMEMBERED, Suggester, forgettable, make_sampler
 from tune_jobs.space.domains import Suggests
 from tune_jobs.space.yaml_scalars import Scalar
 
@@ -68,6 +69,66 @@ def test_a_search_that_restarts_before_every_trial_suggests_the_same(
     kind: str, directions: list[Direction]
 ) -> None:
     assert run(kind, directions, restart=True) == run(kind, directions, restart=False)
+
+
+def long_search(num_trials: int) -> list[FrozenTrial]:
+    """Return finished trials drawn at random."""
+    ended: list[FrozenTrial] = []
+    suggester = Suggester("random", seed=0, directions=ONE, trials=[])
+    for _ in range(num_trials):
+        drawn = suggester.draw(suggest)
+        assert drawn is not None
+        ended.append(finish(drawn[1], ONE))
+        suggester.end(ended[-1])
+    return ended
+
+
+def test_a_long_search_suggests_the_same_after_a_restart() -> None:
+    ended = long_search(NUM_REMEMBERED + 50)
+    lasting = Suggester("tpe", seed=1, directions=ONE, trials=ended)
+    for _ in range(3):
+        drawn = lasting.draw(suggest)
+        restarted = Suggester("tpe", seed=1, directions=ONE, trials=ended).draw(suggest)
+        assert drawn is not None
+        assert restarted is not None
+        assert drawn[0] == restarted[0]
+        ended.append(finish(drawn[1], ONE))
+        lasting.end(ended[-1])
+
+
+def numbered(values: list[float | None], violation: float = 0) -> list[FrozenTrial]:
+    """Return a COMPLETE trial for each value, a RUNNING one for None."""
+    trials = []
+    for number, value in enumerate(values):
+        trial = optuna.trial.create_trial(
+            state=TrialState.RUNNING if value is None else TrialState.COMPLETE,
+            value=value,
+            system_attrs={"constraints:memory": violation},
+        )
+        trial.number = number
+        trials.append(trial)
+    return trials
+
+
+@pytest.mark.parametrize(("direction", "sign"), [("minimize", 1), ("maximize", -1)])
+def test_tpe_remembers_the_best_and_the_latest(direction: Direction, sign: int) -> None:
+    trials = numbered([float(sign * value) for value in range(400)])  # the oldest are the best
+    kept = {trial.number for trial in trials} - forgettable(trials, direction)
+    assert kept == set(range(NUM_GOOD)) | set(range(400 - (NUM_REMEMBERED - NUM_GOOD), 400))
+
+
+def test_tpe_has_as_many_good_trials_with_what_it_remembers_as_with_all() -> None:
+    assert default_gamma(NUM_REMEMBERED) == default_gamma(1_000_000) == NUM_GOOD
+
+
+def test_trials_that_break_a_constraint_are_not_among_the_best() -> None:
+    trials = numbered([float(value) for value in range(400)], violation=1)
+    assert forgettable(trials, "minimize") == set(range(400 - NUM_REMEMBERED))
+
+
+def test_tpe_remembers_running_trials_and_all_of_a_short_search() -> None:
+    assert not forgettable(numbered([0.0] * NUM_REMEMBERED + [None] * 50), "minimize")
+    assert not {0, 1} & forgettable(numbered([None, None] + [0.0] * 400), "minimize")
 
 
 @pytest.mark.parametrize("kind", SAMPLERS)

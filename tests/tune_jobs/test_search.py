@@ -41,6 +41,8 @@ pruner: {kind: successive_halving, min_epochs: 4, reduction_factor: 2}
 tracking: {registered_model: selfcon-digits}
 """
 
+CONFIRM = "confirm: {top_k: 1, seeds: 2}\n"
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -84,13 +86,17 @@ def rest_of(process: subprocess.Popen[str]) -> str:
     return text
 
 
-def records(folder: Path) -> list[TrialRecord]:
+def study(folder: Path) -> SearchStudy:
     space = load_space(folder / "space.yaml")
     from selfcon.config import TrainConfig
     from selfcon.data.dataset import load_dataset
 
     digest = load_dataset(TrainConfig.from_flat(space.train).data).digest
-    return SearchStudy(f"sqlite:///{folder}/runs/end-to-end/study.db", space, data_digest=digest).records()
+    return SearchStudy(f"sqlite:///{folder}/runs/end-to-end/study.db", space, data_digest=digest)
+
+
+def records(folder: Path) -> list[TrialRecord]:
+    return study(folder).records()
 
 
 def runs(folder: Path) -> list[mlflow.entities.Run]:
@@ -111,6 +117,7 @@ assert "ray" not in sys.modules and "optuna" not in sys.modules
 
 
 def test_a_search_that_is_killed_and_stopped_goes_on_to_the_end(folder: Path) -> None:
+    (folder / "space.yaml").write_text(SPACE + CONFIRM)
     with launched(folder) as first:
         read_until(first, "trial 0 +epoch 3/6")
         first.send_signal(signal.SIGKILL)
@@ -123,8 +130,12 @@ def test_a_search_that_is_killed_and_stopped_goes_on_to_the_end(folder: Path) ->
         assert second.returncode == 143, text
         assert "go on with: python launch.py --space space.yaml" in text
     with launched(folder) as third:
-        text = rest_of(third)
-        assert third.returncode == 0, text
+        read_until(third, "trial 0-seed-1 epoch 3/6")
+        third.send_signal(signal.SIGKILL)
+        third.wait()
+    with launched(folder) as fourth:
+        text = rest_of(fourth)
+        assert fourth.returncode == 0, text
 
     trials = records(folder)
     assert [trial.number for trial in trials] == [0, 1, 2]
@@ -133,18 +144,37 @@ def test_a_search_that_is_killed_and_stopped_goes_on_to_the_end(folder: Path) ->
     assert [trial.reason for trial in trials] == [None, Reason.RUNG, Reason.COLLAPSED]
     assert [epoch.epoch for epoch in trials[0].epochs] == [0, 1, 2, 3, 4, 5, 6]
     assert "pruned: 2 (1 rung, 1 collapsed)" in text
+    check_confirmation(folder, trials[0], text)
     check_tracking(folder, trials)
     check_registered_encoder(folder)
     check_finished_search_shows_its_result(folder)
 
 
+def check_confirmation(folder: Path, trial: TrialRecord, text: str) -> None:
+    """The killed seed went on from its checkpoint, and the trial, not its seed, is what is registered."""
+    (seed,) = study(folder).all_records()[3:]
+    assert (seed.name, seed.state, seed.attempts) == ("0000-seed-1", State.COMPLETE, 2)
+    assert seed.config == {**(trial.config or {}), "seed": 1}
+    assert [epoch.epoch for epoch in seed.epochs] == [0, 1, 2, 3, 4, 5, 6]
+    assert {epoch.attempt for epoch in seed.epochs} == {1, 2}
+    assert seed.epochs[-1].metrics["train/loss"] != trial.epochs[-1].metrics["train/loss"]
+    assert "trial 0-seed-1 goes on after epoch" in text
+    assert "2 of 2" in text
+    assert "winner: trial 0:" in text
+    seed_folder = folder / "runs/end-to-end/trials/0000-seed-1"
+    assert sorted(path.name for path in (seed_folder / "checkpoints").iterdir()) == ["0005-a2", "0006-a2"]
+    assert sorted(path.name for path in (seed_folder / "attempts").iterdir()) == ["1", "2"]
+
+
 def check_tracking(folder: Path, trials: list[TrialRecord]) -> None:
     found = runs(folder)
     names = Counter(run.info.run_name for run in found)
-    assert names == {"end-to-end": 1, "trial-0000": 1, "trial-0001": 1, "trial-0002": 1}
+    assert names == dict.fromkeys(
+        ["end-to-end", "trial-0000", "trial-0001", "trial-0002", "trial-0000-seed-1"], 1
+    )
     status = {run.info.run_name: run.info.status for run in found}
     assert status["end-to-end"] == "FINISHED"
-    assert status["trial-0000"] == "FINISHED"
+    assert status["trial-0000"] == status["trial-0000-seed-1"] == "FINISHED"
     assert status["trial-0001"] == "KILLED"
     client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
     run = next(run for run in found if run.info.run_name == "trial-0000")
@@ -190,7 +220,7 @@ def check_finished_search_shows_its_result(folder: Path) -> None:
     assert time.monotonic() - started < 60  # no cluster is started for it
     assert "winner: trial" in text
     assert "test/top1" in text
-    assert len(runs(folder)) == 4
+    assert len(runs(folder)) == 5
 
 
 WATCH = """

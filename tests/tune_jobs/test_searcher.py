@@ -52,9 +52,10 @@ class Search:
         self.database = folder / "study.db"
         self.study = SearchStudy(f"sqlite:///{self.database}", space, data_digest="d")
         self.study.want(space.search.num_trials)
+        self.at_once = 2
         self.fault, interruption = Fault(), Interruption(grace_s=1.0)
         shared: dict[str, Any] = {"interruption": interruption, "watcher": Silent(), "fault": self.fault}
-        self.searcher = StudySearcher(self.study, max_concurrent=2, **shared)
+        self.searcher = StudySearcher(self.study, max_concurrent=lambda: self.at_once, **shared)
         self.scheduler = StudyScheduler(self.study, **shared)
 
     def report(self, config: Any, result: dict[str, Any]) -> str:
@@ -73,6 +74,26 @@ def test_no_more_trials_run_at_once_than_fit(search: Search) -> None:
     search.searcher.on_trial_complete(trial_id="a")
     again = cast(dict[str, Any], search.searcher.suggest("c"))
     assert (again["number"], again["attempt"]) == (0, 2)
+
+
+def test_the_number_of_trials_follows_the_cluster(search: Search) -> None:
+    search.at_once = 0
+    assert search.searcher.suggest("a") is None
+    search.at_once = 1
+    assert search.searcher.suggest("a") is not None
+    assert search.searcher.suggest("b") is None
+    search.at_once = 2
+    assert search.searcher.suggest("b") is not None
+    search.at_once = 0
+    search.searcher.on_trial_complete(trial_id="a")
+    search.searcher.on_trial_complete(trial_id="b")
+    assert search.searcher.suggest("c") is None  # both are to be handed out again, when they fit
+
+
+def test_a_search_whose_budget_is_spent_waits_for_no_room(search: Search) -> None:
+    search.at_once = 0
+    search.study.spend(3600.0)
+    assert search.searcher.suggest("a") == Searcher.FINISHED
 
 
 def test_trials_that_fail_alike_end_the_search_with_their_reason(search: Search) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tune_jobs.records import EpochRecord, State, TrialRecord
-from tune_jobs.selection import best_of, pareto_front, spelled, violations
+from tune_jobs.selection import Candidate, by_mean, pareto_front, ranked, spelled, violations
 from tune_jobs.space.settings import Constraint, Objective
 
 ACCURACY = Objective(metric="val/top1", direction="maximize")
@@ -18,8 +18,8 @@ def record(
 ) -> TrialRecord:
     return TrialRecord(
         number=number, state=state, reason=None, message=None, parameters={}, config=None, epochs=(),
-        attempts=1, started_ms=0, finished_ms=1, value=values[0], mlflow_run=None, values=tuple(values),
-        violations={"c": violation},
+        attempts=1, started_ms=0, finished_ms=1, value=values[0] if values else None, mlflow_run=None,
+        values=tuple(values), violations={"c": violation},
     )  # fmt: skip
 
 
@@ -57,18 +57,57 @@ def test_the_front_is_the_one_of_the_definition(points: list[tuple[int, int, int
 def test_the_winner_is_best_in_the_first_objective(
     values: list[tuple[float, ...]], objectives: tuple[Objective, ...], expected: int
 ) -> None:
-    winner = best_of([record(i, pair) for i, pair in enumerate(values)], objectives)
-    assert winner is not None
-    assert winner.number == expected
+    assert ranked([record(i, pair) for i, pair in enumerate(values)], objectives)[0].number == expected
 
 
 def test_what_breaks_a_constraint_or_is_not_complete_never_wins() -> None:
     broken = record(0, (0.9,), violation=1e-9)
     running = record(1, (0.9,), state=State.RUNNING)
-    assert best_of([broken, running], (ACCURACY,)) is None
-    winner = best_of([broken, running, record(2, (0.1,))], (ACCURACY,))
-    assert winner is not None
-    assert winner.number == 2
+    assert ranked([broken, running], (ACCURACY,)) == []
+    assert numbers(ranked([broken, running, record(2, (0.1,))], (ACCURACY,))) == [2]
+
+
+def test_trials_are_ranked_by_the_first_objective_and_of_several_only_the_front() -> None:
+    one = [record(i, (value,)) for i, value in enumerate([0.7, 0.9, 0.8, 0.9])]
+    assert numbers(ranked(one, (ACCURACY,))) == [1, 3, 2, 0]
+    two = [record(i, pair) for i, pair in enumerate([(0.7, 1.0), (0.9, 9.0), (0.8, 9.0), (0.8, 5.0)])]
+    assert numbers(ranked(two, (ACCURACY, SECONDS))) == [1, 3, 0]
+
+
+def candidate(number: int, *values: float | None, num_seeds: int = 3) -> Candidate:
+    """A trial with its seeds; None is one that failed."""
+    assert values[0] is not None
+    seeds = [
+        record(i, () if value is None else (value,), state=State.FAIL if value is None else State.COMPLETE)
+        for i, value in enumerate(values[1:])
+    ]
+    return Candidate(record(number, (values[0],)), tuple(seeds), num_seeds)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "objective", "expected"),
+    [
+        ([candidate(0, 0.9, 0.1, 0.2), candidate(1, 0.5, 0.6, 0.7)], ACCURACY, [1, 0]),
+        ([candidate(0, 0.9, 0.1, 0.2), candidate(1, 0.5, 0.6, 0.7)], SECONDS, [0, 1]),
+        ([candidate(5, 0.5, 0.7, 0.6), candidate(2, 0.7, 0.6, 0.5)], ACCURACY, [2, 5]),
+        ([candidate(0, 0.9, 0.9, None), candidate(1, 0.2, 0.1, 0.3)], ACCURACY, [1, 0]),  # one failed
+        ([candidate(0, 0.9, 0.9), candidate(1, 0.2, 0.1, 0.3)], ACCURACY, [1, 0]),  # one is not trained yet
+        ([candidate(0, 0.8), candidate(1, 0.9)], ACCURACY, [1, 0]),  # before any is: as ranked by itself
+    ],
+)
+def test_the_best_mean_comes_first_and_a_missing_seed_last(
+    candidates: list[Candidate], objective: Objective, expected: list[int]
+) -> None:
+    assert [found.trial.number for found in by_mean(candidates, objective=objective)] == expected
+
+
+def test_mean_and_spread_are_those_of_the_sample() -> None:
+    found = candidate(0, 0.5, 0.7, 0.9)
+    assert found.mean == pytest.approx(0.7)
+    assert found.standard_deviation == pytest.approx(0.2)  # sqrt((0.04 + 0 + 0.04) / 2)
+    assert found.is_whole
+    alone = candidate(0, 0.5, None, None)
+    assert (alone.mean, alone.standard_deviation, alone.is_whole) == (0.5, None, False)
 
 
 @pytest.mark.parametrize(

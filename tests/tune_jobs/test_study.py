@@ -304,7 +304,7 @@ def test_other_data_is_another_search(
 
 def test_a_storage_that_cannot_be_used_is_one_line(tmp_path: Path, space: SearchSpace) -> None:
     (tmp_path / "study.db").write_text("this is no database")
-    with pytest.raises(StorageError, match="the study's storage cannot be used") as caught:
+    with pytest.raises(StorageError, match="the study's database cannot be used") as caught:
         SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="d")
     assert "\n" not in str(caught.value)
 

@@ -1,4 +1,3 @@
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +12,6 @@ from tune_jobs.study_store import StudyStore
 @pytest.fixture
 def store(tmp_path: Path) -> StudyStore:
     return StudyStore(f"sqlite:///{tmp_path}/study.db", name="e/s", directions=["maximize"])
-
-
-def test_a_locked_database_is_a_storage_error_and_nothing_is_known_that_was_not_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tune_jobs.study_store.LOCK_TIMEOUT_S", 0.1)
-    store = StudyStore(f"sqlite:///{tmp_path}/study.db", name="e/s", directions=["maximize"])
-    other = sqlite3.connect(tmp_path / "study.db")
-    other.execute("BEGIN EXCLUSIVE")
-    with pytest.raises(StorageError, match=r"^the study's storage cannot be used: .*database is locked"):
-        store.set_attribute("a", 1)
-    assert store.attribute("a") is None
-    other.close()
-    store.set_attribute("a", 2)
-    assert store.attribute("a") == 2
 
 
 def test_a_full_disk_undoes_the_write_and_damages_nothing(tmp_path: Path, store: StudyStore) -> None:
@@ -47,9 +31,3 @@ def test_a_full_disk_undoes_the_write_and_damages_nothing(tmp_path: Path, store:
     again = StudyStore(f"sqlite:///{tmp_path}/study.db", name="e/s", directions=["maximize"])
     again.set_attribute("c", 3)
     assert [again.attribute(name) for name in "abc"] == [1, None, 3]
-
-
-def test_a_database_that_vanished_is_a_storage_error(tmp_path: Path, store: StudyStore) -> None:
-    (tmp_path / "study.db").unlink()
-    with pytest.raises(StorageError, match="the study's storage cannot be used"):
-        store.set_attribute("a", 1)

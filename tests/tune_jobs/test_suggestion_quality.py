@@ -15,7 +15,9 @@ from tune_jobs.space import SearchSpace, load_space
 
 NUM_TRIALS = 40
 SEEDS = range(20)
-# Over 208 random objectives of this kind either is ahead in about half of them (97 to 111).
+# The two are on par, neither is better. Over 100 other seeds the means of what is reached here and there are
+# 0.139 and 0.162 on the bowl, 0.241 and 0.211 on the valley, each +-0.01; over 130 random conditional
+# objectives the regret here is 0.95 times the stock search's, 95 % interval 0.88 to 1.03.
 ON_PAR = 0.05
 SPACE = """
 space:

@@ -30,7 +30,7 @@ for values in (payload := json.load(sys.stdin)):
     values["state"] = State(values["state"])
 tracker = Tracker(uri=uri, experiment=search, search=search, description="", tags={}, metric="val/top1")
 tracker.check()
-tracker.sync([TrialRecord(**values) for values in payload], remember_run=lambda number, run_id: None)
+tracker.sync([TrialRecord(**values) for values in payload], remember_run=lambda record, run_id: None)
 tracker.close("FINISHED", metrics={"best/value": 0.5}, summary="done")
 """
 
@@ -39,16 +39,16 @@ class Notebook:
     """What the study would remember: the run of each trial."""
 
     def __init__(self) -> None:
-        self.runs: dict[int, str] = {}
+        self.runs: dict[str, str] = {}
 
-    def remember(self, number: int, run_id: str) -> None:
-        self.runs[number] = run_id
+    def remember(self, record: TrialRecord, run_id: str) -> None:
+        self.runs[record.name] = run_id
 
     def read_into(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
-        return [replace(record, mlflow_run=self.runs.get(record.number)) for record in records]
+        return [replace(record, mlflow_run=self.runs.get(record.name)) for record in records]
 
 
-def forget(number: int, run_id: str) -> None:
+def forget(record: TrialRecord, run_id: str) -> None:
     """The process dies before the study has written the run down."""
 
 
@@ -113,7 +113,7 @@ def test_a_search_is_a_parent_run_and_each_trial_a_run_below_it(store: str, make
     assert parent.info.run_id == tracker.parent_run_id
     assert list(trials) == ["trial-0000", "trial-0001", "trial-0002", "trial-0003"]
     assert {run.data.tags["mlflow.parentRunId"] for run in trials.values()} == {parent.info.run_id}
-    assert list(notebook.runs.items()) == [(n, run.info.run_id) for n, run in enumerate(trials.values())]
+    assert notebook.runs == {name.removeprefix("trial-"): run.info.run_id for name, run in trials.items()}
 
 
 def test_states_end_as_mlflows_statuses_with_reason_and_message(store: str, make_record: RecordMaker) -> None:
@@ -251,7 +251,7 @@ def test_a_run_made_before_a_crash_is_found_again(store: str, make_record: Recor
     tracker_of(store).sync([make_record(0)], remember_run=notebook.remember)
     parents, _ = parents_and_trials(store)
     assert len(parents) == 1
-    assert notebook.runs == {0: before["trial-0000"].info.run_id}
+    assert notebook.runs == {"0000": before["trial-0000"].info.run_id}
 
 
 def test_of_two_runs_for_one_trial_the_remembered_one_stays(store: str, make_record: RecordMaker) -> None:
@@ -264,8 +264,47 @@ def test_of_two_runs_for_one_trial_the_remembered_one_stays(store: str, make_rec
     double = client.create_run(parent.info.experiment_id, run_name="trial-0001", tags=tags)
     tracker_of(store).sync(notebook.read_into(records), remember_run=notebook.remember)
     _, trials = parents_and_trials(store)
-    assert trials["trial-0001"].info.run_id == notebook.runs[1]
+    assert trials["trial-0001"].info.run_id == notebook.runs["0001"]
     assert client.get_run(double.info.run_id).info.lifecycle_stage == "deleted"
+
+
+def with_seeds(make_record: RecordMaker) -> list[TrialRecord]:
+    """Two trials and two further seeds of the second, numbered in a study of their own."""
+    seeds = [make_record(number, num_epochs=2) for number in range(2)]
+    return [make_record(0), make_record(1)] + [
+        replace(record, confirms=1, seed_index=record.number + 1) for record in seeds
+    ]
+
+
+def test_further_seeds_are_runs_beside_those_of_the_trials(store: str, make_record: RecordMaker) -> None:
+    notebook = Notebook()
+    tracker_of(store).sync(with_seeds(make_record), remember_run=notebook.remember)
+    (parent,), runs = parents_and_trials(store)
+    assert sorted(runs) == ["trial-0000", "trial-0001", "trial-0001-seed-1", "trial-0001-seed-2"]
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parent.info.run_id}
+    assert [runs[name].data.tags["selfcon.trial"] for name in sorted(runs)] == ["0", "1", "1", "1"]
+    assert [runs[name].data.tags.get("selfcon.seed") for name in sorted(runs)] == [None, None, "1", "2"]
+    assert steps(store, runs["trial-0001"]) == [0, 1, 2, 3]
+    assert steps(store, runs["trial-0001-seed-1"]) == [0, 1, 2]
+    for records in (with_seeds(make_record), notebook.read_into(with_seeds(make_record))):
+        tracker_of(store).sync(records, remember_run=forget)
+    (again,), found = parents_and_trials(store)
+    assert again.info.run_id == parent.info.run_id
+    assert {n: run.info.run_id for n, run in found.items()} == {n: run.info.run_id for n, run in runs.items()}
+
+
+def test_of_two_runs_for_one_seed_the_fuller_one_stays(store: str, make_record: RecordMaker) -> None:
+    tracker_of(store).sync(with_seeds(make_record), remember_run=forget)
+    client = MlflowClient(tracking_uri=store)
+    (parent,), runs = parents_and_trials(store)
+    seed = runs["trial-0001-seed-2"]
+    tags = {n: seed.data.tags[n] for n in ("selfcon.trial", "selfcon.seed", "mlflow.parentRunId")}
+    double = client.create_run(parent.info.experiment_id, run_name="trial-0001-seed-2", tags=tags)
+    tracker_of(store).sync(with_seeds(make_record), remember_run=forget)
+    _, found = parents_and_trials(store)
+    assert found["trial-0001-seed-2"].info.run_id == seed.info.run_id
+    assert client.get_run(double.info.run_id).info.lifecycle_stage == "deleted"
+    assert len(found) == 4
 
 
 def test_of_two_parent_runs_one_stays(store: str, make_record: RecordMaker) -> None:
@@ -282,12 +321,12 @@ def test_of_two_parent_runs_one_stays(store: str, make_record: RecordMaker) -> N
 def test_a_run_that_somebody_deleted_is_made_again(store: str, make_record: RecordMaker) -> None:
     notebook = Notebook()
     tracker_of(store).sync([make_record(0)], remember_run=notebook.remember)
-    deleted = notebook.runs[0]
+    deleted = notebook.runs["0000"]
     MlflowClient(tracking_uri=store).delete_run(deleted)
     tracker_of(store).sync(notebook.read_into([make_record(0)]), remember_run=notebook.remember)
     parents, trials = parents_and_trials(store)
     assert len(parents) == 1
-    assert trials["trial-0000"].info.run_id == notebook.runs[0] != deleted
+    assert trials["trial-0000"].info.run_id == notebook.runs["0000"] != deleted
     assert steps(store, trials["trial-0000"]) == [0, 1, 2, 3]
 
 

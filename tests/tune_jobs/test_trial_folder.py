@@ -1,17 +1,23 @@
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+from tune_jobs.records import TrialRecord
 from tune_jobs.trial_folder import (
     checkpoint_path,
     checkpoints_folder,
     remove_old_checkpoints,
     trial_folder,
-    trial_name,
 )
 
 
-def test_a_trial_has_one_name_everywhere() -> None:
-    assert trial_name(7) == "trial-0007"
-    assert trial_folder(Path("runs/x"), 7) == Path("runs/x/trials/0007")
+def test_a_trial_and_its_further_seeds_have_folders_by_their_names(
+    make_record: Callable[..., TrialRecord],
+) -> None:
+    trial, seed = make_record(7), replace(make_record(0), confirms=7, seed_index=1)
+    assert trial_folder(Path("runs/x"), trial.name) == Path("runs/x/trials/0007")
+    assert trial_folder(Path("runs/x"), seed.name) == Path("runs/x/trials/0007-seed-1")
+    assert [trial.label, seed.label] == ["7", "7-seed-1"]
 
 
 def test_attempts_never_share_a_checkpoint() -> None:

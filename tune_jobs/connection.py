@@ -1,0 +1,75 @@
+"""The connection of one launch to Ray: made once, checked, and waited with until a trial fits."""
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+from tune_jobs.capacity import Capacity
+from tune_jobs.cluster import machine_resources, workers_held
+from tune_jobs.interruption import Interruption
+from tune_jobs.nodes import Node, declared_node_types, missing_on, present_nodes
+from tune_jobs.preflight import check_node_types, needed_paths, refuse_missing
+from tune_jobs.ray_session import ray_session
+from tune_jobs.space import SearchSpace
+
+POLL_S = 0.2  # a signal is answered within this time
+
+
+class Connection:
+    """Ray for the time of a launch: the cluster at `address`, or one of this machine's where it is None."""
+
+    def __init__(self, space: SearchSpace, address: str | None, interruption: Interruption) -> None:
+        self._space, self._address, self._interruption = space, address, interruption
+        self._session = ExitStack()
+        self._is_open = False
+
+    def open(self, note: Callable[[str], None]) -> None:
+        """Connect, unless that is done, and return when a trial fits there or the search is interrupted.
+
+        `note` is told what is waited for. At an address, raises `BadInputError` for workers that no node it
+        has or may add could hold and for data that such a node lacks, `ClusterLostError` when no cluster
+        answers.
+        """
+        if self._is_open:
+            return
+        self._session.enter_context(ray_session(self._address, machine_resources()))
+        self._is_open = True
+        self._interruption.take_over()
+        if self._address is not None:
+            self._check_and_wait(note)
+
+    def _check_and_wait(self, note: Callable[[str], None]) -> None:
+        nodes = present_nodes()
+        check_node_types(self._space, [*(node.resources for node in nodes), *declared_node_types()])
+        self._check_paths(nodes)
+        capacity = Capacity(self._space.trial, limit="auto", note=note)
+        while not (capacity.at_once() or self._interruption.requested):
+            time.sleep(POLL_S)
+        capacity.close()
+        known = {node.id for node in nodes}
+        self._check_paths([node for node in present_nodes() if node.id not in known])
+
+    def _check_paths(self, nodes: list[Node]) -> None:
+        """Look for the data on every node that can hold a worker; trials find out about later ones."""
+        paths = needed_paths(self._space)
+        for node in nodes if paths else ():
+            if workers_held([node.resources], self._space.trial):
+                refuse_missing(self._space, missing_on(node, paths), node=node.name)
+
+    def close(self) -> None:
+        """Let go of the cluster, and end it where it was this machine's own."""
+        self._session.close()
+        self._is_open = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._session.__exit__(kind, error, traceback)

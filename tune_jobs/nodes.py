@@ -1,0 +1,65 @@
+"""What the connected cluster holds: its nodes, the types that an autoscaler may add, the files they see."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import ray
+from ray._private.state import state
+from ray.exceptions import RayError, TaskUnschedulableError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from tune_jobs.errors import BadInputError
+from tune_jobs.preflight import NeededPath, missing_paths
+
+UNLIMITED = 1e9  # of a declared resource, which Ray spells -1
+LOOK_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node that is alive: its id, its name for people, and all that it has, used or not."""
+
+    id: str
+    name: str
+    resources: Mapping[str, float]
+
+
+def present_nodes() -> list[Node]:
+    """Return the nodes that are alive, as the cluster sees them: a dead one may count for some seconds."""
+    return [
+        Node(node["NodeID"], node["NodeName"] or node["NodeManagerAddress"], node["Resources"])
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+
+
+def declared_node_types() -> list[dict[str, float]]:
+    """Return what each node type has that the cluster's autoscaler may add; empty where none are declared.
+
+    They are declared in the cluster's own state, where Ray Train looks for them too. An autoscaler that does
+    not write them there is unknown here.
+    """
+    config = state.get_cluster_config()
+    return [
+        {name: UNLIMITED if amount < 0 else float(amount) for name, amount in group.resources.items()}
+        for group in (config.node_group_configs if config else ())
+        if group.max_count
+    ]
+
+
+def missing_on(node: Node, paths: Sequence[NeededPath]) -> list[NeededPath]:
+    """Return which of the paths are not there for a process on the node, looked at by a Ray task.
+
+    None on a node that has just left. Raises `BadInputError` when no task of this project can run there.
+    """
+    look = ray.remote(missing_paths).options(
+        num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)
+    )
+    try:
+        found: list[NeededPath] = ray.get(look.remote(paths), timeout=LOOK_TIMEOUT_S)
+    except TaskUnschedulableError:
+        return []
+    except RayError as error:
+        why = str(error).strip().splitlines()[-1]
+        raise BadInputError(f"node {node.name} cannot run this project: {why}") from error
+    return found
