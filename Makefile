@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install search test check bench collapse clean
+.PHONY: install search test check bench collapse chaos clean
 
 search: .venv/installed ## the main job: which exit position, depth, temperature and weight are best
 	$(BIN)/python launch.py --space search_spaces/exit_position.yaml
@@ -26,6 +26,9 @@ bench: .venv/installed ## the figures of docs/results.md
 
 collapse: .venv/installed ## the study of docs/method.md: when training collapses; half an hour on two CPUs
 	$(BIN)/python benchmarks/collapse.py
+
+chaos: .venv/installed-dev ## searches whose parts are killed at random, and what must hold afterwards; a quarter of an hour
+	$(BIN)/python -m tests.chaos --kills $(or $(KILLS),24) $(if $(SEED),--seed $(SEED))
 
 install: .venv/installed ## .venv with everything a search needs
 

@@ -1,6 +1,7 @@
 """What several tests share: programs, fresh interpreters, a real MLflow server, records of trials."""
 
 import os
+import re
 import runpy
 import shutil
 import signal
@@ -129,6 +130,49 @@ def mlflow_server(
     """Return the URI of one MLflow server for all tests; each takes an experiment name of its own."""
     with start_mlflow_server(tmp_path_factory.mktemp("mlflow-server")) as uri:
         yield uri
+
+
+class LaunchedSearch:
+    """`launch.py` in a process of its own: its lines as they come, and how it ends."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def read_until(self, pattern: str) -> str:
+        """Return the lines up to the first that matches; fail with all of them when none does."""
+        assert self.process.stdout is not None
+        lines = []
+        for line in self.process.stdout:
+            lines.append(line)
+            if re.search(pattern, line):
+                return "".join(lines)
+        pytest.fail(f"no line matches {pattern!r}:\n{''.join(lines)}")
+
+    def end(self) -> tuple[int, str]:
+        """Wait for its end; return the exit code and the lines that were not read yet."""
+        assert self.process.stdout is not None
+        text = self.process.stdout.read()
+        return self.process.wait(), text
+
+
+@pytest.fixture
+def launch_search() -> Callable[..., AbstractContextManager[LaunchedSearch]]:
+    """Return a context manager: `launch.py` with flags in a folder, killed at the end if it still runs."""
+
+    @contextmanager
+    def launch(folder: Path, *flags: str, environment: Mapping[str, str] | None = None) -> Iterator[Any]:
+        process = subprocess.Popen(
+            [sys.executable, str(PROJECT / "launch.py"), *flags], cwd=folder, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
+        )  # fmt: skip
+        with process:
+            try:
+                yield LaunchedSearch(process)
+            finally:
+                process.kill()
+
+    return launch
 
 
 class PostgreSQLServer:

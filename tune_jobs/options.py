@@ -12,14 +12,11 @@ ENVIRONMENT = {
     "study_storage": "SELFCON_STUDY_STORAGE",
 }
 
+# Whose locks keep a second launcher out.
 DATABASES = ("sqlite", "postgresql", "postgresql+psycopg")
 
 # user:password@host, where a password may itself hold slashes, and ?password=...
 _PASSWORD = re.compile(r"://[^/@:]*:[^@]+@|[?&](password|passwd|pwd)=[^&]", re.IGNORECASE)
-_SECRETS = re.compile(r"(://[^/@:\s]*:)\S+(?=@)|([?&](?:password|passwd|pwd)=)[^&\s]+", re.IGNORECASE)
-
-# Whose locks keep a second launcher out.
-DATABASES = ("sqlite", "postgresql", "postgresql+psycopg")
 _SECRETS = re.compile(r"(://[^/@:\s]*:)\S+(?=@)|([?&](?:password|passwd|pwd)=)[^&\s]+", re.IGNORECASE)
 
 

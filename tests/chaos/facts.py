@@ -1,0 +1,108 @@
+"""What is there after a search: in the study, in MLflow and on the machine, as plain values."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import optuna
+from mlflow import MlflowClient
+
+from selfcon.config import TrainConfig
+from selfcon.data.dataset import load_dataset
+from tune_jobs.errors import AlreadyRunningError
+from tune_jobs.lock import LauncherLock
+from tune_jobs.records import ATTEMPT, TrialRecord
+from tune_jobs.run_entries import SEARCH_TAG, TRIAL_TAG
+from tune_jobs.space import SearchSpace, load_space
+from tune_jobs.study import SearchStudy
+
+from .search import SPACE, SearchCommand
+from .training import Saved
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """A run in MLflow; `trial` is None for that of the search. `points` are (metric, step, value)."""
+
+    trial: int | None
+    status: str
+    points: tuple[tuple[str, int, float], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """All that the invariants look at. `undisturbed` are the records of the same search without kills."""
+
+    num_trials: int
+    records: Sequence[TrialRecord]
+    attempts_ms: dict[tuple[int, int], int]  # when each (trial, attempt) was handed out
+    runs: Sequence[TrackedRun]
+    versions: Sequence[int]  # the trial of each registered encoder
+    saved: Sequence[Saved]
+    left_over: Sequence[str]
+    undisturbed: Sequence[TrialRecord] | None = None
+
+
+def records_of(command: SearchCommand) -> list[TrialRecord]:
+    """Return what the study of a search has."""
+    space = _space(command)
+    digest = load_dataset(TrainConfig.from_flat(space.train).data).digest
+    return SearchStudy(_storage(command), space, data_digest=digest).records()
+
+
+def attempts_of(command: SearchCommand) -> dict[tuple[int, int], int]:
+    """Return when each attempt was handed out, read past the platform: it counts attempts only."""
+    space = _space(command)
+    study = optuna.load_study(
+        study_name=f"{space.tracking.experiment}/{space.name}", storage=_storage(command)
+    )
+    return {
+        (trial.number, int(key.removeprefix(ATTEMPT))): value["started_ms"]
+        for trial in study.trials
+        for key, value in trial.user_attrs.items()
+        if key.startswith(ATTEMPT)
+    }
+
+
+def runs_of(command: SearchCommand) -> list[TrackedRun]:
+    """Return the runs of a search with every point of every metric."""
+    client = MlflowClient(command.tracking_uri, command.tracking_uri)
+    experiment = client.get_experiment_by_name(_space(command).tracking.experiment)
+    assert experiment is not None
+    runs = []
+    for run in client.search_runs([experiment.experiment_id], max_results=10_000):
+        points = [
+            (point.key, point.step, point.value)
+            for metric in run.data.metrics
+            for point in client.get_metric_history(run.info.run_id, metric)
+        ]
+        trial = run.data.tags.get(TRIAL_TAG)
+        runs.append(TrackedRun(None if trial is None else int(trial), run.info.status, tuple(points)))
+    return runs
+
+
+def versions_of(command: SearchCommand) -> list[int]:
+    """Return the trials of a search whose encoders are registered, one for each version."""
+    client = MlflowClient(command.tracking_uri, command.tracking_uri)
+    model = _space(command).tracking.registered_model
+    return [
+        int(version.tags[TRIAL_TAG])
+        for version in client.search_model_versions(f"name = '{model}'")
+        if version.tags.get(SEARCH_TAG) == command.name
+    ]
+
+
+def lock_left(command: SearchCommand) -> list[str]:
+    """Return the launcher's lock, if somebody still holds it."""
+    try:
+        LauncherLock(command.search_folder / "launcher.lock").release()
+    except AlreadyRunningError as error:
+        return [str(error)]
+    return []
+
+
+def _space(command: SearchCommand) -> SearchSpace:
+    return load_space(SPACE, overrides=command.overrides, name=command.name)
+
+
+def _storage(command: SearchCommand) -> str:
+    return f"sqlite:///{command.search_folder / 'study.db'}"

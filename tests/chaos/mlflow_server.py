@@ -1,0 +1,64 @@
+"""An MLflow server on a database, which can be killed and started again on the same port."""
+
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+from .processes import family, kill, survivors
+from .surroundings import free_port
+
+READY_TIMEOUT_S = 120.0
+GONE_TIMEOUT_S = 10.0
+
+
+class MLflowServer:
+    """`mlflow server` on a database in `folder`, started by `start`."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self._folder, self._environment = folder, environment
+        self._port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def uri(self) -> str:
+        """Its address, the same after each start."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def is_up(self) -> bool:
+        """Whether its process runs; it may not answer yet."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start it and return at once."""
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self._port)]
+        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self._folder / 'mlflow.db'}"]
+        command += ["--artifacts-destination", str(self._folder / "artifacts")]
+        settings = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        with (self._folder / "mlflow-server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, cwd=self._folder, env={**self._environment, **settings}
+            )
+
+    def wait_until_ready(self) -> None:
+        """Return when it answers. Raises `RuntimeError` when it does not."""
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while self.is_up and time.monotonic() < deadline:
+            try:
+                with urllib.request.urlopen(f"{self.uri}/health", timeout=2):
+                    return
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                time.sleep(0.1)
+        raise RuntimeError(f"no MLflow server at {self.uri}: see {self._folder / 'mlflow-server.log'}")
+
+    def kill(self) -> None:
+        """Kill it and the processes it started."""
+        if self._process is not None:
+            members = family(self._process.pid)
+            kill(members)
+            self._process.wait()
+            survivors(members, timeout_s=GONE_TIMEOUT_S)
