@@ -23,11 +23,12 @@ class LocalCluster:
 
     def __init__(self, folder: Path, environment: Mapping[str, str], *, num_nodes: int) -> None:
         self._folder, self._environment = folder, environment
+        self._num_started = 0
         self.address = f"127.0.0.1:{free_port()}"
         self._dashboard_port = free_port()
         port = self.address.rpartition(":")[2]
         self._head = self._start(
-            "--head", f"--port={port}", "--num-cpus=0", f"--temp-dir={folder}",
+            "--head", f"--port={port}", "--num-cpus=0",
             "--include-dashboard=true", "--dashboard-host=127.0.0.1",
             f"--dashboard-port={self._dashboard_port}", f"--ray-client-server-port={free_port()}",
         )  # fmt: skip
@@ -84,8 +85,12 @@ class LocalCluster:
         return self._start(f"--address={self.address}", "--num-cpus=1")
 
     def _start(self, *flags: str) -> subprocess.Popen[bytes]:
+        # A folder and ports of its own for each: nodes that start together would take each other's.
+        self._num_started += 1
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
-        command += ["--node-ip-address=127.0.0.1", f"--object-store-memory={OBJECT_STORE_BYTES}", *flags]
+        command += ["--node-ip-address=127.0.0.1", f"--object-store-memory={OBJECT_STORE_BYTES}"]
+        command += [f"--temp-dir={self._folder / str(self._num_started)}", "--dashboard-agent-listen-port=0"]
+        command += ["--min-worker-port=0", "--max-worker-port=0", *flags]
         with (self._folder / "nodes.log").open("ab") as log:
             return subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment
