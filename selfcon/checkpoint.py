@@ -1,57 +1,48 @@
-"""Save and load a training run exactly: a folder of plain files that is either whole or recognised as not.
-
-    model.safetensors       the encoder's parameters and buffers
-    optimizer.safetensors   the momentum of each parameter
-    state.json              finished epochs and steps, metrics of every epoch, cost totals, the TrainConfig
-    manifest.json           the SHA-256 of the three, written last
+"""Training states in folders: `<epoch>-a<attempt>`, each either whole or recognised as not.
 
 Each file is synced before the manifest appears under its name, so a crash at any moment leaves a folder whose
-manifest is missing or disagrees. No pickle: loading runs no code.
+manifest is missing or disagrees. What the files hold is told in `selfcon.training_state`.
 """
 
-import hashlib
-import json
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
 
-import safetensors.torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from selfcon.config import TrainConfig
 from selfcon.errors import CheckpointError
 from selfcon.model.weights import misfit
-
-FORMAT_VERSION = 1
-MODEL, OPTIMIZER, STATE, MANIFEST = (
-    "model.safetensors",
-    "optimizer.safetensors",
-    "state.json",
-    "manifest.json",
+from selfcon.training_state import (
+    CONTENT,
+    MANIFEST,
+    TrainingState,
+    checkpoint_payloads,
+    state_of,
+    verify_payloads,
 )
-_FILES = (MODEL, OPTIMIZER, STATE)
-_FOLDER = re.compile(r"(?P<epoch>\d+)-a(?P<attempt>\d+)")
+
+__all__ = [
+    "TrainingState", "checkpoint_name", "is_valid", "load_checkpoint", "load_network", "newest_valid",
+    "order_of_checkpoint", "save_checkpoint",
+]  # fmt: skip
+
+_FOLDER = re.compile(r"(?P<epoch>\d+)(?:-s(?P<step>\d+))?-a(?P<attempt>\d+)")
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingState:
-    """All that a training run needs to go on as if it had never stopped.
+def checkpoint_name(*, epoch: int, attempt: int, step: int = 0) -> str:
+    """Return the name of a checkpoint's folder: `0003-a1`, or `0003-s000017-a1` of a run within an epoch.
 
-    `model` is the encoder's state dict, `optimizer` the momentum buffer of each parameter by its name (empty
-    before the first step), `epoch` and `step` count what is finished, `history[e]` holds the metrics of
-    epoch e (0 is the untrained network), `cost` the totals that go on counting.
+    `epoch` counts finished epochs and `step` the steps of the next one; no two moments share a name.
     """
+    return f"{epoch:04d}-s{step:06d}-a{attempt}" if step else f"{epoch:04d}-a{attempt}"
 
-    model: dict[str, Tensor]
-    optimizer: dict[str, Tensor]
-    epoch: int
-    step: int
-    history: list[dict[str, float]]
-    cost: dict[str, float]
+
+def order_of_checkpoint(name: str) -> tuple[int, int, int] | None:
+    """Return (epoch, step, attempt) of a folder's name, which sort as moments do; None for another name."""
+    match = _FOLDER.fullmatch(name)
+    return (int(match["epoch"]), int(match["step"] or 0), int(match["attempt"])) if match else None
 
 
 def save_checkpoint(directory: Path, state: TrainingState, *, config: TrainConfig) -> None:
@@ -60,21 +51,15 @@ def save_checkpoint(directory: Path, state: TrainingState, *, config: TrainConfi
     A checkpoint that is already there stops being valid first, so no moment mixes two of them.
     Raises `CheckpointError` for a number that JSON cannot hold (NaN, infinity), `OSError` for a failing disk.
     """
-    payloads = {
-        MODEL: _tensor_bytes(state.model),
-        OPTIMIZER: _tensor_bytes(state.optimizer),
-        STATE: _state_bytes(directory / STATE, state, config),
-    }
+    payloads = checkpoint_payloads(state, config=config, source=str(directory))
     made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
     directory.mkdir(parents=True, exist_ok=True)
     (directory / MANIFEST).unlink(missing_ok=True)
     _sync_directory(directory)
-    for name, payload in payloads.items():
-        _write_synced(directory / name, payload)
-    digests = {name: hashlib.sha256(payload).hexdigest() for name, payload in payloads.items()}
-    manifest = json.dumps({"version": FORMAT_VERSION, "sha256": digests}, indent=1).encode()
+    for name in CONTENT:
+        _write_synced(directory / name, payloads[name])
     temporary = directory / f"{MANIFEST}.tmp"
-    _write_synced(temporary, manifest)
+    _write_synced(temporary, payloads[MANIFEST])
     temporary.replace(directory / MANIFEST)
     for folder in (directory, *(folder.parent for folder in made)):
         _sync_directory(folder)
@@ -86,18 +71,7 @@ def load_checkpoint(directory: Path, *, config: TrainConfig | None) -> TrainingS
     With `config`, the checkpoint must be of exactly this configuration. Raises `CheckpointError`, which names
     the file, for one that is missing, torn, altered, of another format version or of another configuration.
     """
-    payloads = _verified_payloads(directory)
-    saved = _json_object(directory / STATE, payloads[STATE])
-    if config is not None:
-        _check_config(directory / STATE, saved.get("config"), config)
-    try:
-        return TrainingState(
-            model=safetensors.torch.load(payloads[MODEL]),
-            optimizer=safetensors.torch.load(payloads[OPTIMIZER]),
-            **{name: saved[name] for name in ("epoch", "step", "history", "cost")},
-        )
-    except (KeyError, SafetensorError) as error:
-        raise CheckpointError(f"{directory}: not a training state of this version: {error}") from error
+    return state_of(_read_all(directory), config=config, source=str(directory))
 
 
 def load_network(network: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
@@ -113,92 +87,47 @@ def load_network(network: nn.Module, state: Mapping[str, Tensor], *, source: str
 
 def is_valid(directory: Path) -> bool:
     """Return whether every file is there and agrees with the manifest."""
-    try:
-        _verified_payloads(directory)
-    except CheckpointError:
-        return False
-    return True
+    return _flaw(directory) is None
 
 
-def newest_valid(checkpoints: Path) -> Path | None:
-    """Return the valid checkpoint of the highest epoch in a folder of `<epoch>-a<attempt>` folders, or None.
+def newest_valid(
+    checkpoints: Path, *, passed_over: Callable[[CheckpointError], None] | None = None
+) -> Path | None:
+    """Return the valid checkpoint of the latest moment in a folder of checkpoints, or None.
 
-    Damaged ones, and whatever has another name, are passed over; of one epoch the highest attempt is taken.
+    Folders of other names than `checkpoint_name` gives are not looked at; of one moment the highest attempt
+    is taken. `passed_over` is told of each newer one that is not valid, in one line: file and reason.
     """
     if not checkpoints.is_dir():
         return None
-    named = ((_FOLDER.fullmatch(child.name), child) for child in checkpoints.iterdir())
-    ranked = [(int(name["epoch"]), int(name["attempt"]), child) for name, child in named if name]
-    return next((child for _, _, child in sorted(ranked, reverse=True) if is_valid(child)), None)
+    ordered = ((order_of_checkpoint(child.name), child) for child in checkpoints.iterdir())
+    for _, child in sorted(((order, child) for order, child in ordered if order), reverse=True):
+        flaw = _flaw(child)
+        if flaw is None:
+            return child
+        if passed_over is not None:
+            passed_over(flaw)
+    return None
 
 
-def _tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
-    return safetensors.torch.save(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    )
-
-
-def _state_bytes(path: Path, state: TrainingState, config: TrainConfig) -> bytes:
-    content = {
-        "epoch": state.epoch,
-        "step": state.step,
-        "history": state.history,
-        "cost": state.cost,
-        "config": config.flat(),
-    }
+def _flaw(directory: Path) -> CheckpointError | None:
     try:
-        return json.dumps(content, allow_nan=False, indent=1).encode()
-    except ValueError as error:
-        raise CheckpointError(f"{path}: expected finite numbers only, got {error}") from error
+        verify_payloads(_read_all(directory), source=str(directory))
+    except CheckpointError as error:
+        return error
+    return None
 
 
-def _verified_payloads(directory: Path) -> dict[str, bytes]:
-    """The content of each file, read once: what is checked is what is used."""
-    path = directory / MANIFEST
-    manifest = _json_object(path, _read(path))
-    if manifest.get("version") != FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path}: expected format version {FORMAT_VERSION}, got {manifest.get('version')!r}"
-        )
-    digests = manifest.get("sha256")
-    if not isinstance(digests, dict) or set(digests) != set(_FILES):
-        raise CheckpointError(f"{path}: expected a digest of each of {', '.join(_FILES)}")
-    payloads = {name: _read(directory / name) for name in _FILES}
-    for name, payload in payloads.items():
-        if hashlib.sha256(payload).hexdigest() != digests[name]:
-            raise CheckpointError(f"{directory / name}: damaged, its SHA-256 is not the manifest's")
+def _read_all(directory: Path) -> dict[str, bytes]:
+    """The content of each file that is there, read once: what is checked is what is used."""
+    payloads = {}
+    for name in (MANIFEST, *CONTENT):
+        # Other errors of the disk pass: a store that is away must not look like a lost checkpoint.
+        try:
+            payloads[name] = (directory / name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            continue
     return payloads
-
-
-def _read(path: Path) -> bytes:
-    # Other errors of the disk pass: a store that is away for a moment must not look like a lost checkpoint.
-    try:
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise CheckpointError(f"{path}: missing, so the checkpoint is incomplete") from error
-
-
-def _json_object(path: Path, payload: bytes) -> dict[str, Any]:
-    try:
-        content = json.loads(payload, parse_constant=_refuse_constant)
-    except ValueError as error:
-        raise CheckpointError(f"{path}: damaged, not valid JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: damaged, expected a JSON object")
-    return content
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number of JSON")
-
-
-def _check_config(path: Path, saved: object, config: TrainConfig) -> None:
-    wanted = json.loads(json.dumps(config.flat()))
-    found = saved if isinstance(saved, dict) else {}
-    for name in sorted(wanted.keys() | found.keys()):
-        if name not in found or name not in wanted or found[name] != wanted[name]:
-            expected, got = (json.dumps(values.get(name, "nothing")) for values in (wanted, found))
-            raise CheckpointError(f"{path}: of another configuration: {name} is {got}, expected {expected}")
 
 
 def _write_synced(path: Path, payload: bytes) -> None:

@@ -16,9 +16,9 @@ from selfcon.rules import NUM_STAGES, RULES, Rule, as_tuple, check_rules
 from selfcon.wording import explain, shown, unknown_name
 
 __all__ = [
-    "DEFAULTS", "FIELD_NAMES", "NUM_STAGES", "RULES", "SECTIONS", "SUPPORTED", "DataConfig", "EvaluateConfig",
-    "LossConfig", "ModelConfig", "OptimConfig", "Rule", "RuntimeConfig", "TrainConfig", "check_field",
-    "check_rules", "field_annotation", "parse_field",
+    "DEFAULTS", "FIELD_NAMES", "NUM_STAGES", "RULES", "SECTIONS", "DataConfig", "EvaluateConfig",
+    "LossConfig", "ModelConfig", "OptimConfig", "Precision", "Rule", "RuntimeConfig", "TrainConfig",
+    "check_field", "check_rules", "field_annotation", "parse_field",
 ]  # fmt: skip
 
 M = TypeVar("M", bound=BaseModel)
@@ -40,6 +40,7 @@ Backbone = Literal[
 ExitDepth = Literal["fc", "small", "same", "large"] | PositiveInt
 Normalization = Literal["batch", "group", "frozen"]
 ProjectionNormalization = Literal["batch", "input", "none"]
+Precision = Literal["fp32", "bf16", "fp16", "fp64"]
 
 
 class _Section(BaseModel):
@@ -90,7 +91,10 @@ class LossConfig(_Section):
 
 
 class OptimConfig(_Section):
-    """Stochastic gradient descent with momentum, its schedule and its arithmetic."""
+    """Stochastic gradient descent with momentum, its schedule and its arithmetic.
+
+    `bf16` and `fp16` are autocast around the network's forward pass; weights and loss stay float32.
+    """
 
     epochs: PositiveInt = 100
     global_batch_size: Annotated[int, Field(ge=2)] = 256
@@ -101,7 +105,7 @@ class OptimConfig(_Section):
     warmup_epochs: NonNegativeInt = 0
     step_epochs: IntTuple = ()
     step_factor: Fraction = 0.1
-    precision: Literal["fp32", "bf16", "fp16", "fp64"] = "fp32"
+    precision: Precision = "fp32"
 
 
 class EvaluateConfig(_Section):
@@ -136,14 +140,11 @@ class TrainConfig(_Section):
     def from_mapping(cls, values: Mapping[str, Any]) -> "TrainConfig":
         """Return the validated config of nested sections, as the `train:` part of a space file has them.
 
-        Raises `ConfigError` for the first field that is unknown, malformed, out of range, unsupported or
-        in conflict with another.
+        Raises `ConfigError` for the first field that is unknown, malformed, out of range or in conflict
+        with another.
         """
         config = _validate(cls, {name: _validate_member(name, value) for name, value in values.items()})
-        flat = config.flat()
-        for name, value in flat.items():
-            _check_supported(name, value)
-        check_rules(flat)
+        check_rules(config.flat())
         return config
 
     @classmethod
@@ -170,13 +171,6 @@ class TrainConfig(_Section):
         return fields
 
 
-# Words of the contract that this version cannot act on yet: refused by name, never ignored.
-SUPPORTED: Mapping[str, tuple[object, ...]] = {
-    "optim.precision": ("fp32", "fp64"),
-    "runtime.channels_last": (False,),
-    "runtime.compile": (False,),
-}
-
 SECTIONS: Mapping[str, type[BaseModel]] = {
     "data": DataConfig,
     "model": ModelConfig,
@@ -199,17 +193,14 @@ def field_annotation(name: str) -> Any:
 def parse_field(name: str, value: object) -> Any:
     """Return one value as a TrainConfig holds it (lists as tuples, whole numbers of float fields as floats).
 
-    Raises `ConfigError` for an unknown name, a wrong type or range, or a value this version does not
-    support; other fields are not looked at.
+    Raises `ConfigError` for an unknown name, a wrong type or range; other fields are not looked at.
     """
     model, field = _model_of(name)
-    parsed = getattr(_validate(model, {field: value}, prefix=name.removesuffix(field)), field)
-    _check_supported(name, parsed)
-    return parsed
+    return getattr(_validate(model, {field: value}, prefix=name.removesuffix(field)), field)
 
 
 def check_field(name: str, value: object) -> None:
-    """Check one value alone: type, range, support. Raises `ConfigError`; other fields are not looked at."""
+    """Check one value alone: type and range. Raises `ConfigError`; other fields are not looked at."""
     parse_field(name, value)
 
 
@@ -223,13 +214,6 @@ def _model_of(name: str) -> tuple[type[BaseModel], str]:
     _check_name(name)
     section, _, field = name.partition(".")
     return (SECTIONS[section], field) if field else (TrainConfig, section)
-
-
-def _check_supported(name: str, value: object) -> None:
-    supported = SUPPORTED.get(name)
-    if supported is not None and value not in supported:
-        words = " or ".join(shown(word) for word in supported)
-        raise ConfigError(name, f"{words} (nothing else is built yet in this version)", shown(value))
 
 
 def _validate_member(name: str, value: object) -> object:

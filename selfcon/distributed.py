@@ -85,6 +85,13 @@ def reduce_sum(x: Tensor) -> Tensor:
     return x if world_size() == 1 else cast(Tensor, _ReduceSum.apply(x))
 
 
+def on_any_rank(flag: bool) -> bool:
+    """Return whether `flag` is true on at least one rank."""
+    if world_size() == 1:
+        return flag
+    return bool(_summed(torch.tensor(int(flag), device=_communication_device())))
+
+
 def broadcast_object(value: T) -> T:
     """Return rank 0's `value` on every rank. It is pickled on the way, so it may be any Python value."""
     if world_size() == 1:

@@ -3,11 +3,14 @@
 SelfConError
 ├── ConfigError          a value the user gave cannot be used
 ├── CheckpointError      a checkpoint is missing, damaged or belongs to another run
-└── NonFiniteLossError   training produced a loss that is not a finite number
+├── NonFiniteLossError   training produced numbers that are not finite
+└── TrainingStopped      a run was asked to stop between two steps: no failure
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
 
 
 class SelfConError(Exception):
@@ -35,7 +38,29 @@ class CheckpointError(SelfConError):
 
 
 class NonFiniteLossError(SelfConError):
-    """Training produced a loss that is not a finite number; the message names epoch, step and value."""
+    """Training produced numbers that are not finite; the message names epoch, step and what it was."""
+
+
+class TrainingStopped(SelfConError):  # noqa: N818 - as StopIteration, it is no error
+    """A run was asked to stop and did so after step `step` of epoch `epoch`, both counted from 1.
+
+    `save(directory)` writes a checkpoint of this moment and `payloads()` returns its files' contents; one
+    rank may call them. Other processes get the message only.
+    """
+
+    def __init__(
+        self,
+        *,
+        epoch: int,
+        step: int,
+        save: Callable[[Path], None],
+        payloads: Callable[[], dict[str, bytes]],
+    ) -> None:
+        super().__init__(f"stopped as asked, after step {step} of epoch {epoch}")
+        self.epoch, self.step, self.save, self.payloads = epoch, step, save, payloads
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SelfConError, (str(self),)
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str | None:

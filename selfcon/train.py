@@ -19,26 +19,29 @@ from selfcon.checkpoint import load_checkpoint, save_checkpoint
 from selfcon.collapse import collapsed_loss_of, is_collapsed
 from selfcon.config import TrainConfig
 from selfcon.data.batches import epoch_batches
-from selfcon.distributed import broadcast_object, reduce_sum, world_size
-from selfcon.errors import CheckpointError, ConfigError, NonFiniteLossError
+from selfcon.distributed import broadcast_object, on_any_rank, reduce_sum, world_size
+from selfcon.errors import CheckpointError, ConfigError, NonFiniteLossError, TrainingStopped
 from selfcon.evaluate import evaluate_encoder
 from selfcon.model import SelfConEncoder
 from selfcon.objective import training_loss
 from selfcon.optim import learning_rate_at
+from selfcon.precision import SMALLEST_SCALE, autocast
 from selfcon.run import Run, start_run
+from selfcon.training_state import TrainingState, checkpoint_payloads
 
 
 @dataclass(frozen=True, kw_only=True)
 class EpochReport:
     """An epoch is over; `epoch` 0 is the untrained network.
 
-    `metrics` are the same on every rank. `save(directory)` writes a checkpoint of this moment; one rank may
-    call it, before it returns from the report.
+    `metrics` are the same on every rank. `save(directory)` writes a checkpoint of this moment, and
+    `payloads()` returns the contents of its files; one rank may call them, before it returns from the report.
     """
 
     epoch: int
     metrics: dict[str, float]
     save: Callable[[Path], None]
+    payloads: Callable[[], dict[str, bytes]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,45 +54,80 @@ class TrainResult:
 
 
 def fit(
-    config: TrainConfig, *, report: Callable[[EpochReport], None], resume_from: Path | None = None
+    config: TrainConfig,
+    *,
+    report: Callable[[EpochReport], None],
+    resume_from: Path | TrainingState | None = None,
+    stop_requested: Callable[[], bool] | None = None,
 ) -> TrainResult:
     """Train an encoder as `config` says and return it.
 
-    `report` is called on every rank, epoch by epoch, 0 first; after a resume first with the epoch of the
-    checkpoint, then with the next. Its metrics: from epoch 1 on `train/loss` (mean over the steps),
-    `train/learning_rate` (of the last step) and `cost/images_per_second` (all ranks, without evaluation);
-    `val/...` in epoch 0, each multiple of `evaluate.every_epochs` and the last; the other `cost/...` always.
+    `report` is called on every rank, epoch by epoch, 0 first; after a resume first with the last epoch that
+    the checkpoint has finished, then with the next. Its metrics: from epoch 1 on `train/loss` (mean over the
+    steps), `train/learning_rate` (of the last step) and `cost/images_per_second` (all ranks, without
+    evaluation); `val/...` in epoch 0, each multiple of `evaluate.every_epochs` and the last; the other
+    `cost/...` always.
+
+    `stop_requested` is asked after every step, on all ranks; where one of them says yes, all raise
+    `TrainingStopped`, whose checkpoint `resume_from` takes like any other.
 
     The same configuration gives the same bits on the same machine with the same number of threads, also when
-    it was stopped after any epoch and resumed. Several ranks compute what one would.
+    it was stopped after any epoch or step and resumed. Several ranks compute what one would.
 
-    Raises `ConfigError` for a data set that cannot be used, `CheckpointError` for a checkpoint that is
-    damaged or of another configuration, and `NonFiniteLossError` on every rank.
+    Raises `ConfigError` for a data set that cannot be used, or a setting that this machine cannot act on,
+    `CheckpointError` for a checkpoint that is damaged or of another configuration, and `NonFiniteLossError`
+    on every rank.
     """
     run = start_run(config, resumed=resume_from is not None)
     if resume_from is None:
         run.history.append(_untrained_epoch(run))
     else:
-        run.restore(load_checkpoint(resume_from, config=config))
+        run.restore(_state_to_resume(resume_from, config))
     report(_epoch_report(run))
     while run.epoch < config.optim.epochs:
-        run.history.append(_trained_epoch(run, epoch=run.epoch + 1))
+        metrics = _trained_epoch(run, epoch=run.epoch + 1, stop_requested=stop_requested)
+        run.history.append(metrics)
+        run.losses.clear()
         report(_epoch_report(run))
     return TrainResult(
         encoder=run.encoder.eval(), metrics=dict(run.history[-1]), collapsed=_has_collapsed(run)
     )
 
 
+def _state_to_resume(stored: Path | TrainingState, config: TrainConfig) -> TrainingState:
+    return stored if isinstance(stored, TrainingState) else load_checkpoint(stored, config=config)
+
+
 def _epoch_report(run: Run) -> EpochReport:
     return EpochReport(
-        epoch=run.epoch, metrics=dict(run.history[-1]), save=partial(_save, run=run, epoch=run.epoch)
+        epoch=run.epoch,
+        metrics=dict(run.history[-1]),
+        save=partial(_save, run=run, step=run.step),
+        payloads=partial(_payloads, run=run, step=run.step),
     )
 
 
-def _save(directory: Path, *, run: Run, epoch: int) -> None:
-    if epoch != run.epoch:
-        raise CheckpointError(f"{directory}: epoch {epoch} can be saved only while it is reported")
-    save_checkpoint(directory, run.state(), config=run.config)
+def _stopped(run: Run) -> TrainingStopped:
+    return TrainingStopped(
+        epoch=run.epoch + 1,
+        step=len(run.losses),
+        save=partial(_save, run=run, step=run.step),
+        payloads=partial(_payloads, run=run, step=run.step),
+    )
+
+
+def _save(directory: Path, *, run: Run, step: int) -> None:
+    save_checkpoint(directory, _state_at(step, run), config=run.config)
+
+
+def _payloads(*, run: Run, step: int) -> dict[str, bytes]:
+    return checkpoint_payloads(_state_at(step, run), config=run.config)
+
+
+def _state_at(step: int, run: Run) -> TrainingState:
+    if step != run.step:
+        raise CheckpointError(f"the run at step {step} can be saved only there: it is at step {run.step} now")
+    return run.state()
 
 
 def _untrained_epoch(run: Run) -> dict[str, float]:
@@ -99,44 +137,67 @@ def _untrained_epoch(run: Run) -> dict[str, float]:
     return broadcast_object(accuracies | run.costs.metrics())
 
 
-def _trained_epoch(run: Run, *, epoch: int) -> dict[str, float]:
-    optim = run.config.optim
-    num_images = run.steps_per_epoch * optim.global_batch_size
-    started = run.costs.now()
-    metrics = _train(run, epoch=epoch)
-    metrics["cost/images_per_second"] = num_images / (run.costs.now() - started)
-    if epoch % run.config.evaluate.every_epochs == 0 or epoch == optim.epochs:
+def _trained_epoch(run: Run, *, epoch: int, stop_requested: Callable[[], bool] | None) -> dict[str, float]:
+    """Take what steps of an epoch are left, and return its metrics."""
+    first_step, started = len(run.losses), run.costs.now()
+    try:
+        _train(run, epoch=epoch, stop_requested=stop_requested)
+    except TrainingStopped:
+        _count_costs(run, first_step=first_step, started=started)
+        raise
+    num_images = (run.steps_per_epoch - first_step) * run.config.optim.global_batch_size
+    metrics = {
+        "train/loss": math.fsum(run.losses) / run.steps_per_epoch,
+        "train/learning_rate": _learning_rate(run, epoch=epoch, step=run.steps_per_epoch - 1),
+        "cost/images_per_second": num_images / (run.costs.now() - started),
+    }
+    if epoch % run.config.evaluate.every_epochs == 0 or epoch == run.config.optim.epochs:
         metrics |= evaluate_encoder(run.encoder, run.dataset, config=run.config, split="validation")
-    num_views = num_images * run.config.data.num_views
-    run.costs.add(seconds=run.costs.now() - started, num_views=num_views)
+    _count_costs(run, first_step=first_step, started=started)
     # Clocks differ between ranks: all report what the first one measured.
     return broadcast_object(metrics | run.costs.metrics())
 
 
-def _train(run: Run, *, epoch: int) -> dict[str, float]:
-    """Take every step of one epoch; return the mean loss over them and the last learning rate."""
-    run.network.train()
-    losses: list[float] = []
-    learning_rate = math.nan
-    batches = epoch_batches(
-        run.dataset, config=run.config, epoch=epoch - 1, device=run.device, dtype=run.dtype
+def _count_costs(run: Run, *, first_step: int, started: float) -> None:
+    """Count the steps that were taken since, and the time: whoever resumes an epoch counts the rest."""
+    num_views = (
+        (len(run.losses) - first_step) * run.config.optim.global_batch_size * run.config.data.num_views
     )
-    for step, (images_RCHW, labels_B) in enumerate(batches):
-        learning_rate = learning_rate_at(
-            run.config.optim, epoch=epoch - 1, step=step, steps_per_epoch=run.steps_per_epoch
-        )
+    run.costs.add(seconds=run.costs.now() - started, num_views=num_views)
+
+
+def _train(run: Run, *, epoch: int, stop_requested: Callable[[], bool] | None) -> None:
+    """Take the steps of an epoch that are left, each loss into `run.losses`."""
+    run.network.train()
+    first_step = len(run.losses)
+    batches = epoch_batches(
+        run.dataset,
+        config=run.config,
+        epoch=epoch - 1,
+        device=run.device,
+        dtype=run.dtype,
+        first_step=first_step,
+    )
+    for step, (images_RCHW, labels_B) in enumerate(batches, first_step):
         for group in run.optimizer.param_groups:
-            group["lr"] = learning_rate
-        losses.append(train_step(run, images_RCHW, labels_B, place=f"epoch {epoch}, step {step + 1}"))
-    return {"train/loss": math.fsum(losses) / len(losses), "train/learning_rate": learning_rate}
+            group["lr"] = _learning_rate(run, epoch=epoch, step=step)
+        run.losses.append(train_step(run, images_RCHW, labels_B, place=f"epoch {epoch}, step {step + 1}"))
+        if stop_requested is not None and on_any_rank(stop_requested()):
+            raise _stopped(run)
+
+
+def _learning_rate(run: Run, *, epoch: int, step: int) -> float:
+    return learning_rate_at(run.config.optim, epoch=epoch - 1, step=step, steps_per_epoch=run.steps_per_epoch)
 
 
 def train_step(run: Run, images_RCHW: Tensor, labels_B: Tensor, *, place: str) -> float:
     """Take one step of descent and return the loss of the global batch, the same on every rank.
 
-    Raises `NonFiniteLossError`, which begins with `place`, on every rank alike.
+    In fp16 a step whose gradients overflow changes nothing but the scale of the loss, on every rank alike, as
+    all have the same gradients. Raises `NonFiniteLossError`, which begins with `place`, on every rank alike.
     """
-    outputs_REX = run.network(images_RCHW)
+    with autocast(run.device, run.config.optim.precision):
+        outputs_REX = run.network(images_RCHW)
     try:
         loss = training_loss(outputs_REX, labels_B, config=run.config)
     except ConfigError as error:
@@ -145,11 +206,14 @@ def train_step(run: Run, images_RCHW: Tensor, labels_B: Tensor, *, place: str) -
             raise
         raise NonFiniteLossError(f"{place}: the projections have overflowed, with {error.got}") from error
     run.optimizer.zero_grad()
-    loss.backward()
-    run.optimizer.step()
+    run.scaler.scale(loss).backward()
+    run.scaler.step(run.optimizer)
+    run.scaler.update()
     mean = reduce_sum(loss.detach()).item() / world_size()
     if not math.isfinite(mean):
         raise NonFiniteLossError(f"{place}: the loss is {mean}")
+    if not run.scaler.get_scale() >= SMALLEST_SCALE:
+        raise NonFiniteLossError(f"{place}: gradients overflow in fp16, however small the loss is scaled")
     return mean
 
 

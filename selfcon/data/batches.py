@@ -30,13 +30,19 @@ def num_steps(num_train: int, global_batch_size: int) -> int:
 
 
 def epoch_batches(
-    dataset: ImageDataset, *, config: TrainConfig, epoch: int, device: torch.device, dtype: torch.dtype
+    dataset: ImageDataset,
+    *,
+    config: TrainConfig,
+    epoch: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    first_step: int = 0,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Return an iterator over an epoch's (images_RCHW, labels_B): this rank's share of each global batch.
 
     The global batches are consecutive pieces of the epoch's permutation; a share is contiguous, and in rank
     order the shares are the batch. Images are augmented and normalised, of `dtype`, on `device`. `epoch`
-    counts from 0.
+    counts from 0, and so does `first_step`, before which batches are left out.
 
     Raises `ConfigError` for a global batch larger than the training part, or too small for every rank to have
     an image of it.
@@ -57,7 +63,8 @@ def epoch_batches(
         num_views=config.data.num_views,
         dtype=dtype,
     )
-    return _batches(dataset, order_SG[:, share.start : share.stop].unbind(), augmentation, device=device)
+    shares = order_SG[first_step:, share.start : share.stop].unbind()
+    return _batches(dataset, shares, augmentation, device=device)
 
 
 def evaluation_batches(

@@ -5,7 +5,7 @@ Shape letters: R rows of this rank, C channels, X the two more dimensions of ima
 
 import math
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,8 +55,7 @@ class BatchNorm(_BatchNorm):
     def forward(self, x_RCX: Tensor) -> Tensor:
         if not self.training or world_size() == 1:
             return super().forward(x_RCX)
-        output = _NormalizeOverRanks.apply(x_RCX, self.weight, self.bias, self.eps)
-        y_RCX, mean_C, variance_C, count = cast(tuple[Tensor, Tensor, Tensor, Tensor], output)
+        y_RCX, mean_C, variance_C, count = _normalize_over_ranks(x_RCX, self.weight, self.bias, self.eps)
         self._update_running_statistics(mean_C, variance_C * (count / (count - 1)))
         return y_RCX
 
@@ -105,6 +104,11 @@ class _NormalizeOverRanks(torch.autograd.Function):
         grad_x_RCX = (grad_RCX - level_C.view(shape)).sub_(normal_RCX.mul_(slope_C.view(shape)))
         grad_x_RCX.mul_((weight_C * inverse_std_C).view(shape))
         return grad_x_RCX.to(x_RCX.dtype), grad_weight_C, grad_bias_C, None
+
+
+# What the ranks say to each other stays between the parts that torch.compile makes.
+_normalize_over_ranks: Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor, Tensor, Tensor]]
+_normalize_over_ranks = torch.compiler.disable(_NormalizeOverRanks.apply)
 
 
 def _statistics_over_ranks(x_RCX: Tensor) -> tuple[Tensor, Tensor, Tensor]:

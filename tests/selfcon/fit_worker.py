@@ -1,13 +1,16 @@
-"""One rank of a training run for the tests: `python fit_worker.py SPEC.json RANK` writes OUT/<rank>.json.
+"""Ranks of a training run for the tests: `python fit_worker.py SPEC.json RANK` writes OUT/<rank>.json.
 
-Runs `selfcon.train.fit` in a gloo group, or in none where the world size is 1, and records the loss of every
-step and what was reported.
+Each runs `selfcon.train.fit` in a gloo group, or in none where the world size is 1, and records the loss of
+every step and what was reported. Tests take `run_ranks` from here with `runpy.run_path`.
 """
 
+import hashlib
 import json
 import os
+import signal
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -15,20 +18,109 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, distributed
 
+from selfcon.checkpoint import checkpoint_name, newest_valid
 from selfcon.config import TrainConfig
+from selfcon.errors import TrainingStopped
 from selfcon.objective import training_loss
 from selfcon.train import EpochReport, fit
 
 
-def recording(losses: list[float]) -> Callable[..., Tensor]:
+def run_ranks(
+    folder: Path,
+    config: TrainConfig,
+    *,
+    world_size: int,
+    exit_codes: Sequence[int] | None = None,
+    **instructions: Any,
+) -> list[dict[str, Any]]:
+    """Return what each rank of a gloo group records when it trains `config`; one process needs no group.
+
+    Instructions: `checkpoints`, a folder that epochs are saved in and whose newest is gone on from,
+    `attempt`, and `kill` or `stop`, each [rank, step]: SIGKILL within that step of this process's own, or a
+    request to stop after it. A rank that is killed records nothing.
+    """
+    output = folder / f"{world_size}-ranks-{len(list(folder.glob('*-ranks-*')))}"
+    output.mkdir(parents=True)
+    spec = {
+        "config": config.flat(),
+        "world_size": world_size,
+        "init_method": f"file://{output}/rendezvous",
+        "output": str(output),
+        **instructions,
+    }
+    (output / "spec.json").write_text(json.dumps(spec, default=str))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, __file__, str(output / "spec.json")]
+    processes = [subprocess.Popen([*command, str(rank)], env=environment) for rank in range(world_size)]
+    try:
+        found = [process.wait(timeout=120) for process in processes]
+        assert found == list(exit_codes or [0] * world_size)
+    finally:
+        for process in processes:
+            process.kill()
+    paths = [output / f"{rank}.json" for rank in range(world_size)]
+    return [json.loads(path.read_text()) for path in paths if path.exists()]
+
+
+def recording(losses: list[float], *, killed_at: int | None) -> Callable[..., Tensor]:
     """The loss, noting this rank's share of every step; the mean over the ranks is the global batch's."""
 
     def noted_loss(*args: Any, **kwargs: Any) -> Tensor:
+        if len(losses) + 1 == killed_at:
+            os.kill(os.getpid(), signal.SIGKILL)
         loss = training_loss(*args, **kwargs)
         losses.append(loss.item())
         return loss
 
     return noted_loss
+
+
+def step_of(instruction: list[int] | None, rank: int) -> int | None:
+    """The step of this rank that an instruction is about."""
+    return instruction[1] if instruction and instruction[0] == rank else None
+
+
+def train(spec: dict[str, Any], rank: int) -> dict[str, Any]:
+    """Train, and return what is to be recorded."""
+    config, attempt = TrainConfig.from_flat(spec["config"]), spec.get("attempt", 0)
+    checkpoints = Path(spec["checkpoints"]) if "checkpoints" in spec else None
+    losses: list[float] = []
+    reports: list[dict[str, float]] = []
+
+    def report(epoch_report: EpochReport) -> None:
+        reports.append(epoch_report.metrics)
+        if rank == 0 and checkpoints is not None:
+            epoch_report.save(checkpoints / checkpoint_name(epoch=epoch_report.epoch, attempt=attempt))
+
+    resume_from = newest_valid(checkpoints) if checkpoints else None
+    if spec["world_size"] > 1:
+        distributed.barrier()  # nobody writes before all have looked
+    stopped_at = step_of(spec.get("stop"), rank)
+    result: dict[str, Any] = {"resumed_from": resume_from and resume_from.name}
+    try:
+        with patch(
+            "selfcon.train.training_loss", recording(losses, killed_at=step_of(spec.get("kill"), rank))
+        ):
+            trained = fit(
+                config,
+                report=report,
+                resume_from=resume_from,
+                stop_requested=(lambda: len(losses) == stopped_at) if "stop" in spec else None,
+            )
+    except TrainingStopped as stopped:
+        result["stopped"] = str(stopped)
+        if rank == 0 and checkpoints is not None:
+            name = checkpoint_name(epoch=stopped.epoch - 1, step=stopped.step, attempt=attempt)
+            stopped.save(checkpoints / name)
+    except Exception as error:
+        result["error"] = f"{type(error).__name__}: {error}"
+    else:
+        result["weights"] = {name: digest(value) for name, value in trained.encoder.state_dict().items()}
+    return {**result, "losses": losses, "reports": reports}
+
+
+def digest(value: Tensor) -> str:
+    return hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest()
 
 
 def main(spec_path: Path, rank: int) -> None:
@@ -38,21 +130,9 @@ def main(spec_path: Path, rank: int) -> None:
         distributed.init_process_group(
             "gloo", init_method=spec["init_method"], rank=rank, world_size=spec["world_size"]
         )
-    losses: list[float] = []
-    reports: list[dict[str, float]] = []
-
-    def report(epoch_report: EpochReport) -> None:
-        reports.append(epoch_report.metrics)
-
-    result: dict[str, Any] = {}
-    try:
-        with patch("selfcon.train.training_loss", recording(losses)):
-            fit(TrainConfig.from_flat(spec["config"]), report=report)
-    except Exception as error:
-        result["error"] = f"{type(error).__name__}: {error}"
-    result |= {"losses": losses, "reports": reports}
+    result = train(spec, rank)
     (Path(spec["output"]) / f"{rank}.json").write_text(json.dumps(result))
-    if spec["world_size"] > 1:
+    if spec["world_size"] > 1 and "error" not in result:
         distributed.destroy_process_group()
 
 

@@ -2,6 +2,7 @@ import contextlib
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,17 @@ from torch import Tensor, nn
 
 from selfcon.checkpoint import (
     TrainingState,
+    checkpoint_name,
     is_valid,
     load_checkpoint,
     load_network,
     newest_valid,
+    order_of_checkpoint,
     save_checkpoint,
 )
 from selfcon.config import TrainConfig
 from selfcon.errors import CheckpointError
+from selfcon.training_state import checkpoint_payloads, state_of
 
 CONFIG = TrainConfig.from_flat({"model.width": 8, "model.exit_stages": [1, 2]})
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
@@ -41,6 +45,8 @@ def a_state(epoch: int = 2) -> TrainingState:
         epoch=epoch,
         step=epoch * 17,
         history=[{"val/top1": 0.1}, {"train/loss": 1 / 3, "val/top1": 0.1 + 0.2}],
+        losses=[0.1 + 0.2, 1e-310],
+        scaler={"scale": 2.0**31, "growth_factor": 2.0, "_growth_tracker": 1999},
         cost={"seconds": 1e-300, "train_macs": 3e19},
     )
 
@@ -54,12 +60,8 @@ def assert_same(left: TrainingState, right: TrainingState) -> None:
         assert {name: (t.dtype, t.shape, bits(t)) for name, t in ours.items()} == {
             name: (t.dtype, t.shape, bits(t)) for name, t in theirs.items()
         }
-    assert (left.epoch, left.step, left.history, left.cost) == (
-        right.epoch,
-        right.step,
-        right.history,
-        right.cost,
-    )
+    one, other = (replace(state, model={}, optimizer={}) for state in (left, right))
+    assert one == other
 
 
 def flip(path: Path, *, position: float, bit: int) -> None:
@@ -159,8 +161,8 @@ def test_a_checkpoint_that_never_was_is_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("manifest", "reason"),
     [
-        ('{"version": 2, "sha256": {}}', "expected format version 1, got 2"),
-        ('{"version": 1, "sha256": {"model.safetensors": "00"}}', "expected a digest of each of"),
+        ('{"version": 1, "sha256": {}}', "expected format version 2, got 1"),
+        ('{"version": 2, "sha256": {"model.safetensors": "00"}}', "expected a digest of each of"),
         ('{"version": NaN}', "damaged, not valid JSON"),
         ("[1]", "expected a JSON object"),
     ],
@@ -184,7 +186,7 @@ def test_a_checkpoint_of_another_configuration_is_refused_with_the_difference(sa
 def test_files_that_agree_with_their_manifest_but_hold_no_state_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("selfcon.checkpoint._state_bytes", lambda *_: b"{}")
+    monkeypatch.setattr("selfcon.training_state._state_bytes", lambda *_: b"{}")
     save_checkpoint(tmp_path, a_state(), config=CONFIG)
     with pytest.raises(CheckpointError, match="not a training state of this version: 'epoch'"):
         load_checkpoint(tmp_path, config=None)
@@ -251,7 +253,64 @@ def test_the_newest_valid_checkpoint_is_found_among_damaged_and_foreign_ones(tmp
     flip(tmp_path / "12-a10" / "model.safetensors", position=0.9, bit=0)
     (tmp_path / "13-a1").write_text("a file, not a folder")
     (tmp_path / "latest").symlink_to(tmp_path / "9-a0")
-    assert newest_valid(tmp_path) == tmp_path / "10-a2"
+    told: list[str] = []
+    found = newest_valid(tmp_path, passed_over=lambda error: told.append(str(error)))
+    assert found == newest_valid(tmp_path) == tmp_path / "10-a2"
+    assert told == [
+        f"{tmp_path}/13-a1/manifest.json: missing, so the checkpoint is incomplete",
+        f"{tmp_path}/12-a10/model.safetensors: damaged, its SHA-256 is not the manifest's",
+        f"{tmp_path}/11-a2/manifest.json: missing, so the checkpoint is incomplete",
+    ]
+
+
+def test_checkpoints_sort_by_moment_and_then_by_attempt(tmp_path: Path) -> None:
+    moments = [(9999, 0, 0), (9999, 3, 10), (10000, 0, 0), (10000, 20, 0), (10000, 1000000, 0)]
+    names = [checkpoint_name(epoch=epoch, step=step, attempt=attempt) for epoch, step, attempt in moments]
+    assert names[:2] == ["9999-a0", "9999-s000003-a10"]
+    assert [order_of_checkpoint(name) for name in names] == moments
+    for name in reversed(names):
+        save_checkpoint(tmp_path / name, a_state(), config=CONFIG)
+        assert newest_valid(tmp_path) == tmp_path / names[-1]
+    assert order_of_checkpoint("0001-s-a0") is None
+
+
+def test_the_older_of_two_is_used_where_the_newest_is_of_an_older_format(tmp_path: Path) -> None:
+    for name in ("0001-a0", "0002-a0"):
+        save_checkpoint(tmp_path / name, a_state(), config=CONFIG)
+    manifest = tmp_path / "0002-a0" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"version": 2', '"version": 1'))
+    told: list[str] = []
+    assert newest_valid(tmp_path, passed_over=lambda error: told.append(str(error))) == tmp_path / "0001-a0"
+    assert told == [f"{manifest}: expected format version 2, got 1"]
+
+
+def test_a_state_goes_through_its_payloads_bit_for_bit_and_they_are_what_a_folder_holds(
+    tmp_path: Path,
+) -> None:
+    payloads = checkpoint_payloads(a_state(), config=CONFIG)
+    assert list(payloads) == [*FILES, "manifest.json"]
+    assert_same(state_of(payloads, config=CONFIG), a_state())
+    save_checkpoint(tmp_path, a_state(), config=CONFIG)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == payloads
+
+
+def test_payloads_that_are_not_whole_are_refused_with_their_source_and_name() -> None:
+    payloads = checkpoint_payloads(a_state(), config=CONFIG)
+    del payloads["optimizer.safetensors"]
+    with pytest.raises(CheckpointError, match=r"^s3://b/x/optimizer\.safetensors: missing"):
+        state_of(payloads, config=CONFIG, source="s3://b/x")
+    with pytest.raises(CheckpointError, match=r"^s3://b/x/manifest\.json: missing"):
+        state_of({}, config=None, source="s3://b/x")
+
+
+@pytest.mark.parametrize(
+    ("top1", "best"), [([0.9], None), ([0.9, 0.1], 1), ([0.9, 0.2, None, 0.3, 0.3], 3), ([None, None], None)]
+)
+def test_the_best_epoch_is_the_first_trained_one_of_the_highest_accuracy(
+    top1: list[float | None], best: int | None
+) -> None:
+    history = [{} if value is None else {"val/top1": value} for value in top1]
+    assert replace(a_state(), history=history).best_epoch == best
 
 
 def test_no_checkpoint_is_newest_in_an_empty_or_missing_folder(tmp_path: Path) -> None:

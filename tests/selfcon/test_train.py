@@ -1,8 +1,5 @@
-import json
 import math
-import os
-import subprocess
-import sys
+import runpy
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +15,8 @@ from selfcon.errors import CheckpointError, ConfigError, NonFiniteLossError
 from selfcon.model.cost import encoder_parameters, forward_macs
 from selfcon.optim import learning_rate_at
 from selfcon.train import EpochReport, TrainResult, fit
+
+run_ranks = runpy.run_path(str(Path(__file__).with_name("fit_worker.py")))["run_ranks"]
 
 TINY: dict[str, Any] = {
     "data.image_size": 8,
@@ -47,28 +46,6 @@ def fitted(
             epoch_report.save(save_to / f"{epoch_report.epoch}-a0")
 
     return fit(config, report=report, resume_from=resume_from), reports
-
-
-def run_ranks(folder: Path, config: TrainConfig, *, world_size: int) -> list[dict[str, Any]]:
-    """What each rank of a gloo group records when it trains `config`; one process needs no group."""
-    output = folder / f"{world_size}-ranks"
-    output.mkdir(parents=True)
-    spec = {
-        "config": config.flat(),
-        "world_size": world_size,
-        "init_method": f"file://{output}/rendezvous",
-        "output": str(output),
-    }
-    (output / "spec.json").write_text(json.dumps(spec))
-    command = [sys.executable, str(Path(__file__).with_name("fit_worker.py")), str(output / "spec.json")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    processes = [subprocess.Popen([*command, str(rank)], env=environment) for rank in range(world_size)]
-    try:
-        assert [process.wait(timeout=120) for process in processes] == [0] * world_size
-    finally:
-        for process in processes:
-            process.kill()
-    return [json.loads((output / f"{rank}.json").read_text()) for rank in range(world_size)]
 
 
 def alone_and_together(folder: Path, config: TrainConfig) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -215,7 +192,9 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
 
 def test_an_epoch_that_is_past_cannot_be_saved(tmp_path: Path) -> None:
     _, reports = fitted(config_with(optim__epochs=1))
-    with pytest.raises(CheckpointError, match="epoch 0 can be saved only while it is reported"):
+    with pytest.raises(
+        CheckpointError, match="the run at step 0 can be saved only there: it is at step 17 now"
+    ):
         reports[0].save(tmp_path / "0-a0")
 
 

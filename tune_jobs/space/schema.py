@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from selfcon.config import FIELD_NAMES, SECTIONS, SUPPORTED, TrainConfig, field_annotation
+from selfcon.config import FIELD_NAMES, SECTIONS, TrainConfig, field_annotation
 from tune_jobs.space.parameter_reader import SAME_FOR_ALL_TRIALS, numbers_of
 from tune_jobs.space.settings import (
     SLUG,
@@ -78,12 +78,9 @@ def _top_level() -> dict[str, Schema]:
 
 
 def _models() -> dict[str, Schema]:
-    """The models' own schemas, less the values that this version does not act on."""
+    """The models' own schemas."""
     _, schema = models_json_schema([(model, "validation") for model in _MODELS])
     definitions: dict[str, Schema] = schema["$defs"]
-    for name, supported in SUPPORTED.items():
-        section, _, field = name.partition(".")
-        definitions[SECTIONS[section].__name__]["properties"][field]["enum"] = list(supported)
     del definitions["TrackingSettings"]["required"]  # the reader fills in what the file omits
     return definitions
 

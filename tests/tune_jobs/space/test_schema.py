@@ -57,7 +57,7 @@ BAD = {
     "a choice twice": "space: {seed: {choices: [0, 0]}}\n",
     "a condition without a list": "space: {seed: {choices: [0], when: {model.width: 8}}}\n",
     "a misspelt training field": "space: {seed: {choices: [0]}}\ntrain: {loss: {temprature: 1}}\n",
-    "a setting that is not built yet": "space: {seed: {choices: [0]}}\ntrain: {runtime: {compile: true}}\n",
+    "a setting that is yes or no": "space: {seed: {choices: [0]}}\ntrain: {runtime: {compile: 1}}\n",
     "one objective in a list": "space: {seed: {choices: [0]}}\nobjective: [{metric: val/top1}]\n",
     "an unknown direction": "space: {seed: {choices: [0]}}\nobjective: {direction: min}\n",
     "a constraint without a bound": "space: {seed: {choices: [0]}}\nconstraints: [{metric: val/top1}]\n",
