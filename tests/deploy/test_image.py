@@ -1,0 +1,51 @@
+"""The image, as far as it can be checked without a container engine."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
+INSTRUCTIONS = re.findall(r"^([A-Z]+) (.*)$", re.sub(r"\\\n", "", DOCKERFILE), re.MULTILINE)
+COPIED = [
+    source for name, rest in INSTRUCTIONS if name == "COPY" for source in rest.split()[:-1]
+]  # the last word is where to
+
+
+def test_the_image_holds_the_packages_of_the_constraints_and_an_extra_that_exists() -> None:
+    (install,) = [rest for name, rest in INSTRUCTIONS if name == "RUN" and "pip install" in rest]
+    assert "--constraint constraints.txt" in install
+    extra = re.search(r"\.\[(\w+)\]", install)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert extra
+    assert extra[1] in project["optional-dependencies"]
+
+
+def test_nothing_but_what_is_copied_reaches_the_builder() -> None:
+    lines = (ROOT / "deploy" / "Dockerfile.dockerignore").read_text().splitlines()
+    assert lines[1] == "*"
+    assert sorted(line[1:] for line in lines if line.startswith("!")) == sorted(COPIED)
+
+
+def test_the_processes_of_the_image_are_not_root() -> None:
+    users = [rest for name, rest in INSTRUCTIONS if name == "USER"]
+    assert users == ["1000"]  # a number: Kubernetes cannot tell whether a name is root
+
+
+def test_what_is_copied_is_enough_to_check_a_search(tmp_path: Path) -> None:
+    for source in COPIED:
+        copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
+        copy(ROOT / source, tmp_path / source)
+    result = subprocess.run(
+        [sys.executable, "launch.py", "--space", "search_spaces/smoke.yaml", "--dry-run"],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr

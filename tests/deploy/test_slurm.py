@@ -1,0 +1,178 @@
+"""The Slurm script, with tiny stand-ins for Slurm's own `srun` and `scontrol`, which cannot run here.
+
+The stand-ins run what they are given on this machine; Ray, its nodes and the search are real.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "deploy" / "slurm" / "search.sbatch"
+SRUN = """\
+#!/usr/bin/env bash
+echo "srun $*" >>"$CALLS"
+while [[ $1 == -* ]]; do shift; done
+exec "$@"
+"""
+SCONTROL = """\
+#!/usr/bin/env bash
+echo "scontrol $*" >>"$CALLS"
+if [[ $1 == show ]]; then printf 'node1\\nnode2\\n'; fi
+"""
+SEARCH = ("--space", "search_spaces/smoke.yaml", "--set", "search.num_trials=1")
+TIMEOUT_S = 120.0
+
+
+class Job:
+    """A job of two nodes with one CPU each, in a folder of its own that looks like the project's."""
+
+    def __init__(self, folder: Path) -> None:
+        self.id = str(os.getpid())
+        self.project, self.calls = folder / "project", folder / "calls"
+        self.temporary = Path(f"/tmp/ray-{self.id}")
+        programs = folder / "bin"
+        for path in (self.project, programs):
+            path.mkdir()
+        for name in ("launch.py", "search_spaces"):
+            (self.project / name).symlink_to(ROOT / name)
+        for name, text in {"srun": SRUN, "scontrol": SCONTROL}.items():
+            (programs / name).write_text(text)
+            (programs / name).chmod(0o755)
+        self._environment = os.environ | {
+            "PATH": os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "CALLS": str(self.calls),
+            "SLURM_JOB_ID": self.id,
+            "SLURM_JOB_NODELIST": "node[1-2]",
+            "SLURM_JOB_NUM_NODES": "2",
+            "SLURM_CPUS_PER_TASK": "1",
+            "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+        }
+        self._log = folder / "log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, or start it again as Slurm does with a job that was queued again."""
+        self._log.unlink(missing_ok=True)
+        self.calls.unlink(missing_ok=True)
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                ["bash", str(SCRIPT), *SEARCH],
+                cwd=self.project, env=self._environment, stdout=log, stderr=log,
+            )  # fmt: skip
+
+    def wait_for(self, pattern: str) -> str:
+        """Return the first match in what was printed."""
+        assert self._process is not None
+        deadline = time.monotonic() + TIMEOUT_S
+        while time.monotonic() < deadline and self._process.poll() is None:
+            if found := re.search(pattern, self.printed()):
+                return found[0]
+            time.sleep(0.1)
+        raise AssertionError(f"no {pattern!r} in:\n{self.printed()}")
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal the script alone, as `--signal=B:...` does."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def exit_code(self) -> int:
+        """Wait for its end."""
+        assert self._process is not None
+        return self._process.wait(timeout=TIMEOUT_S)
+
+    def printed(self) -> str:
+        return self._log.read_text()
+
+    def processes(self) -> str:
+        """Return the processes of its Ray cluster, a line for each."""
+        listing = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
+        return "\n".join(line for line in listing.splitlines() if str(self.temporary) in line)
+
+    def end(self) -> None:
+        """End what a failed test may have left."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait(timeout=TIMEOUT_S)
+        shutil.rmtree(self.temporary, ignore_errors=True)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Iterator[Job]:
+    job = Job(tmp_path)
+    yield job
+    job.end()
+
+
+def test_the_script_is_clean(require_program: Callable[[str], str]) -> None:
+    subprocess.run(["bash", "-n", str(SCRIPT)], check=True)
+    subprocess.run([require_program("shellcheck"), str(SCRIPT)], check=True)
+
+
+def test_the_job_is_queued_again_and_told_before_its_time_is_over() -> None:
+    options = re.findall(r"^#SBATCH (\S+)", SCRIPT.read_text(), re.MULTILINE)
+    assert {"--requeue", "--signal=B:USR1@120", "--open-mode=append", "--ntasks-per-node=1"} <= set(options)
+
+
+@pytest.mark.cluster
+def test_a_job_whose_time_is_over_is_queued_again_and_goes_on(job: Job) -> None:
+    token = _interrupt(job, signal.SIGUSR1)
+    assert job.calls.read_text().splitlines()[-1] == f"scontrol requeue {job.id}"
+
+    job.start()
+    assert job.exit_code() == 0
+    assert re.search(r"^winner: trial 0:", job.printed(), re.MULTILINE)
+    assert "requeue" not in job.calls.read_text()
+    _check_nothing_is_left(job, token)
+
+
+@pytest.mark.cluster
+def test_a_job_that_is_told_to_end_stops_what_it_started(job: Job) -> None:
+    _interrupt(job, signal.SIGTERM)
+    assert "requeue" not in job.calls.read_text()
+
+
+def _interrupt(job: Job, number: signal.Signals) -> str:
+    """Start the job and interrupt its first epoch; return the token of its cluster."""
+    job.start()
+    job.wait_for(r"2 (trials )?at once .*2 nodes\)")
+    token = _token(job.project)
+    assert _status_without_token(job.calls.read_text()) == 401
+    job.wait_for(r"trial 0 +epoch 0/2")
+    job.signal(number)
+    assert job.exit_code() == 143
+    _check_nothing_is_left(job, token)
+    return token
+
+
+def _token(project: Path) -> str:
+    """The token of the running job, which no other user can read."""
+    (folder,) = project.glob(".search-*")
+    assert (folder.stat().st_mode & 0o777, (folder / "token").stat().st_mode & 0o777) == (0o700, 0o600)
+    return (folder / "token").read_text()
+
+
+def _status_without_token(calls: str) -> int:
+    found = re.search(r"--dashboard-host=(\S+) --dashboard-port=(\d+)", calls)
+    assert found
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"http://{found[1]}:{found[2]}/api/jobs/", timeout=20).close()
+    refused.value.close()
+    return refused.value.code
+
+
+def _check_nothing_is_left(job: Job, token: str) -> None:
+    assert job.processes() == ""
+    assert list(job.project.glob(".search-*")) == []
+    assert token not in job.printed()
+    assert job.temporary.stat().st_mode & 0o777 == 0o700
