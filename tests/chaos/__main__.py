@@ -8,6 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import optuna
 from rich.console import Console
 
 from .disturbance import SoakError
@@ -27,6 +28,7 @@ def main() -> int:
         parser.error(f"--kills: expected at least {MIN_KILLS}, got {flags.kills}")
     # Nobody else may use the cluster; whoever we start has the token from us.
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     console, start_s = Console(soft_wrap=True), time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
 

@@ -12,6 +12,13 @@ from .surroundings import free_port
 READY_TIMEOUT_S = 120.0
 IDLE_TIMEOUT_S = 60.0
 GONE_TIMEOUT_S = 20.0
+# What a node has as long as it is there, and what Ray Train starts once for a cluster and keeps.
+OF_THE_CLUSTER = (
+    "ray::IDLE",
+    "ray::DashboardAgent",
+    "ray::RuntimeEnvAgent",
+    "ray::_AutoscalingCoordinatorActor",
+)
 OBJECT_STORE_BYTES = 100_000_000  # hardly used here; Ray would take a third of the memory for each node
 
 
@@ -77,8 +84,12 @@ class LocalCluster:
         titles = [process.title for process in self.processes() if process.title.startswith("ray::")]
         return [
             *(f"placement group {group.placement_group_id} ({group.state})" for group in groups),
-            *(f"actor {actor.class_name} ({actor.state})" for actor in actors),
-            *(f"process {title}" for title in titles if not title.startswith("ray::IDLE")),
+            *(
+                f"actor {a.class_name} ({a.state})"
+                for a in actors
+                if f"ray::{a.class_name}" not in OF_THE_CLUSTER
+            ),
+            *(f"process {title}" for title in titles if not title.startswith(OF_THE_CLUSTER)),
         ]
 
     def _start_node(self) -> subprocess.Popen[bytes]:

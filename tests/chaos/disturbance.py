@@ -139,11 +139,13 @@ class Disturbance:
             return [self._launches.pid]
         if blow.victim == Victim.SERVER:
             return [0] if self._server is not None and self._server.is_up else []
-        families = self._cluster.families() if self._cluster else [family(self._launches.pid)]
         if blow.victim == Victim.NODE:
+            families = self._cluster.families() if self._cluster else []
             busy = [index for index, members in enumerate(families) if _members(members, *TITLES.values())]
             return busy or list(range(len(families)))
-        return sorted(process for members in families for process in _members(members, TITLES[blow.victim]))
+        # The head too: what asks for no CPU may run there.
+        everywhere = self._cluster.processes() if self._cluster else family(self._launches.pid)
+        return sorted(_members(everywhere, TITLES[blow.victim]))
 
     def _is_time(self, blow: Kill) -> bool:
         if blow.victim in OF_A_TRIAL and self._journal.most_blows >= MAX_BLOWS:

@@ -131,8 +131,7 @@ def test_a_search_that_is_killed_and_stopped_goes_on_to_the_end(folder: Path) ->
         assert "go on with: python launch.py --space space.yaml" in text
     with launched(folder) as third:
         read_until(third, "trial 0-seed-1 epoch 3/6")
-        third.send_signal(signal.SIGKILL)
-        third.wait()
+        check_leaves_at_the_second_interrupt(third)
     with launched(folder) as fourth:
         text = rest_of(fourth)
         assert fourth.returncode == 0, text
@@ -148,6 +147,17 @@ def test_a_search_that_is_killed_and_stopped_goes_on_to_the_end(folder: Path) ->
     check_tracking(folder, trials)
     check_registered_encoder(folder)
     check_finished_search_shows_its_result(folder)
+
+
+def check_leaves_at_the_second_interrupt(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGINT)
+    read_until(process, "^stopping: ")
+    process.send_signal(signal.SIGINT)
+    asked_s = time.monotonic()
+    text = rest_of(process)
+    assert time.monotonic() - asked_s < 20  # Ray's processes are ended, no epoch is waited for
+    assert process.returncode == 130, text
+    assert "error: interrupted; go on with: python launch.py --space space.yaml" in text
 
 
 def check_confirmation(folder: Path, trial: TrialRecord, text: str) -> None:
