@@ -146,7 +146,7 @@ def run(kind: str, folder: Path) -> None:
         ray_session.ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0"}
     run_trial = run_documented_trial if kind == "stock" else run_our_trial
     workers = trial.WorkerGroup(num_workers=1, cpus_per_worker=1, gpus_per_worker=0)
-    with ray_session.ray_session(None, machine_resources()):
+    with ray_session.ray_session(None, machine_resources(), namespace="benchmark"):
         tune.Tuner(
             tune.with_resources(run_trial, {"CPU": 0, "memory": 1}),
             param_space=trial.tune_config(str(folder), workers),

@@ -9,6 +9,7 @@ from typing import Self
 from tune_jobs.capacity import Capacity
 from tune_jobs.cluster import machine_resources, workers_held
 from tune_jobs.interruption import Interruption
+from tune_jobs.leftovers import end_leftovers
 from tune_jobs.nodes import Node, declared_node_types, missing_on, present_nodes
 from tune_jobs.preflight import check_node_types, needed_paths, refuse_missing
 from tune_jobs.ray_session import ray_session
@@ -22,6 +23,7 @@ class Connection:
 
     def __init__(self, space: SearchSpace, address: str | None, interruption: Interruption) -> None:
         self._space, self._address, self._interruption = space, address, interruption
+        self._namespace = f"{space.tracking.experiment}/{space.name}"
         self._session = ExitStack()
         self._is_open = False
 
@@ -34,10 +36,12 @@ class Connection:
         """
         if self._is_open:
             return
-        self._session.enter_context(ray_session(self._address, machine_resources()))
+        session = ray_session(self._address, machine_resources(), namespace=self._namespace)
+        self._session.enter_context(session)
         self._is_open = True
         self._interruption.take_over()
         if self._address is not None:
+            end_leftovers(self._namespace)
             self._check_and_wait(note)
 
     def _check_and_wait(self, note: Callable[[str], None]) -> None:
@@ -59,7 +63,9 @@ class Connection:
                 refuse_missing(self._space, missing_on(node, paths), node=node.name)
 
     def close(self) -> None:
-        """Let go of the cluster, and end it where it was this machine's own."""
+        """Let go of the cluster, and end it where it was this machine's own; no trial may run any more."""
+        if self._is_open and self._address is not None:
+            end_leftovers(self._namespace)
         self._session.close()
         self._is_open = False
 

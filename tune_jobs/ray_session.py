@@ -29,18 +29,19 @@ ENVIRONMENT: dict[str, str] = {
 
 
 @contextmanager
-def ray_session(address: str | None, resources: Mapping[str, float]) -> Iterator[None]:
+def ray_session(address: str | None, resources: Mapping[str, float], *, namespace: str) -> Iterator[None]:
     """Attach to the cluster at `address`, or start one on this machine with `resources` and end it after.
 
+    `namespace` is where the search's named and detached actors live, apart from those of others.
     Raises `ClusterLostError` when no cluster answers at the address.
     """
     os.environ.update(ENVIRONMENT)
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:
         if address is None:
-            _start_local(resources)
+            _start_local(resources, namespace)
         else:
-            _attach(address)
+            _attach(address, namespace)
         # Tune complains once more, at the end, about every trial that failed; the study has told why.
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         yield
@@ -50,13 +51,19 @@ def ray_session(address: str | None, resources: Mapping[str, float]) -> Iterator
         ray.shutdown()
 
 
-def _attach(address: str) -> None:
+def _attach(address: str, namespace: str) -> None:
     """Connect to the cluster at `address`; its processes are told what `auto` stands for here."""
     runtime_env = _runtime_env(canonicalize_bootstrap_address_or_die(address))
-    ray.init(address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_env)
+    ray.init(
+        address,
+        namespace=namespace,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        runtime_env=runtime_env,
+    )
 
 
-def _start_local(resources: Mapping[str, float]) -> None:
+def _start_local(resources: Mapping[str, float], namespace: str) -> None:
     """Start a cluster whose processes know its address.
 
     Ray's clean-up of stopped trials looks the cluster up by RAY_ADDRESS and gives up where it finds two on
@@ -66,6 +73,7 @@ def _start_local(resources: Mapping[str, float]) -> None:
     os.environ["RAY_GCS_SERVER_PORT"] = str(port)
     ray.init(
         "local",  # not the one that `ray start` may have left on this machine
+        namespace=namespace,
         num_cpus=int(resources["CPU"]),
         num_gpus=int(resources["GPU"]),
         include_dashboard=True,  # the clean-up of a stopped trial's placement group needs it

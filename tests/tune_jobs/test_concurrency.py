@@ -64,6 +64,29 @@ ray.shutdown()
 cluster.shutdown()
 """
 
+# What Ray Train leaves behind where a controller is killed at the wrong moment, in two namespaces.
+LEAVE = """
+import sys
+import ray
+
+@ray.remote(num_cpus=0)
+class PlacementGroupCleaner:
+    def is_there(self):
+        return True
+
+for namespace in sys.argv[2:]:
+    ray.init(sys.argv[1], namespace=namespace, log_to_driver=False)
+    ray.get(PlacementGroupCleaner.options(lifetime="detached").remote().is_there.remote())
+    ray.shutdown()
+"""
+LEFT = """
+import sys
+from ray.util.state import list_actors
+
+filters = [("class_name", "=", "PlacementGroupCleaner"), ("state", "=", "ALIVE")]
+print(*[actor.ray_namespace for actor in list_actors(sys.argv[1], filters=filters, detail=True)])
+"""
+
 
 class RayCluster:
     """A cluster in a process of its own, which adds and removes nodes when told to."""
@@ -77,6 +100,13 @@ class RayCluster:
 
     def remove(self) -> None:
         self._ask("remove")
+
+    def run(self, code: str, *arguments: str) -> str:
+        """What a program prints that gets the cluster's address and the arguments."""
+        command = [sys.executable, "-c", code, self.address, *arguments]
+        return subprocess.run(
+            command, env=self._environment, capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     def _ask(self, what: str) -> None:
         assert self._process.stdin is not None
@@ -211,3 +241,11 @@ def test_data_that_a_node_lacks_is_refused_with_its_name(cluster: RayCluster, tm
         "train.data.root: expected a folder that exists on every node that can hold a worker, as on" in text
     )
     assert [path.name for path in tmp_path.iterdir()] == ["space.yaml"]
+
+
+def test_what_an_earlier_launch_left_in_the_cluster_is_ended(cluster: RayCluster, tmp_path: Path) -> None:
+    cluster.run(LEAVE, "growing/growing", "another/search")
+    assert sorted(cluster.run(LEFT).split()) == ["another/search", "growing/growing"]
+    with cluster.launched(tmp_path, "--set", f"train.data.root={tmp_path}/nowhere") as process:
+        assert "expected a folder that exists" in rest_of(process)
+    assert cluster.run(LEFT) == "another/search"

@@ -51,7 +51,7 @@ def test_the_workers_of_a_run_are_the_ranks_of_one_group_and_the_one_that_fails_
     from tune_jobs.records import Reason
 
     num_workers = 2
-    with ray_session(None, {"CPU": 2, "GPU": 0}):
+    with ray_session(None, {"CPU": 2, "GPU": 0}, namespace="test"):
         DataParallelTrainer(
             join_and_add,
             train_loop_config={"folder": str(tmp_path)},
