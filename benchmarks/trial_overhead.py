@@ -108,7 +108,7 @@ def searcher() -> Any:
                 return Searcher.FINISHED
             self.given, self.live = self.given + 1, True
             note("hand-out")
-            return {"number": self.given, "attempt": 1, "train": {}, "last_epoch": -1}
+            return {"number": self.given, "attempt": 1, "train": {}, "last_epoch": -1, "num_workers": 1}
 
         def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
             assert not error
@@ -145,7 +145,7 @@ def run(kind: str, folder: Path) -> None:
     if kind != "ours":
         ray_session.ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0"}
     run_trial = run_documented_trial if kind == "stock" else run_our_trial
-    workers = trial.WorkerGroup(num_workers=1, cpus_per_worker=1, gpus_per_worker=0)
+    workers = trial.WorkerGroup(cpus_per_worker=1, gpus_per_worker=0, hang_timeout_s=1800)
     with ray_session.ray_session(None, machine_resources(), namespace="benchmark"):
         tune.Tuner(
             tune.with_resources(run_trial, {"CPU": 0, "memory": 1}),

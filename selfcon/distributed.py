@@ -6,7 +6,8 @@ must be called by every rank, in the same order.
 Shape letters: R rows of this rank, N rows of all ranks in rank order, X whatever follows the rows.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 import torch
@@ -14,7 +15,11 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from selfcon.progress import Progress
+
 T = TypeVar("T")
+
+NEWS_S = 1.0  # how often ranks that wait for the first one hear of it, at most
 
 
 def rank() -> int:
@@ -99,6 +104,40 @@ def broadcast_object(value: T) -> T:
     holder = [value]
     dist.broadcast_object_list(holder, src=0)
     return holder[0]
+
+
+def run_on_first(work: Callable[[Progress], T], *, progress: Progress) -> T:
+    """Return on every rank what `work` returned on rank 0, which alone does it.
+
+    `work` must not communicate. It is given a function to call with a place whenever it has got on, which
+    tells `progress` on every rank: the others wait for news, not for the end, so that no time limit of a
+    collective cuts long work short, and who watches a rank sees it get on.
+    """
+    if world_size() == 1:
+        return work(progress)
+    if rank() == 0:
+        result = work(_told_to_all(progress))
+        broadcast_object((True, result))
+        return result
+    while True:
+        is_over, news = broadcast_object((False, cast(Any, None)))
+        if is_over:
+            return cast(T, news)
+        progress(news)
+
+
+def _told_to_all(progress: Progress) -> Progress:
+    """Tells `progress` here, and the waiting ranks once in `NEWS_S`."""
+    told_s = time.monotonic()
+
+    def tell(place: str) -> None:
+        nonlocal told_s
+        progress(place)
+        if time.monotonic() - told_s >= NEWS_S:
+            broadcast_object((False, place))
+            told_s = time.monotonic()
+
+    return tell
 
 
 class _GatherRows(torch.autograd.Function):

@@ -16,10 +16,11 @@ from torch.nn import functional
 from selfcon.config import EvaluateConfig, TrainConfig
 from selfcon.data.batches import evaluation_batches
 from selfcon.data.dataset import ImageDataset, Split
-from selfcon.distributed import broadcast_object, gather_rows_on_first, rank, reduce_sum, split_range
+from selfcon.distributed import gather_rows_on_first, reduce_sum, run_on_first, split_range
 from selfcon.errors import NonFiniteLossError
 from selfcon.model import SelfConEncoder
 from selfcon.probe import train_probes
+from selfcon.progress import Progress, unwatched
 
 # Wu et al. 2018, Unsupervised Feature Learning via Non-Parametric Instance Discrimination, section 3.4.
 KNN_TEMPERATURE = 0.07
@@ -33,14 +34,16 @@ def evaluate_encoder(
     *,
     config: TrainConfig,
     split: Literal["validation", "test"],
+    progress: Progress = unwatched,
 ) -> dict[str, float]:
     """Return the accuracies of `encoder` on one split of the data set, as fractions.
 
     `val/top1` (linear probe on the backbone), `val/exit<s>_top1` (on the exit after stage s),
     `val/ensemble_top1` (the mean of all the probes' probabilities) and `val/knn_top1`; `test/...` for the
     test split. Probes and neighbours know the training split only, without augmentation. Under a process
-    group every rank calls it and gets the same numbers. Raises `NonFiniteLossError` for an encoder whose
-    features are not finite numbers.
+    group every rank calls it and gets the same numbers. `progress` is told of every batch and of every epoch
+    of the probes, on all ranks. Raises `NonFiniteLossError` for an encoder whose features are not finite
+    numbers.
     """
     judged, prefix = (dataset.validation, "val") if split == "validation" else (dataset.test, "test")
     parameter = next(encoder.parameters())
@@ -53,6 +56,7 @@ def evaluate_encoder(
             std=dataset.std,
             device=parameter.device,
             dtype=parameter.dtype,
+            progress=progress,
         )
         for part in (dataset.train, judged)
     )
@@ -61,9 +65,8 @@ def evaluate_encoder(
         raise NonFiniteLossError(f"features of the {split} split: infinite, or too large to be squared")
     # Only where they are used: those of a million images fill a device.
     train_ND, judged_MD = ([gather_rows_on_first(x) for x in features] for features in (train_ND, judged_MD))
-    metrics: dict[str, float] = {}
-    # One rank's arithmetic decides, so that no difference between machines makes the ranks disagree.
-    if rank() == 0:
+
+    def judge(progress: Progress) -> dict[str, float]:
         predictions = predict_classes(
             train_ND,
             dataset.train.labels_N.to(parameter.device),
@@ -72,10 +75,13 @@ def evaluate_encoder(
             num_classes=len(dataset.class_names),
             evaluate=config.evaluate,
             seed=config.seed,
+            progress=progress,
         )
         labels_M = judged.labels_N.to(parameter.device)
-        metrics = {f"{prefix}/{name}": _accuracy(found, labels_M) for name, found in predictions.items()}
-    return broadcast_object(metrics)
+        return {f"{prefix}/{name}": _accuracy(found, labels_M) for name, found in predictions.items()}
+
+    # One rank's arithmetic decides, so that no difference between machines makes the ranks disagree.
+    return run_on_first(judge, progress=progress)
 
 
 @torch.no_grad()
@@ -88,11 +94,12 @@ def extract_features(
     std: tuple[float, float, float],
     device: torch.device,
     dtype: torch.dtype,
+    progress: Progress = unwatched,
 ) -> list[Tensor]:
     """Return the features (N, D) of the images of `split` at each exit, the backbone's last.
 
     In evaluation mode, not augmented, in the order of the split. Under a process group each rank encodes and
-    gets its contiguous share. The encoder's mode is as before afterwards.
+    gets its contiguous share; `progress` is told of every batch. The encoder's mode is as before afterwards.
     """
     share = split_range(len(split))
     was_training = encoder.training
@@ -100,7 +107,10 @@ def extract_features(
     images = evaluation_batches(
         split, share, batch_size=batch_size, mean=mean, std=std, device=device, dtype=dtype
     )
-    batches = [encoder.features(images_BCHW) for images_BCHW in images]
+    batches = []
+    for images_BCHW in images:
+        batches.append(encoder.features(images_BCHW))
+        progress(f"features, batch {len(batches)}")
     encoder.train(was_training)
     return [torch.cat(features) for features in zip(*batches, strict=True)]
 
@@ -114,13 +124,16 @@ def predict_classes(
     num_classes: int,
     evaluate: EvaluateConfig,
     seed: int,
+    progress: Progress = unwatched,
 ) -> dict[str, Tensor]:
     """Return the classes (M,) that each judge names, learnt from the training features and labels.
 
     The judges are `exit<s>_top1` and `top1` (the probes), `ensemble_top1` (their mean probability) and
     `knn_top1`. A tie goes to the lower class.
     """
-    probes = train_probes(train_ND, labels_N, evaluate=evaluate, num_classes=num_classes, seed=seed)
+    probes = train_probes(
+        train_ND, labels_N, evaluate=evaluate, num_classes=num_classes, seed=seed, progress=progress
+    )
     probabilities_EMC = probes.probabilities(judged_MD)
     names = [*(f"exit{stage}_top1" for stage in exit_stages), "top1"]
     return {

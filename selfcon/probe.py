@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from selfcon.config import EvaluateConfig
 from selfcon.data.draws import permutation
+from selfcon.progress import Progress, unwatched
 
 # The papers' protocol (github raymin0223/self-contrastive-learning, commit 5e7c2c5): SGD without weight
 # decay, the learning rate a tenth after 60 % and again after 80 % of the epochs.
@@ -49,12 +50,14 @@ def train_probes(
     evaluate: EvaluateConfig,
     num_classes: int,
     seed: int,
+    progress: Progress = unwatched,
 ) -> Probes:
     """Return the linear probes that stochastic gradient descent fits to each exit's features.
 
     Cross-entropy by SGD as in the papers' linear evaluation: momentum 0.9, no weight decay, the learning rate
     divided by 10 after 60 % and after 80 % of the epochs, the last smaller batch included. The order of the
     images depends on `seed` and epoch only and the weights start at 0, so equal features give equal probes.
+    `progress` is told of every epoch.
 
     The features are conditioned first, by their own statistics: each dimension is standardised, then all are
     divided by the square root of the largest eigenvalue of their covariance. This is folded into the layer
@@ -64,7 +67,9 @@ def train_probes(
     conditioning = [_conditioning(x_ND) for x_ND in features_ND]
     mean_E1D, scale_E1D = (torch.stack(parts) for parts in zip(*conditioning, strict=True))
     layer_EPC = features_ND[0].new_zeros(len(features_ND), features_ND[0].shape[1] + 1, num_classes)
-    _descend(layer_EPC, features_ND, labels_N, mean_E1D, scale_E1D, evaluate=evaluate, seed=seed)
+    _descend(
+        layer_EPC, features_ND, labels_N, mean_E1D, scale_E1D, evaluate=evaluate, seed=seed, progress=progress
+    )
     weights_EDC = layer_EPC[:, :-1] * scale_E1D.transpose(1, 2)
     biases_E1C = layer_EPC[:, -1:] - mean_E1D @ weights_EDC
     return Probes(weights=weights_EDC.transpose(1, 2).contiguous(), biases=biases_E1C.squeeze(1))
@@ -103,6 +108,7 @@ def _descend(
     *,
     evaluate: EvaluateConfig,
     seed: int,
+    progress: Progress,
 ) -> None:
     """SGD on the layers in place, their last rows the biases, with the softmax's gradient written out."""
     velocity_EPC = torch.zeros_like(layer_EPC)
@@ -117,3 +123,4 @@ def _descend(
             error_EBC = (x_EBP @ layer_EPC).softmax(dim=2) - targets_BC
             velocity_EPC.mul_(_MOMENTUM).baddbmm_(x_EBP.transpose(1, 2), error_EBC, alpha=1 / len(batch_B))
             layer_EPC.add_(velocity_EPC, alpha=-learning_rate)
+        progress(f"probes, epoch {epoch + 1}")

@@ -26,6 +26,7 @@ from selfcon.model import SelfConEncoder
 from selfcon.objective import training_loss
 from selfcon.optim import learning_rate_at
 from selfcon.precision import SMALLEST_SCALE, autocast
+from selfcon.progress import Progress, unwatched
 from selfcon.run import Run, start_run
 from selfcon.training_state import TrainingState, checkpoint_payloads
 
@@ -34,11 +35,14 @@ from selfcon.training_state import TrainingState, checkpoint_payloads
 class EpochReport:
     """An epoch is over; `epoch` 0 is the untrained network.
 
-    `metrics` are the same on every rank. `save(directory)` writes a checkpoint of this moment, and
-    `payloads()` returns the contents of its files; one rank may call them, before it returns from the report.
+    `step` counts the steps of the next epoch that are taken already: 0, but in the first report of a run that
+    was resumed within an epoch. `metrics` are the same on every rank. `save(directory)` writes a checkpoint
+    of this moment, and `payloads()` returns the contents of its files; one rank may call them, before it
+    returns from the report.
     """
 
     epoch: int
+    step: int
     metrics: dict[str, float]
     save: Callable[[Path], None]
     payloads: Callable[[], dict[str, bytes]]
@@ -59,6 +63,7 @@ def fit(
     report: Callable[[EpochReport], None],
     resume_from: Path | TrainingState | None = None,
     stop_requested: Callable[[], bool] | None = None,
+    progress: Progress = unwatched,
 ) -> TrainResult:
     """Train an encoder as `config` says and return it.
 
@@ -71,6 +76,9 @@ def fit(
     `stop_requested` is asked after every step, on all ranks; where one of them says yes, all raise
     `TrainingStopped`, whose checkpoint `resume_from` takes like any other.
 
+    `progress` is told where the run is whenever it has got on: once it is put together, after every step, and
+    in evaluations after every batch and every epoch of the probes, on all ranks. It must not communicate.
+
     The same configuration gives the same bits on the same machine with the same number of threads, also when
     it was stopped after any epoch or step and resumed. Several ranks compute what one would.
 
@@ -79,13 +87,14 @@ def fit(
     on every rank.
     """
     run = start_run(config, resumed=resume_from is not None)
+    progress("before the first epoch")
     if resume_from is None:
-        run.history.append(_untrained_epoch(run))
+        run.history.append(_untrained_epoch(run, progress=progress))
     else:
         run.restore(_state_to_resume(resume_from, config))
     report(_epoch_report(run))
     while run.epoch < config.optim.epochs:
-        metrics = _trained_epoch(run, epoch=run.epoch + 1, stop_requested=stop_requested)
+        metrics = _trained_epoch(run, epoch=run.epoch + 1, stop_requested=stop_requested, progress=progress)
         run.history.append(metrics)
         run.losses.clear()
         report(_epoch_report(run))
@@ -101,6 +110,7 @@ def _state_to_resume(stored: Path | TrainingState, config: TrainConfig) -> Train
 def _epoch_report(run: Run) -> EpochReport:
     return EpochReport(
         epoch=run.epoch,
+        step=len(run.losses),
         metrics=dict(run.history[-1]),
         save=partial(_save, run=run, step=run.step),
         payloads=partial(_payloads, run=run, step=run.step),
@@ -130,18 +140,20 @@ def _state_at(step: int, run: Run) -> TrainingState:
     return run.state()
 
 
-def _untrained_epoch(run: Run) -> dict[str, float]:
+def _untrained_epoch(run: Run, *, progress: Progress) -> dict[str, float]:
     started = run.costs.now()
-    accuracies = evaluate_encoder(run.encoder, run.dataset, config=run.config, split="validation")
+    accuracies = _evaluated(run, epoch=0, progress=progress)
     run.costs.add(seconds=run.costs.now() - started, num_views=0)
     return broadcast_object(accuracies | run.costs.metrics())
 
 
-def _trained_epoch(run: Run, *, epoch: int, stop_requested: Callable[[], bool] | None) -> dict[str, float]:
+def _trained_epoch(
+    run: Run, *, epoch: int, stop_requested: Callable[[], bool] | None, progress: Progress
+) -> dict[str, float]:
     """Take what steps of an epoch are left, and return its metrics."""
     first_step, started = len(run.losses), run.costs.now()
     try:
-        _train(run, epoch=epoch, stop_requested=stop_requested)
+        _train(run, epoch=epoch, stop_requested=stop_requested, progress=progress)
     except TrainingStopped:
         _count_costs(run, first_step=first_step, started=started)
         raise
@@ -152,10 +164,20 @@ def _trained_epoch(run: Run, *, epoch: int, stop_requested: Callable[[], bool] |
         "cost/images_per_second": num_images / (run.costs.now() - started),
     }
     if epoch % run.config.evaluate.every_epochs == 0 or epoch == run.config.optim.epochs:
-        metrics |= evaluate_encoder(run.encoder, run.dataset, config=run.config, split="validation")
+        metrics |= _evaluated(run, epoch=epoch, progress=progress)
     _count_costs(run, first_step=first_step, started=started)
     # Clocks differ between ranks: all report what the first one measured.
     return broadcast_object(metrics | run.costs.metrics())
+
+
+def _evaluated(run: Run, *, epoch: int, progress: Progress) -> dict[str, float]:
+    return evaluate_encoder(
+        run.encoder,
+        run.dataset,
+        config=run.config,
+        split="validation",
+        progress=lambda place: progress(f"evaluation of epoch {epoch}, {place}"),
+    )
 
 
 def _count_costs(run: Run, *, first_step: int, started: float) -> None:
@@ -166,7 +188,7 @@ def _count_costs(run: Run, *, first_step: int, started: float) -> None:
     run.costs.add(seconds=run.costs.now() - started, num_views=num_views)
 
 
-def _train(run: Run, *, epoch: int, stop_requested: Callable[[], bool] | None) -> None:
+def _train(run: Run, *, epoch: int, stop_requested: Callable[[], bool] | None, progress: Progress) -> None:
     """Take the steps of an epoch that are left, each loss into `run.losses`."""
     run.network.train()
     first_step = len(run.losses)
@@ -181,7 +203,9 @@ def _train(run: Run, *, epoch: int, stop_requested: Callable[[], bool] | None) -
     for step, (images_RCHW, labels_B) in enumerate(batches, first_step):
         for group in run.optimizer.param_groups:
             group["lr"] = _learning_rate(run, epoch=epoch, step=step)
-        run.losses.append(train_step(run, images_RCHW, labels_B, place=f"epoch {epoch}, step {step + 1}"))
+        place = f"epoch {epoch}, step {step + 1}"
+        run.losses.append(train_step(run, images_RCHW, labels_B, place=place))
+        progress(place)
         if stop_requested is not None and on_any_rank(stop_requested()):
             raise _stopped(run)
 

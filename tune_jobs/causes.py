@@ -19,10 +19,17 @@ OUT_OF_MEMORY = re.compile(r"out of memory|can(no|')t allocate memory|ALLOC_FAIL
 TIMED_OUT = re.compile(r"timed out|time ?out", re.IGNORECASE)
 
 LOST = frozenset(
-    {"RayActorError", "WorkerCrashedError", "NodeDiedError", "LocalRayletDiedError", "PreemptionError"}
+    {
+        "RayActorError",
+        "WorkerCrashedError",
+        "NodeDiedError",
+        "LocalRayletDiedError",
+        "WorkerGroupStartupFailedError",  # one of them died as it began
+    }
 )
-HUNG = frozenset({"WorkerHealthCheckTimeoutError", "NCCLHangError"})
-TIMEOUTS = frozenset({"CollectiveTimeoutError", "WorkerGroupStartupTimeoutError", "TimeoutError"})
+HUNG = frozenset({"HungError", "WorkerHealthCheckTimeoutError", "NCCLHangError"})
+NO_ROOM = frozenset({"WorkerGroupStartupTimeoutError"})
+TIMEOUTS = frozenset({"CollectiveTimeoutError", "TimeoutError"})
 COLLECTIVE = frozenset({"DistError", "RuntimeError"})  # gloo's are plain RuntimeErrors
 
 Tells = Callable[[BaseException], bool]
@@ -63,8 +70,11 @@ def _reasons(folder: Path | None) -> list[tuple[Reason, Tells]]:
         (Reason.STORAGE, lambda cause: _is_of_storage(cause, folder)),
         (Reason.NON_FINITE, lambda cause: "NonFiniteLossError" in _types(cause)),
         (Reason.OUT_OF_MEMORY, _is_out_of_memory),
+        # First among what follows, as the others are told by ranks that waited for the one that is gone.
+        (Reason.PREEMPTED, _is_preempted),
         (Reason.HUNG, lambda cause: bool(_types(cause) & HUNG)),
         (Reason.WORKER_LOST, lambda cause: bool(_types(cause) & LOST)),
+        (Reason.NO_ROOM, lambda cause: bool(_types(cause) & NO_ROOM)),
         (Reason.TIMED_OUT, _is_timed_out),
     ]
 
@@ -82,6 +92,11 @@ def _is_out_of_memory(cause: BaseException) -> bool:
     types = _types(cause)
     by_words = bool(types & {"RuntimeError", "OSError"}) and OUT_OF_MEMORY.search(str(cause)) is not None
     return bool(types & {"OutOfMemoryError", "MemoryError"}) or by_words
+
+
+def _is_preempted(cause: BaseException) -> bool:
+    """A node went as had been announced, sooner than its workers could write a checkpoint."""
+    return "PreemptionError" in _types(cause) or getattr(cause, "preempted", False) is True
 
 
 def _is_timed_out(cause: BaseException) -> bool:
@@ -109,4 +124,4 @@ def _line(cause: BaseException) -> str:
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     if not lines:
         return ""
-    return lines[0] if _types(cause) & (HUNG | TIMEOUTS) else lines[-1]
+    return lines[0] if _types(cause) & (HUNG | NO_ROOM | TIMEOUTS) else lines[-1]

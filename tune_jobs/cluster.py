@@ -34,16 +34,16 @@ def trials_at_once(nodes: Sequence[Mapping[str, float]], trial: TrialSettings) -
     """Return how many trials' workers fit on the nodes together (each its `CPU`, `GPU`; what is absent is 0).
 
     A worker needs one node; the workers of a trial may be on several. Only they count: the trial itself waits
-    for them and takes nothing.
+    for them and takes nothing. A trial with a range of workers takes as many as fit, up to its most.
     """
     counts, words = [], []
     for resource, each in worker_resources(trial).items():
         present = math.fsum(node.get(resource, 0.0) for node in nodes)
-        counts.append(_units(present) // (trial.num_workers * _units(each)))
-        one = f"({_plural(trial.num_workers, 'worker')} x {_plural(each, resource)})"
+        counts.append(_trials(_units(present) // _units(each), trial))
+        one = f"({shown_workers(trial)} x {_plural(each, resource)})"
         words.append(f"{_plural(present, resource)} / {one} = {counts[-1]}")
     num_workers = workers_held(nodes, trial)
-    count = num_workers // trial.num_workers
+    count = _trials(num_workers, trial)
     if count < min(counts):
         verb = "holds" if len(nodes) == 1 else "hold"
         words.append(f"but {_plural(len(nodes), 'node')} {verb} {_plural(num_workers, 'worker')}: {count}")
@@ -61,14 +61,32 @@ def workers_held(nodes: Sequence[Mapping[str, float]], trial: TrialSettings) -> 
     return sum(min(_shares(node.get(name, 0.0), each[name], name) for name in each) for node in nodes)
 
 
+def workers_for_next(nodes: Sequence[Mapping[str, float]], trial: TrialSettings, live: Sequence[int]) -> int:
+    """Return on how many workers the next trial is to run, 0 where it must wait.
+
+    `live` has the number of workers of each trial that runs now. As many are taken as fit beside them, up to
+    the most that a trial takes.
+    """
+    free = workers_held(nodes, trial) - sum(live)
+    return min(free, trial.max_workers) if free >= trial.min_workers else 0
+
+
 def waiting_for(nodes: Sequence[Mapping[str, float]], trial: TrialSettings) -> str:
     """Return in one line which workers of a trial do not fit on the nodes now."""
     held = workers_held(nodes, trial)
-    missing = f"{trial.num_workers - held} more worker{'' if trial.num_workers - held == 1 else 's'}"
+    missing = trial.min_workers - held
+    at_least = "" if trial.min_workers == trial.max_workers else "at least "
     return (
-        f"waiting for {missing} of {shown_resources(worker_resources(trial))}: "
-        f"{held} of {trial.num_workers} fit on {_plural(len(nodes), 'node')}"
+        f"waiting for {missing} more worker{'' if missing == 1 else 's'}"
+        f" of {shown_resources(worker_resources(trial))}: "
+        f"{held} of {at_least}{trial.min_workers} fit on {_plural(len(nodes), 'node')}"
     )
+
+
+def shown_workers(trial: TrialSettings) -> str:
+    """Return how many workers a trial has in words: `2 workers`, or `1 to 4 workers`."""
+    least = "" if trial.min_workers == trial.max_workers else f"{trial.min_workers} to "
+    return least + _plural(trial.max_workers, "worker")
 
 
 def shown_resources(resources: Mapping[str, float]) -> str:
@@ -128,6 +146,12 @@ def _listed_gpus() -> int:
     except (OSError, subprocess.TimeoutExpired):  # a driver that does not answer drives nothing
         return 0
     return sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
+
+
+def _trials(num_workers: int, trial: TrialSettings) -> int:
+    """How many trials begin where so many workers fit: each takes its most, the last what is left."""
+    full, left = divmod(num_workers, trial.max_workers)
+    return full + (left >= trial.min_workers)
 
 
 def _shares(present: float, each: float, resource: str) -> int:

@@ -79,7 +79,7 @@ class Confirmation(TrialStudy):
         indices, best = range(1, self._settings.seeds), self._best()
         return [(trial, i) for i in indices for trial in best if (trial.number, i) not in begun]
 
-    def _begin(self) -> int | None:
+    def _begin(self, num_workers: int) -> int | None:
         for trial, index in self._missing():
             assert trial.config is not None
             seed = {"seed": trial.config["seed"] + index}
@@ -88,7 +88,7 @@ class Confirmation(TrialStudy):
                 "seed_index": index,
                 "parameters": as_json({**trial.parameters, **seed}),
                 "config": stored_config(TrainConfig.from_flat({**trial.config, **seed})),
-                attempt_key(1): attempt_start(),
+                attempt_key(1): attempt_start(num_workers),
             }
             drawn = optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING)
             drawn.number = len(self.records())

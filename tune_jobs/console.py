@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tune_jobs.records import State, TrialRecord
+from tune_jobs.records import Reason, State, TrialRecord
 from tune_jobs.trial_study import HandOut, TrialStudy
 
 
@@ -28,9 +28,12 @@ class EventLog:
         """An attempt of a trial begins."""
         record = self._study.record(hand_out.number)
         what = shown_parameters(record.parameters)
+        how = []
         if hand_out.attempt > 1:
-            what = f"goes on after epoch {max(record.last_epoch, 0)}, attempt {hand_out.attempt}: {what}"
-        self._line(record, what)
+            how = [f"goes on after epoch {max(record.last_epoch, 0)}", f"attempt {hand_out.attempt}"]
+        if set(record.workers) != {1}:
+            how.append(f"on {hand_out.num_workers} worker{'' if hand_out.num_workers == 1 else 's'}")
+        self._line(record, f"{', '.join(how)}: {what}" if how else what)
 
     def reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
         """A trial reported an epoch."""
@@ -58,10 +61,19 @@ def ending(record: TrialRecord) -> str:
     if record.state == State.COMPLETE:
         return f"complete  {record.value:.4f}"
     if record.state == State.RUNNING:
-        return "stopped, to be handed out again"
+        return _left_running(record)
     if record.state == State.PRUNED:
         return f"pruned{why} after epoch {record.last_epoch}{message}"
     return f"failed{why}{message}"
+
+
+def _left_running(record: TrialRecord) -> str:
+    """How the newest attempt of a trial that goes on ended; with its launcher, if nothing is known."""
+    end = next((end for end in record.attempt_ends if end.attempt == record.attempts), None)
+    if end is None:
+        return "stopped, to be handed out again"
+    why = "" if end.reason == Reason.PREEMPTED else f": {end.message}"
+    return f"{end.reason} in epoch {record.last_epoch + 1}, to be handed out again{why}"
 
 
 def shown_parameters(parameters: Mapping[str, Any]) -> str:

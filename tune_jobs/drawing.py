@@ -23,8 +23,8 @@ class TrialDrawer:
         self._store, self._space = store, space
         self._suggester: Suggester | None = None
 
-    def draw(self) -> int | None:
-        """Store a new trial with its first attempt and return its number.
+    def draw(self, num_workers: int = 1) -> int | None:
+        """Store a new trial with its first attempt, on `num_workers`, and return its number.
 
         None where `forbid` or TrainConfig refuses it, which is stored too, or where brute force has no other.
         """
@@ -35,7 +35,7 @@ class TrialDrawer:
             self._store.set_attribute(EXHAUSTED, True)
             return None
         parameters, drawn = found
-        attributes, state = self._checked(parameters)
+        attributes, state = self._checked(parameters, num_workers)
         record = self._store.add_trial(drawn, attributes, state)
         self.end(record)
         return record.number if state == State.RUNNING else None
@@ -53,7 +53,7 @@ class TrialDrawer:
             trials=self._store.trials(),
         )
 
-    def _checked(self, parameters: dict[str, Any]) -> tuple[dict[str, Any], State]:
+    def _checked(self, parameters: dict[str, Any], num_workers: int) -> tuple[dict[str, Any], State]:
         """What the study holds of a new trial, and whether it is to be trained."""
         attributes: dict[str, Any] = {"parameters": as_json(parameters)}
         if self._space.is_forbidden(parameters):
@@ -62,7 +62,8 @@ class TrialDrawer:
             config = self._space.resolve(parameters)
         except ConfigError as error:
             return attributes | {"reason": Reason.INVALID.value, "message": str(error)}, State.FAIL
-        return attributes | {"config": stored_config(config), attempt_key(1): attempt_start()}, State.RUNNING
+        attributes |= {"config": stored_config(config), attempt_key(1): attempt_start(num_workers)}
+        return attributes, State.RUNNING
 
 
 def stored_config(config: TrainConfig) -> dict[str, Any]:

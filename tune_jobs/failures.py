@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from numbers import Real
 
-from tune_jobs.records import AttemptEnd, Reason, State, TrialRecord
+from tune_jobs.records import NOT_OF_THE_TRIAL, AttemptEnd, Reason, State, TrialRecord
 
 MAX_FRUITLESS_ATTEMPTS = 3
 MAX_FAILED_ALIKE = 3
@@ -14,13 +14,15 @@ def why_failed(record: TrialRecord) -> AttemptEnd | None:
     """Return the end of an attempt that ends its trial too, None where the trial may be handed out again.
 
     That is the newest one if its reason would only repeat, or if it is the third in a row that ended by
-    itself without a new epoch; attempts that ended with their launcher are passed over.
+    itself without a new epoch. Attempts that ended with their launcher, or because the cluster took their
+    nodes back or had no room, are passed over.
     """
     if not record.attempt_ends:
         return None
     newest = record.attempt_ends[-1]
     fruitful = max((epoch.attempt for epoch in record.epochs), default=0)
-    fruitless = sum(end.attempt > fruitful for end in record.attempt_ends)
+    counted = (end for end in record.attempt_ends if end.reason not in NOT_OF_THE_TRIAL)
+    fruitless = sum(end.attempt > fruitful for end in counted)
     will_repeat = newest.reason == Reason.NON_FINITE
     return newest if will_repeat or fruitless >= MAX_FRUITLESS_ATTEMPTS else None
 

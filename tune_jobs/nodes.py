@@ -9,6 +9,7 @@ from ray.exceptions import RayError, TaskUnschedulableError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tune_jobs.errors import BadInputError
+from tune_jobs.preemption import draining_nodes
 from tune_jobs.preflight import NeededPath, missing_paths
 
 UNLIMITED = 1e9  # of a declared resource, which Ray spells -1
@@ -25,11 +26,15 @@ class Node:
 
 
 def present_nodes() -> list[Node]:
-    """Return the nodes that are alive, as the cluster sees them: a dead one may count for some seconds."""
+    """Return the nodes that are alive, as the cluster sees them: a dead one may count for some seconds.
+
+    One that is being drained is not among them: nothing new begins there.
+    """
+    draining = draining_nodes()
     return [
         Node(node["NodeID"], node["NodeName"] or node["NodeManagerAddress"], node["Resources"])
         for node in ray.nodes()
-        if node["Alive"]
+        if node["Alive"] and node["NodeID"] not in draining
     ]
 
 

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch.distributed import TCPStore  # type: ignore[attr-defined]  # exported, but unsaid
 
-# Torch's own default for gloo: longer than any evaluation that rank 0 makes alone.
-TIMEOUT = timedelta(minutes=30)
+# Who waits for a rank that hangs is to be told so by the watchdog, which knows where it waits.
+COLLECTIVE_MARGIN_S = 60.0
 
 
 @contextmanager
-def process_group() -> Iterator[None]:
+def process_group(*, hang_timeout_s: float) -> Iterator[None]:
     """Join this Train worker with the others of its run for the time of the context.
 
+    A collective waits for somewhat longer than `hang_timeout_s`, after which a watchdog ends the training.
     NCCL where there are GPUs, else gloo. A worker that is alone needs no group. LOCAL_RANK tells which GPU is
     this one's, should a node's workers see all of them; it becomes the current device.
 
@@ -37,18 +38,19 @@ def process_group() -> Iterator[None]:
     if context.get_world_size() == 1:
         yield
         return
+    timeout = timedelta(seconds=hang_timeout_s + COLLECTIVE_MARGIN_S)
     distributed.init_process_group(
         "nccl" if cuda.is_available() else "gloo",
-        store=_store(context.get_world_rank(), context.get_world_size()),
+        store=_store(context.get_world_rank(), context.get_world_size(), timeout=timeout),
         rank=context.get_world_rank(),
         world_size=context.get_world_size(),
-        timeout=TIMEOUT,
+        timeout=timeout,
     )
     yield
     distributed.destroy_process_group()
 
 
-def _store(rank: int, world_size: int) -> "TCPStore":
+def _store(rank: int, world_size: int, *, timeout: timedelta) -> "TCPStore":
     """Where the ranks find each other: on a port that rank 0's system chose, so none can be taken."""
     import ray.util
     from ray.train.collective import broadcast_from_rank_zero
@@ -60,4 +62,4 @@ def _store(rank: int, world_size: int) -> "TCPStore":
         store = TCPStore(host, 0, world_size, is_master=True, wait_for_workers=False)
         address = (host, store.port)
     host, port = broadcast_from_rank_zero(address)
-    return store or TCPStore(host, port, world_size, is_master=False, timeout=TIMEOUT)
+    return store or TCPStore(host, port, world_size, is_master=False, timeout=timeout)

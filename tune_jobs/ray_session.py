@@ -14,8 +14,13 @@ from tune_jobs.errors import ClusterLostError
 # Ray Train looks at its workers every 2 s by default; a trial pays that several times over.
 HEALTH_CHECK_INTERVAL_S = 0.1
 
+# Workers that find no place for so long are handed out again, to as many as fit then.
+START_TIMEOUT_S = 180
+
 ENVIRONMENT: dict[str, str] = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(HEALTH_CHECK_INTERVAL_S),
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(START_TIMEOUT_S),
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # preemption.py says why
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",  # the logs of a trial go to its own files, whole

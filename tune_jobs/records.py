@@ -36,12 +36,15 @@ class Reason(StrEnum):
     HUNG = "hung"
     TIMED_OUT = "timed out"
     ERROR = "error"
+    PREEMPTED = "preempted"  # of an attempt: a node that it stood on was taken back
+    NO_ROOM = "no room"  # of an attempt: its workers found no place on the cluster
     STORAGE = "storage"  # of no trial: it ends the search, and the trial is handed out again
     INVALID = "invalid"  # refused by TrainConfig when drawn; does not count
     FORBIDDEN = "forbidden"  # excluded by `forbid` when drawn; does not count
 
 
 NOT_COUNTED = frozenset({Reason.INVALID, Reason.FORBIDDEN})
+NOT_OF_THE_TRIAL = frozenset({Reason.PREEMPTED, Reason.NO_ROOM})
 
 # How the attributes of an Optuna trial begin that hold an epoch, the start and the end of an attempt.
 EPOCH, ATTEMPT, ATTEMPT_END = "epoch:", "attempt:", "end-of-attempt:"
@@ -78,6 +81,8 @@ class TrialRecord:
 
     A run of the confirmation is a record too: `confirms` is the number of the trial whose configuration it
     trains with another seed, `seed_index` says which one, counted from the trial itself as 0.
+
+    `workers` says on how many workers each of its `attempts` was handed out.
     """
 
     number: int
@@ -97,6 +102,7 @@ class TrialRecord:
     attempt_ends: tuple[AttemptEnd, ...] = ()
     confirms: int | None = None
     seed_index: int = 0
+    workers: tuple[int, ...] = ()
 
     @property
     def trial(self) -> int:
@@ -183,12 +189,18 @@ def record_of(trial: optuna.trial.FrozenTrial, *, mlflow_run: str | None = None)
         attempt_ends=_attempt_ends(attributes),
         confirms=attributes.get("confirms"),
         seed_index=attributes.get("seed_index", 0),
+        workers=_workers(attributes),
     )
 
 
 def _epochs(attributes: Mapping[str, Any]) -> tuple[EpochRecord, ...]:
     found = (EpochRecord(**value) for key, value in attributes.items() if key.startswith(EPOCH))
     return tuple(sorted(found, key=lambda record: record.epoch))
+
+
+def _workers(attributes: Mapping[str, Any]) -> tuple[int, ...]:
+    starts = sorted(key for key in attributes if key.startswith(ATTEMPT))
+    return tuple(int(attributes[key].get("workers", 1)) for key in starts)
 
 
 def _attempt_ends(attributes: Mapping[str, Any]) -> tuple[AttemptEnd, ...]:

@@ -5,7 +5,7 @@ study's.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,22 +103,24 @@ class StopAtOnce(Stopper):
 
 
 class StudySearcher(Searcher):
-    """Hands out the study's trials, as many at a time as `max_concurrent` says then, until it has no more.
+    """Hands out the study's trials, as many at a time as there is room for, until it has no more.
 
-    The time that passes is counted towards the search's budget, in steps of `BUDGET_STEP_S`.
+    `workers_for_next` is asked with the number of workers of each live attempt on how many workers the next
+    one is to run; 0 makes it wait. The time that passes is counted towards the search's budget, in steps of
+    `BUDGET_STEP_S`.
     """
 
     def __init__(
         self,
         study: TrialStudy,
         *,
-        max_concurrent: Callable[[], int],
+        workers_for_next: Callable[[Sequence[int]], int],
         interruption: Interruption,
         watcher: Watcher,
         fault: Fault,
     ) -> None:
         super().__init__()
-        self._study, self._max_concurrent = study, max_concurrent
+        self._study, self._workers_for_next = study, workers_for_next
         self._interruption, self._watcher, self._fault = interruption, watcher, fault
         self._hand_outs: dict[str, HandOut] = {}
         self._counted_s = time.monotonic()
@@ -129,9 +131,10 @@ class StudySearcher(Searcher):
         with self._fault.kept():
             self._count_time()
             if not (self._interruption.requested or self._fault.error):
-                if self._has_no_room():
+                num_workers = self._workers_for_next([live.num_workers for live in self._hand_outs.values()])
+                if not num_workers and self._is_to_wait:
                     return None
-                hand_out = self._study.hand_out()
+                hand_out = self._study.hand_out(num_workers)
         if hand_out is None:
             return Searcher.FINISHED if not self._study.num_live else None
         self._hand_outs[trial_id] = hand_out
@@ -142,6 +145,7 @@ class StudySearcher(Searcher):
             "name": hand_out.name,
             "train": hand_out.config.model_dump(mode="json"),
             "last_epoch": hand_out.last_epoch,
+            "num_workers": hand_out.num_workers,
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -161,11 +165,10 @@ class StudySearcher(Searcher):
                 self._study.end_attempt(hand_out.number, hand_out.attempt)
         self._watcher.ended(hand_out.number)
 
-    def _has_no_room(self) -> bool:
-        """Whether a trial must wait; a search that is over, its budget spent say, waits for no room."""
-        if self._study.num_live < self._max_concurrent():
-            return False
-        return self._study.num_live > 0 or not self._study.finished
+    @property
+    def _is_to_wait(self) -> bool:
+        """Whether a trial waits for room; a search that is over, its budget spent say, waits for none."""
+        return bool(self._hand_outs) or not self._study.finished
 
     def _count_time(self) -> None:
         passed_s = time.monotonic() - self._counted_s
@@ -227,7 +230,7 @@ class StudyScheduler(FIFOScheduler):
         return str(TrialScheduler.CONTINUE)
 
     def _end(self, trial: Trial, reason: Reason, message: str) -> None:
-        """End an attempt that failed; where its storage failed that is no fault of the trial."""
+        """Say why an attempt failed; where its storage failed that is no fault of the trial."""
         if reason is Reason.STORAGE:
             raise StorageError(f"trial {trial.config['number']}: {message}")
-        self._study.end_attempt(int(trial.config["number"]), int(trial.config["attempt"]), reason, message)
+        self._study.fail_attempt(int(trial.config["number"]), int(trial.config["attempt"]), reason, message)

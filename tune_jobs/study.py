@@ -163,7 +163,7 @@ class SearchStudy(TrialStudy):
 
     # --- where trials come from, and which end early -------------------------------------------------------
 
-    def _begin(self) -> int | None:
+    def _begin(self, num_workers: int) -> int | None:
         """Draw a trial, until the search has enough.
 
         Raises `NoSuccessError` when 1,000 configurations in a row were refused, and when no trial is left
@@ -176,7 +176,7 @@ class SearchStudy(TrialStudy):
         for _ in range(MAX_REFUSED_IN_A_ROW):
             if self._has_enough:
                 return None
-            number = self._drawer.draw()
+            number = self._drawer.draw(num_workers)
             if number is not None:
                 return number
         raise NoSuccessError(

@@ -118,11 +118,11 @@ class StudyStore:
         self._records[trial.number] = self._record_of(trial)
         return self._records[trial.number]
 
-    def start_attempt(self, number: int) -> int:
-        """Store the start of another attempt of a trial and return its number."""
+    def start_attempt(self, number: int, num_workers: int = 1) -> int:
+        """Store the start of another attempt of a trial, on `num_workers`, and return its number."""
         attempt = self.record(number).attempts + 1
-        self._set_trial_attribute(number, attempt_key(attempt), attempt_start())
-        self._change(number, attempts=attempt)
+        self._set_trial_attribute(number, attempt_key(attempt), attempt_start(num_workers))
+        self._change(number, attempts=attempt, workers=(*self.record(number).workers, num_workers))
         return attempt
 
     def add_attempt_end(self, number: int, end: AttemptEnd) -> None:
@@ -204,9 +204,9 @@ def study_name(space: SearchSpace) -> str:
     return f"{space.tracking.experiment}/{space.name}"
 
 
-def attempt_start() -> dict[str, int]:
+def attempt_start(num_workers: int = 1) -> dict[str, int]:
     """Return what the study holds of the start of an attempt, which is now."""
-    return {"started_ms": _now_ms()}
+    return {"started_ms": _now_ms(), "workers": num_workers}
 
 
 def _now_ms() -> int:

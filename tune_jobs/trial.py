@@ -1,31 +1,36 @@
 """Inside a Tune trial: one attempt of a trial becomes one Train run."""
 
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.experiment import Trial
 
 from tune_jobs.causes import failure_of
 from tune_jobs.trial_folder import trial_folder
 
+# A worker that the system has stopped is told by Ray Train; whoever waits for it tells sooner, and more.
+HEALTH_CHECK_MARGIN_S = 5.0
+
 
 @dataclass(frozen=True)
 class WorkerGroup:
-    """What the training of one trial runs on."""
+    """What the workers of all attempts have in common: what each takes, and how long it may stand still."""
 
-    num_workers: int
     cpus_per_worker: float
     gpus_per_worker: float
+    hang_timeout_s: float
 
 
 def run_trial(config: dict[str, Any]) -> None:
     """Train the attempt that `config` names and report how it failed, if it did.
 
-    `config` is what the searcher handed out (`name`, `attempt`, `train`, `last_epoch`) and what is the same
-    for all trials: `search_folder` and `workers`.
+    `config` is what the searcher handed out (`name`, `attempt`, `train`, `last_epoch`, `num_workers`), and
+    what is the same for all trials: `search_folder` and `workers`.
     """
     from tune_jobs.worker import train_worker
 
@@ -34,13 +39,16 @@ def run_trial(config: dict[str, Any]) -> None:
 
 def train_attempt(config: dict[str, Any], train_worker: Callable[[dict[str, Any]], None]) -> None:
     """Run `train_worker` on the workers of one attempt, as `run_trial` says."""
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
     from ray.tune.integration.ray_train import TuneReportCallback
 
     workers = WorkerGroup(**config["workers"])
     folder = trial_folder(Path(config["search_folder"]), config["name"])
+    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(
+        workers.hang_timeout_s + HEALTH_CHECK_MARGIN_S
+    )
     # The base of TorchTrainer, which leaves torch to the workers (process_group.py).
     trainer = DataParallelTrainer(
         train_worker,
@@ -49,17 +57,22 @@ def train_attempt(config: dict[str, Any], train_worker: Callable[[dict[str, Any]
             "folder": str(folder),
             "attempt": config["attempt"],
             "last_epoch": config["last_epoch"],
+            "hang_timeout_s": workers.hang_timeout_s,
+            "node": ray.get_runtime_context().get_node_id(),
         },
         scaling_config=ScalingConfig(
-            num_workers=workers.num_workers,
+            num_workers=config["num_workers"],
             use_gpu=workers.gpus_per_worker > 0,
             resources_per_worker=_resources(workers),
         ),
-        run_config=RunConfig(
+        run_config=RunConfig(  # type: ignore[arg-type]  # typed as the older Train's
             name=str(config["attempt"]),
             storage_path=str(folder / "attempts"),
-            callbacks=[TuneReportCallback()],  # type: ignore[list-item]  # typed as the older Train's
-            failure_config=FailureConfig(max_failures=0),
+            callbacks=[TuneReportCallback()],
+            # Train begins nothing again by itself: two groups of one attempt would write the same paths.
+            failure_config=FailureConfig(
+                max_failures=0, max_preemption_failures=0, controller_failure_limit=0
+            ),
         ),
     )
     try:

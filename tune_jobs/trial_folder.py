@@ -1,14 +1,16 @@
 """The folder of a trial: where its attempts write, and which checkpoints stay.
 
-trials/0007/checkpoints/<epoch>-a<attempt>/    complete checkpoints, ours
-trials/0007/attempts/<attempt>/                Ray Train's own files, never read back
-trials/0007-seed-1/                            the same of another seed of the trial (confirmation.py)
+trials/0007/checkpoints/<epoch>-a<attempt>/            complete checkpoints, ours
+trials/0007/checkpoints/<epoch>-s<step>-a<attempt>/    of an attempt that was stopped within an epoch
+trials/0007/attempts/<attempt>/                        Ray Train's own files, never read back
+trials/0007-seed-1/                                    the same of another seed (confirmation.py)
 """
 
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from selfcon.checkpoint_names import checkpoint_name, order_of_checkpoint
 from tune_jobs.errors import StorageError
 from tune_jobs.records import TrialRecord
 
@@ -39,13 +41,24 @@ def checkpoints_folder(folder: Path) -> Path:
     return folder / "checkpoints"
 
 
-def checkpoint_path(folder: Path, *, epoch: int, attempt: int) -> Path:
-    """Return where an attempt writes the checkpoint of an epoch; no other attempt writes there."""
-    return checkpoints_folder(folder) / f"{epoch:04d}-a{attempt}"
+def checkpoint_path(folder: Path, *, epoch: int, attempt: int, step: int = 0) -> Path:
+    """Return where an attempt writes the checkpoint of a moment; no other attempt writes there.
+
+    `step` counts those taken since the end of `epoch`.
+    """
+    return checkpoints_folder(folder) / checkpoint_name(epoch=epoch, step=step, attempt=attempt)
 
 
 def remove_old_checkpoints(folder: Path, *, epoch: int) -> None:
-    """Remove what is older than the newest kept ones, once the checkpoint of `epoch` is valid."""
+    """Remove what nobody goes on from any more, once the checkpoint of `epoch` is valid.
+
+    The newest epochs stay, so that there is another where one is damaged; of earlier ones, and from within
+    epochs that are over, nothing does.
+    """
     for path in checkpoints_folder(folder).iterdir():
-        if int(path.name.split("-")[0]) <= epoch - KEPT_CHECKPOINTS:
+        order = order_of_checkpoint(path.name)
+        if order is None:
+            continue
+        finished, step, _ = order
+        if finished <= epoch - KEPT_CHECKPOINTS or (step and finished < epoch):
             shutil.rmtree(path)

@@ -30,7 +30,8 @@ class Decision(Enum):
 class HandOut:
     """A trial given to a worker group: name and attempt are part of every path it writes.
 
-    `number` is the trial's in its study, `last_epoch` the newest that the study has, -1 before the first.
+    `number` is the trial's in its study, `last_epoch` the newest that the study has, -1 before the first;
+    the attempt has `num_workers` to its end.
     """
 
     number: int
@@ -38,6 +39,7 @@ class HandOut:
     name: str
     config: TrainConfig
     last_epoch: int
+    num_workers: int
 
 
 class TrialStudy(ABC):
@@ -64,7 +66,7 @@ class TrialStudy(ABC):
         """Whether every trial there is to be has ended."""
 
     @abstractmethod
-    def _begin(self) -> int | None:
+    def _begin(self, num_workers: int) -> int | None:
         """Store a new trial with its first attempt and return its number; None where there is none now."""
 
     @abstractmethod
@@ -114,23 +116,24 @@ class TrialStudy(ABC):
         """How many trials are handed out now."""
         return len(self._live)
 
-    def hand_out(self) -> HandOut | None:
+    def hand_out(self, num_workers: int = 1) -> HandOut | None:
         """Return the next attempt: an unfinished trial first, else a new one; None when all are handed out.
 
-        Raises `NoSuccessError` where a search cannot go on.
+        It is to run on `num_workers`. Raises `NoSuccessError` where a search cannot go on.
         """
         for record in self.records():
             is_left = record.state == State.RUNNING and record.number not in self._live
             if is_left and self.settle(record.number) is Decision.CONTINUE:
-                return self._hand_out(record.number, self._store.start_attempt(record.number))
-        number = self._begin()
+                return self._hand_out(record.number, self._store.start_attempt(record.number, num_workers))
+        number = self._begin(num_workers)
         return None if number is None else self._hand_out(number, attempt=1)
 
     def _hand_out(self, number: int, attempt: int) -> HandOut:
         record = self.record(number)
         assert record.config is not None
         self._live[number] = attempt
-        return HandOut(number, attempt, record.name, TrainConfig.from_flat(record.config), record.last_epoch)
+        config = TrainConfig.from_flat(record.config)
+        return HandOut(number, attempt, record.name, config, record.last_epoch, record.workers[-1])
 
     # --- what attempts report ------------------------------------------------------------------------------
 
@@ -171,22 +174,29 @@ class TrialStudy(ABC):
         self._tell(number, State.PRUNED, reason)
         return Decision.STOP
 
+    def fail_attempt(self, number: int, attempt: int, reason: Reason, message: str) -> None:
+        """Take note why an attempt ends before its time; its processes may be there still.
+
+        A trial that still runs is handed out again once the attempt is over, unless the attempts that ended
+        by themselves without a new epoch are too many, or the reason would only repeat.
+        """
+        record = self.record(number)
+        is_told = any(end.attempt == attempt for end in record.attempt_ends)
+        if self._live.get(number) == attempt and record.state == State.RUNNING and not is_told:
+            self._store.add_attempt_end(number, AttemptEnd(attempt, reason, message))
+            self.settle(number)
+
     def end_attempt(
         self, number: int, attempt: int, reason: Reason | None = None, message: str | None = None
     ) -> None:
-        """Take note that an attempt is over; without a reason it returned by itself.
-
-        A trial that still runs is handed out again, unless the attempts that ended by themselves without a
-        new epoch are too many, or the reason would only repeat.
-        """
+        """Take note that an attempt is over; where nothing told why, it returned by itself."""
         if self._live.get(number) != attempt:
             return
-        del self._live[number]
-        if self.record(number).state != State.RUNNING:
-            return
-        end = AttemptEnd(attempt, reason or Reason.ERROR, message or "training ended before its last epoch")
-        self._store.add_attempt_end(number, end)
-        self.settle(number)
+        try:
+            message = message or "training ended before its last epoch"
+            self.fail_attempt(number, attempt, reason or Reason.ERROR, message)
+        finally:
+            del self._live[number]
 
     def interrupt_attempt(self, number: int, attempt: int) -> None:
         """Take note that the launcher itself stopped an attempt: the trial stays to be handed out again."""

@@ -38,12 +38,16 @@ def run_trials(
         log.note(f"{space.name}: {study.plan}, {capacity.summary()}")
         fault = Fault()
         searcher = StudySearcher(
-            study, max_concurrent=capacity.at_once, interruption=interruption, watcher=log, fault=fault
+            study,
+            workers_for_next=capacity.workers_for_next,
+            interruption=interruption,
+            watcher=log,
+            fault=fault,
         )
         workers = WorkerGroup(
-            num_workers=space.trial.num_workers,
             cpus_per_worker=space.trial.cpus_per_worker,
             gpus_per_worker=space.trial.gpus_per_worker,
+            hang_timeout_s=space.trial.hang_timeout_s,
         )
         tuner = tune.Tuner(
             # The trial itself only waits for its workers: asking for CPUs would take them from those.

@@ -1,40 +1,72 @@
 """Inside a Ray Train worker: the training of selfcon, with a checkpoint in storage before each report."""
 
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from selfcon.progress import Progress
 
 
 def train_worker(task: dict[str, Any]) -> None:
     """Train one attempt of a trial from its newest valid checkpoint.
 
-    `task` holds `train` (the TrainConfig as JSON values), `folder` (the trial's), `attempt`, and
-    `last_epoch`, the newest that was recorded: a checkpoint may be newer, written when nobody recorded any
-    more.
+    `task` holds `train` (the TrainConfig as JSON values), `folder` (the trial's), `attempt`,
+    `hang_timeout_s`, `node` (where the trial's own process is), and `last_epoch`, the newest that was
+    recorded: a checkpoint may be newer, written when nobody recorded any more.
+
+    Where a node that the attempt stands on is to go, it ends within the epoch, with a checkpoint, and reports
+    `failure` and `message` as the trial's process does. Raises `HungError` when nothing gets on any more.
     """
     # Here, not above: the trial's own process imports this module only to name the function.
+    import ray.train
+
+    from tune_jobs.watchdog import Watchdog
+
+    rank = ray.train.get_context().get_world_rank()
+    watchdog = Watchdog(timeout_s=task["hang_timeout_s"], name=f"rank {rank}")
+    watchdog.run(partial(_train, task, watchdog.beat))
+
+
+def _train(task: dict[str, Any], progress: "Progress") -> None:
     import ray.train
 
     from selfcon.checkpoint import load_checkpoint, newest_valid
     from selfcon.config import TrainConfig
     from selfcon.distributed import broadcast_object, rank
+    from selfcon.errors import TrainingStopped
     from selfcon.train import EpochReport, fit
+    from tune_jobs.preemption import drain_notice
     from tune_jobs.process_group import process_group
+    from tune_jobs.records import Reason
     from tune_jobs.trial_folder import checkpoint_path, checkpoints_folder, remove_old_checkpoints
 
+    progress("its imports")
     folder, attempt = Path(task["folder"]), int(task["attempt"])
 
     def report(result: EpochReport) -> None:
         if rank() == 0:
-            path = checkpoint_path(folder, epoch=result.epoch, attempt=attempt)
+            path = checkpoint_path(folder, epoch=result.epoch, step=result.step, attempt=attempt)
             result.save(path)
             remove_old_checkpoints(folder, epoch=result.epoch)
         ray.train.report({"epoch": result.epoch, "metrics": result.metrics})
+        progress(f"the report of epoch {result.epoch}")
 
     config = TrainConfig.from_mapping(task["train"])
-    with process_group():
+    nodes = frozenset({task["node"], ray.get_runtime_context().get_node_id()})
+    with process_group(hang_timeout_s=task["hang_timeout_s"]), drain_notice(nodes) as is_draining:
+        progress("the start of its group")
         newest = broadcast_object(newest_valid(checkpoints_folder(folder)))
         if newest is not None:
             history = load_checkpoint(newest, config=config).history
             for epoch in range(task["last_epoch"] + 1, len(history) - 1):  # fit reports the newest itself
                 ray.train.report({"epoch": epoch, "metrics": history[epoch]})
-        fit(config, report=report, resume_from=newest)
+        progress("what was reported before")
+        try:
+            fit(config, report=report, resume_from=newest, stop_requested=is_draining, progress=progress)
+        except TrainingStopped as stopped:
+            if rank() == 0:
+                moment = {"epoch": stopped.epoch - 1, "step": stopped.step}
+                stopped.save(checkpoint_path(folder, **moment, attempt=attempt))
+            # Not before the checkpoint is whole: Train ends all workers once each has returned.
+            ray.train.report({"failure": Reason.PREEMPTED.value, "message": str(stopped)})

@@ -1,12 +1,16 @@
 import runpy
+import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from selfcon import distributed
+from selfcon.progress import Progress, unwatched
 
 on_ranks = runpy.run_path(str(Path(__file__).with_name("ranks.py")))["on_ranks"]
 
@@ -73,6 +77,20 @@ def talk() -> dict[str, Any]:
             torch.ones(1, requires_grad=True)
         ).requires_grad,
     }
+
+
+def work_for_longer_than_a_collective_may_take() -> dict[str, Any]:
+    """Rank 0 works for 4 seconds, where nobody may wait for more than 2."""
+    dist.set_timeout(timedelta(seconds=2))
+    places: list[str] = []
+
+    def work(progress: Progress) -> dict[str, int]:
+        for item in range(8):
+            time.sleep(0.5)
+            progress(f"item {item}")
+        return {"by": distributed.rank()}
+
+    return {"result": distributed.run_on_first(work, progress=places.append), "places": places}
 
 
 def everything() -> dict[str, Any]:
@@ -142,6 +160,15 @@ def test_every_rank_gets_the_object_of_rank_0(of_rank: list[dict[str, Any]]) -> 
     assert [found["object"] for found in of_rank] == [{"from": 0}] * 4
 
 
+def test_ranks_wait_for_the_first_one_as_long_as_it_gets_on() -> None:
+    first, *others = on_ranks(work_for_longer_than_a_collective_may_take, 3)
+    assert [found["result"] for found in (first, *others)] == [{"by": 0}] * 3
+    assert first["places"] == [f"item {item}" for item in range(8)]
+    for found in others:  # some of what the first one was told, in order
+        assert 2 <= len(found["places"]) < 8
+        assert found["places"] == sorted(set(found["places"]))
+
+
 def test_the_ranks_shares_make_up_the_whole_in_order(of_rank: list[dict[str, Any]]) -> None:
     assert [found["share"] for found in of_rank] == [[0, 1], [2, 3, 4], [5, 6], [7, 8, 9]]
     assert [found["small_share"] for found in of_rank] == [[], [0], [], [1]]
@@ -157,6 +184,7 @@ def test_without_a_group_every_function_is_the_identity() -> None:
     assert distributed.split_range(5) == range(5)
     value = object()
     assert distributed.broadcast_object(value) is value
+    assert distributed.run_on_first(lambda progress: [progress, x], progress=unwatched) == [unwatched, x]
     rows = distributed.gather_rows_without_gradient(x)
     assert torch.equal(rows, x)
     assert not rows.requires_grad

@@ -240,6 +240,23 @@ def test_every_epoch_reports_its_metrics_the_untrained_network_first() -> None:
     assert not result.encoder.training
 
 
+def test_whoever_watches_a_run_sees_each_step_batch_and_epoch_of_the_probes() -> None:
+    places: list[str] = []
+    config = config_with(optim__epochs=1, evaluate__probe_epochs=3)
+    fit(config, report=lambda report: places.append(f"report {report.epoch}"), progress=places.append)
+    # 1,150 training and 287 other images are encoded 256 at a time.
+    judging = [f"features, batch {batch + 1}" for part in (5, 2) for batch in range(part)]
+    judging += [f"probes, epoch {epoch + 1}" for epoch in range(3)]
+    assert places == [
+        "before the first epoch",
+        *(f"evaluation of epoch 0, {place}" for place in judging),
+        "report 0",
+        *(f"epoch 1, step {step + 1}" for step in range(17)),
+        *(f"evaluation of epoch 1, {place}" for place in judging),
+        "report 1",
+    ]
+
+
 def test_epochs_between_evaluations_have_no_accuracy_but_the_last_does() -> None:
     _, reports = fitted(config_with(optim__epochs=5, evaluate__every_epochs=2))
     assert [item.epoch for item in reports if "val/top1" in item.metrics] == [0, 2, 4, 5]

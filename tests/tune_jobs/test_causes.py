@@ -15,21 +15,25 @@ from ray.exceptions import (
     NodeDiedError,
     OutOfDiskError,
     OutOfMemoryError,
+    RayActorError,
     RayTaskError,
     WorkerCrashedError,
 )
 from ray.train.v2._internal.exceptions import (
     BroadcastCollectiveTimeoutError,
+    WorkerGroupStartupFailedError,
     WorkerGroupStartupTimeoutError,
     WorkerHealthCheckFailedError,
     WorkerHealthCheckTimeoutError,
 )
-from ray.train.v2.api.exceptions import ControllerError, NCCLHangError, WorkerGroupError
+from ray.train.v2.api.exceptions import ControllerError, NCCLHangError, PreemptionError, WorkerGroupError
+from ray.train.v2.api.preemption import PreemptionInfo
 
 from selfcon.errors import NonFiniteLossError
 from tune_jobs.causes import failure_of, storage_faults
 from tune_jobs.errors import NoSuccessError, StorageError
 from tune_jobs.records import Reason
+from tune_jobs.watchdog import HungError
 
 FOLDER = Path("/runs/search")
 
@@ -76,6 +80,7 @@ GLOO_TIMEOUT = RuntimeError(
 NCCL_TIMEOUT = torch.distributed.DistBackendError(
     "[Rank 0] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=7) ran for 600000 ms"
 )
+TAKEN_BACK = RayActorError(error_msg="its node was taken back", preempted=True)
 PEER_GONE = RuntimeError("Connection closed by peer [127.0.0.1]:3401")
 
 
@@ -103,7 +108,15 @@ PEER_GONE = RuntimeError("Connection closed by peer [127.0.0.1]:3401")
         (from_worker(NCCL_TIMEOUT), Reason.TIMED_OUT, "Watchdog"),
         (from_worker(raised_by_torch("store")), Reason.TIMED_OUT, "wait timeout"),
         (from_worker(BroadcastCollectiveTimeoutError(9, [1], 9)), Reason.TIMED_OUT, "timed out after 9"),
-        (ControllerError(WorkerGroupStartupTimeoutError(2)), Reason.TIMED_OUT, "startup timed out"),
+        (ControllerError(WorkerGroupStartupTimeoutError(2)), Reason.NO_ROOM, "startup timed out"),
+        (ControllerError(WorkerGroupStartupFailedError("died")), Reason.WORKER_LOST, "died"),
+        (from_worker(HungError("no progress for 9 s")), Reason.HUNG, "no progress for 9 s"),
+        (from_worker(PEER_GONE, HungError("no progress")), Reason.HUNG, "no progress"),
+        (from_worker(HungError("no progress"), ActorDiedError()), Reason.HUNG, "no progress"),
+        (from_worker(PEER_GONE, TAKEN_BACK), Reason.PREEMPTED, "taken back"),
+        (from_worker(WorkerHealthCheckFailedError("x", TAKEN_BACK)), Reason.PREEMPTED, "taken back"),
+        (from_worker(HungError("no progress"), TAKEN_BACK), Reason.PREEMPTED, "taken back"),
+        (PreemptionError(PreemptionInfo(None, {"node": [0]})), Reason.PREEMPTED, "node preemption"),
         (from_worker(NCCL_TIMEOUT, torch.OutOfMemoryError("CUDA")), Reason.OUT_OF_MEMORY, "CUDA"),
         (from_worker(from_task(ValueError("wrong shape"))), Reason.ERROR, "wrong shape"),
         (from_worker(PEER_GONE), Reason.ERROR, "closed by peer"),

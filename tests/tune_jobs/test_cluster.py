@@ -15,6 +15,8 @@ from tune_jobs.cluster import (
     usable_cpus,
     visible_gpus,
     waiting_for,
+    workers_for_next,
+    workers_held,
 )
 from tune_jobs.space.settings import TrialSettings
 
@@ -59,6 +61,15 @@ from tune_jobs.space.settings import TrialSettings
                 "9 CPUs / (1 worker x 2 CPUs) = 4, 1 GPU / (1 worker x 1 GPU) = 1, "
                 "but 2 nodes hold 0 workers: 0",
             ),
+        ),
+        ([{"CPU": 4.0}], {"num_workers": (1, 4)}, Fit(1, "4 CPUs / (1 to 4 workers x 1 CPU) = 1")),
+        ([{"CPU": 6.0}], {"num_workers": (1, 4)}, Fit(2, "6 CPUs / (1 to 4 workers x 1 CPU) = 2")),
+        ([{"CPU": 6.0}], {"num_workers": (3, 4)}, Fit(1, "6 CPUs / (3 to 4 workers x 1 CPU) = 1")),
+        ([{"CPU": 1.0}], {"num_workers": (2, 4)}, Fit(0, "1 CPU / (2 to 4 workers x 1 CPU) = 0")),
+        (
+            [{"CPU": 3.0}] * 3,
+            {"num_workers": (2, 3), "cpus_per_worker": 2.0},
+            Fit(1, "9 CPUs / (2 to 3 workers x 2 CPUs) = 1, 3 nodes"),
         ),
         (  # Ray gives a share of a GPU from one device
             [{"CPU": 8.0, "GPU": 2.0}],
@@ -130,6 +141,42 @@ def test_as_many_trials_fit_as_can_be_placed(
     assert counted.count == most_workers(rooms, cpu, gpu) // num_workers
 
 
+nodes_of_cpus = st.lists(st.integers(0, 6), max_size=4).map(
+    lambda counts: [{"CPU": float(cpus)} for cpus in counts]
+)
+
+
+@given(nodes_of_cpus, st.integers(1, 4), st.integers(0, 3))
+def test_one_trial_after_the_other_gets_what_fits_until_as_many_run_as_were_counted(
+    nodes: list[dict[str, float]], fewest: int, more: int
+) -> None:
+    trial = TrialSettings(num_workers=(fewest, fewest + more) if more else fewest)
+    live: list[int] = []
+    while num_workers := workers_for_next(nodes, trial, live):
+        assert trial.min_workers <= num_workers <= trial.max_workers
+        live.append(num_workers)
+    assert len(live) == trials_at_once(nodes, trial).count
+    assert sum(live) <= workers_held(nodes, trial)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "num_workers", "live", "expected"),
+    [
+        (4, (1, 4), [], 4),
+        (4, (1, 4), [1], 3),  # it began when there was one node, and keeps its worker
+        (4, (2, 4), [3], 0),
+        (1, (1, 4), [], 1),  # a node was lost
+        (2, (1, 4), [4], 0),  # the attempt that was on it has not ended yet
+        (4, 2, [2], 2),
+        (3, 2, [2], 0),
+    ],
+)
+def test_a_trial_gets_as_many_workers_as_fit_beside_the_live_ones(
+    cpus: int, num_workers: int | tuple[int, int], live: list[int], expected: int
+) -> None:
+    assert workers_for_next([{"CPU": 1.0}] * cpus, TrialSettings(num_workers=num_workers), live) == expected
+
+
 @pytest.mark.parametrize(
     ("nodes", "trial", "line"),
     [
@@ -139,6 +186,11 @@ def test_as_many_trials_fit_as_can_be_placed(
             "waiting for 1 more worker of 1 CPU: 3 of 4 fit on 3 nodes",
         ),
         ([{}], {"num_workers": 2}, "waiting for 2 more workers of 1 CPU: 0 of 2 fit on 1 node"),
+        (
+            [{"CPU": 1.0}],
+            {"num_workers": (2, 8)},
+            "waiting for 1 more worker of 1 CPU: 1 of at least 2 fit on 1 node",
+        ),
         (
             [{"CPU": 8.0, "GPU": 1.0}],
             {"num_workers": 2, "cpus_per_worker": 2.0, "gpus_per_worker": 1.0},

@@ -1,18 +1,12 @@
 """A search on a real Ray cluster of several nodes that come and go, with token authentication."""
 
 import json
-import os
-import re
-import secrets
-import shutil
+import runpy
 import signal
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +16,10 @@ from tune_jobs.records import Reason, State, TrialRecord
 from tune_jobs.space import load_space
 from tune_jobs.study import SearchStudy
 
-ROOT = Path(__file__).parents[2]
+nodes = runpy.run_path(str(Path(__file__).with_name("ray_nodes.py")))
+read_until, rest_of = nodes["read_until"], nodes["rest_of"]
+RayCluster = Any  # of ray_nodes.py
+
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 SPACE = """
@@ -33,35 +30,6 @@ train:
   optim: {epochs: 20, global_batch_size: 64, learning_rate: 0.05}
 space: {loss.temperature: {low: 0.05, high: 0.5}}
 search: {num_trials: 3, sampler: random}
-"""
-
-# A head that holds no worker. Its autoscaler declares nodes of 1 CPU; whoever writes to us adds them.
-CLUSTER = """
-import sys
-import ray
-from ray.cluster_utils import Cluster
-from ray.core.generated.autoscaler_pb2 import ClusterConfig
-from ray.experimental.internal_kv import _internal_kv_put
-
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-ray.init(cluster.address, log_to_driver=False)
-config = ClusterConfig()
-group = config.node_group_configs.add(name="small", max_count=4)
-group.resources["CPU"] = 1
-_internal_kv_put(
-    ray._raylet.GCS_AUTOSCALER_CLUSTER_CONFIG_KEY, config.SerializeToString(),
-    namespace=ray._raylet.GCS_AUTOSCALER_STATE_NAMESPACE,
-)
-nodes = []
-print(cluster.address, flush=True)
-for line in sys.stdin:
-    if line == "add\\n":
-        nodes.append(cluster.add_node(num_cpus=1))
-    else:
-        cluster.remove_node(nodes.pop(), allow_graceful=False)
-    print("done", flush=True)
-ray.shutdown()
-cluster.shutdown()
 """
 
 # What Ray Train leaves behind where a controller is killed at the wrong moment, in two namespaces.
@@ -88,88 +56,10 @@ print(*[actor.ray_namespace for actor in list_actors(sys.argv[1], filters=filter
 """
 
 
-class RayCluster:
-    """A cluster in a process of its own, which adds and removes nodes when told to."""
-
-    def __init__(self, process: subprocess.Popen[str], environment: dict[str, str]) -> None:
-        self._process, self._environment = process, environment
-        self.address = self._answer()
-
-    def add(self) -> None:
-        self._ask("add")
-
-    def remove(self) -> None:
-        self._ask("remove")
-
-    def run(self, code: str, *arguments: str) -> str:
-        """What a program prints that gets the cluster's address and the arguments."""
-        command = [sys.executable, "-c", code, self.address, *arguments]
-        return subprocess.run(
-            command, env=self._environment, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    def _ask(self, what: str) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{what}\n")
-        self._process.stdin.flush()
-        while self._answer() != "done":  # Ray's own remarks come between
-            assert self._process.poll() is None
-
-    def _answer(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
-
-    @contextmanager
-    def launched(self, folder: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
-        """A launcher of the space in the folder, killed at the end of the block if it still runs."""
-        (folder / "space.yaml").write_text(SPACE)
-        command = [sys.executable, str(ROOT / "launch.py"), "--space", "space.yaml"]
-        process = subprocess.Popen(
-            [*command, "--address", self.address, *more], cwd=folder, env=self._environment,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
-        with process:
-            try:
-                yield process
-            finally:
-                process.kill()
-
-
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RayCluster]:
-    # Not pytest's folder: the paths of Ray's sockets would be too long. Nobody else finds this cluster.
-    folder = tempfile.mkdtemp(prefix="ray-")
-    environment = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_USAGE_STATS_ENABLED": "0",
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-c", CLUSTER], env=environment | {"RAY_TMPDIR": folder},
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    with process:
-        yield RayCluster(process, environment)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def read_until(process: subprocess.Popen[str], pattern: str) -> str:
-    """Read the launcher's lines up to the first that matches; fail with all of them when none does."""
-    assert process.stdout is not None
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if re.search(pattern, line):
-            return "".join(lines)
-    pytest.fail(f"no line matches {pattern!r}:\n{''.join(lines)}")
-
-
-def rest_of(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    text = process.stdout.read()
-    process.wait()
-    return text
+    with nodes["started_cluster"](SPACE) as started:
+        yield started
 
 
 def records(folder: Path) -> list[TrialRecord]:

@@ -26,6 +26,12 @@ def ends(*attempts: int, reason: Reason = Reason.ERROR) -> tuple[AttemptEnd, ...
         (ends(1, 2, 3), (2,), None),  # the second made an epoch
         (ends(1, 2, 3, 4), (1,), 4),
         (ends(1, reason=Reason.NON_FINITE), (1,), 1),  # it would only repeat
+        (ends(1, 2, 3, reason=Reason.HUNG), (), 3),
+        (ends(1, 2, 3, reason=Reason.WORKER_LOST), (), 3),
+        (ends(1, 2, 3, 4, reason=Reason.PREEMPTED), (), None),  # the cluster's doing
+        (ends(1, 2, 3, 4, reason=Reason.NO_ROOM), (), None),
+        (ends(1, 2) + ends(3, reason=Reason.PREEMPTED), (), None),
+        (ends(1, 2) + ends(3, reason=Reason.PREEMPTED) + ends(4), (), 4),
     ],
 )
 def test_three_fruitless_attempts_in_a_row_or_a_repeating_fault_fail_a_trial(

@@ -179,6 +179,12 @@ def test_a_preview_says_what_would_be_done(tmp_path: Path) -> None:
             "2 on this machine: 4 CPUs / (2 workers x 1 CPU) = 2",
         ),
         (
+            ("search={}", "trial={num_workers: [1, 3]}"),
+            {},
+            "at once",
+            "2 on this machine: 4 CPUs / (1 to 3 workers x 1 CPU) = 2",
+        ),
+        (
             ("search={}",),
             {"address": "head:6379"},
             "at once",

@@ -16,7 +16,7 @@ def join_and_add(task: dict[str, Any]) -> None:
     from selfcon.distributed import rank, reduce_sum, world_size
     from tune_jobs.process_group import process_group
 
-    with process_group():
+    with process_group(hang_timeout_s=60):
         found = {
             "rank": rank(),
             "world_size": world_size(),
@@ -32,7 +32,7 @@ def fail_on_rank_1(_: dict[str, Any]) -> None:
     from selfcon.distributed import rank, row_counts
     from tune_jobs.process_group import process_group
 
-    with process_group():
+    with process_group(hang_timeout_s=60):
         if rank() == 1:
             raise ValueError("photo.jpg: damaged")
         row_counts(1)

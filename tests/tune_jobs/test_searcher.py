@@ -1,6 +1,6 @@
 """The searcher and the scheduler as plain objects, asked as Tune asks them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,8 +11,10 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from tune_jobs import searcher as module
+from tune_jobs.console import ending
 from tune_jobs.errors import NoSuccessError, StorageError
 from tune_jobs.interruption import Interruption
+from tune_jobs.records import Reason
 from tune_jobs.searcher import Fault, StudyScheduler, StudySearcher
 from tune_jobs.space import load_space
 from tune_jobs.study import HandOut, SearchStudy
@@ -52,11 +54,15 @@ class Search:
         self.database = folder / "study.db"
         self.study = SearchStudy(f"sqlite:///{self.database}", space, data_digest="d")
         self.study.want(space.search.num_trials)
-        self.at_once = 2
+        self.at_once, self.num_workers, self.live = 2, 1, [0]
         self.fault, interruption = Fault(), Interruption(grace_s=1.0)
         shared: dict[str, Any] = {"interruption": interruption, "watcher": Silent(), "fault": self.fault}
-        self.searcher = StudySearcher(self.study, max_concurrent=lambda: self.at_once, **shared)
+        self.searcher = StudySearcher(self.study, workers_for_next=self.workers_for_next, **shared)
         self.scheduler = StudyScheduler(self.study, **shared)
+
+    def workers_for_next(self, live: Sequence[int]) -> int:
+        self.live = list(live)
+        return self.num_workers if len(live) < self.at_once else 0
 
     def report(self, config: Any, result: dict[str, Any]) -> str:
         return self.scheduler.on_trial_result(CONTROLLER, cast(Trial, TuneTrial(config)), result)
@@ -88,6 +94,34 @@ def test_the_number_of_trials_follows_the_cluster(search: Search) -> None:
     search.searcher.on_trial_complete(trial_id="a")
     search.searcher.on_trial_complete(trial_id="b")
     assert search.searcher.suggest("c") is None  # both are to be handed out again, when they fit
+
+
+def test_each_attempt_has_its_own_number_of_workers_and_keeps_it(search: Search) -> None:
+    search.num_workers = 3
+    assert cast(dict[str, Any], search.searcher.suggest("a"))["num_workers"] == 3
+    search.num_workers = 2
+    assert cast(dict[str, Any], search.searcher.suggest("b"))["num_workers"] == 2
+    assert search.searcher.suggest("c") is None
+    assert search.live == [3, 2]
+    search.searcher.on_trial_complete(trial_id="a")
+    search.num_workers = 1
+    assert cast(dict[str, Any], search.searcher.suggest("c"))["num_workers"] == 1
+    assert search.live == [2]
+    assert [record.workers for record in search.study.records()] == [(3, 1), (2,)]
+
+
+def test_an_attempt_that_was_preempted_is_handed_out_again_however_often(search: Search) -> None:
+    search.at_once = 1
+    for attempt in range(1, 6):
+        config = cast(dict[str, Any], search.searcher.suggest("a"))
+        assert (config["number"], config["attempt"]) == (0, attempt)
+        failure = {"failure": Reason.PREEMPTED.value, "message": "stopped as asked, after step 3 of epoch 1"}
+        assert search.report(config, failure) == TrialScheduler.CONTINUE
+        assert search.searcher.suggest("b") is None  # its workers are not gone yet
+        search.searcher.on_trial_complete(trial_id="a")
+    record = search.study.record(0)
+    assert {end.reason for end in record.attempt_ends} == {Reason.PREEMPTED}
+    assert ending(record) == "preempted in epoch 0, to be handed out again"
 
 
 def test_a_search_whose_budget_is_spent_waits_for_no_room(search: Search) -> None:

@@ -80,7 +80,7 @@ def check_sampler(root: Node, parameters: Parameters, settings: Settings) -> Non
 
 def check_workers(root: Node, parameters: Parameters, settings: Settings) -> None:
     """Refuse more workers than there are images for them in a global batch."""
-    num_workers = settings.trial.num_workers
+    num_workers = settings.trial.max_workers
     for values in itertools.islice(parameters.combinations(["optim.global_batch_size"]), MAX_COMBINATIONS):
         batch = values["optim.global_batch_size"]
         if num_workers > batch:

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from selfcon.config import NonNegativeInt, PositiveFloat, PositiveInt
+from selfcon.rules import as_tuple
 
 MAX_NAME = 64
 # A name becomes a folder, a study, an experiment and part of model URIs: it must be plain in all of them.
@@ -25,6 +26,12 @@ def is_slug(name: str) -> bool:
     return re.fullmatch(SLUG, name) is not None
 
 
+def _that_rises(bounds: tuple[int, int]) -> tuple[int, int]:
+    if not bounds[0] < bounds[1]:
+        raise ValueError
+    return bounds
+
+
 def _in_rays_units(amount: float) -> float:
     """Ray shares a device in steps of 0.0001, and gives out more than one whole only."""
     if (0 < amount < 0.0001) or (amount > 1 and not amount.is_integer()):
@@ -36,12 +43,25 @@ Slug = Annotated[str, Field(pattern=SLUG, description=SLUG_EXPECTED)]
 SHARES = "a whole number, or a share of at least 0.0001 and below 1"
 CpuAmount = Annotated[float, Field(gt=0, le=1e6, description=SHARES), AfterValidator(_in_rays_units)]
 GpuAmount = Annotated[float, Field(ge=0, le=1e6, description=f"0, {SHARES}"), AfterValidator(_in_rays_units)]
+TIME_SPAN = "seconds above 0, or text such as 90s, 30m, 1h, 2h30m or 1d"
 TimeText = Annotated[str, Field(min_length=1, pattern=_TIME)]
-TimeBudget = Annotated[
-    PositiveFloat | TimeText | None,
-    Field(description="seconds above 0, or text such as 90s, 30m, 1h, 2h30m or 1d"),
+TimeSpan = Annotated[PositiveFloat | TimeText, Field(description=TIME_SPAN)]
+TimeBudget = Annotated[PositiveFloat | TimeText | None, Field(description=TIME_SPAN)]
+WorkerRange = Annotated[
+    tuple[PositiveInt, PositiveInt], BeforeValidator(as_tuple), AfterValidator(_that_rises)
+]
+NumWorkers = Annotated[
+    PositiveInt | WorkerRange,
+    Field(description="a whole number of at least 1, or [min, max] with 1 <= min < max"),
 ]
 Bound = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _seconds(span: float | str) -> float:
+    if not isinstance(span, str):
+        return span
+    parts = re.findall("([0-9]+)([dhms])", span)
+    return float(sum(int(number) * SECONDS[unit] for number, unit in parts))
 
 
 class _Settings(BaseModel):
@@ -84,10 +104,7 @@ class SearchSettings(_Settings):
     @property
     def time_budget_s(self) -> float | None:
         """The wall time that all launches of the search may take together, None without a limit."""
-        if not isinstance(self.time_budget, str):
-            return self.time_budget
-        parts = re.findall("([0-9]+)([dhms])", self.time_budget)
-        return float(sum(int(number) * SECONDS[unit] for number, unit in parts))
+        return None if self.time_budget is None else _seconds(self.time_budget)
 
 
 class PrunerSettings(_Settings):
@@ -119,11 +136,30 @@ class ConfirmSettings(_Settings):
 
 
 class TrialSettings(_Settings):
-    """What the training of one trial runs on."""
+    """What the training of one trial runs on, and for how long it may stand still.
 
-    num_workers: PositiveInt = 1
+    With a range of workers each attempt has as many as fit when it begins.
+    """
+
+    num_workers: NumWorkers = 1
     cpus_per_worker: CpuAmount = 1.0
     gpus_per_worker: GpuAmount = 0.0
+    hang_timeout: TimeSpan = "30m"
+
+    @property
+    def min_workers(self) -> int:
+        """The fewest workers that a trial runs on."""
+        return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[0]
+
+    @property
+    def max_workers(self) -> int:
+        """The most workers that a trial takes."""
+        return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[1]
+
+    @property
+    def hang_timeout_s(self) -> float:
+        """After how much time without progress an attempt is ended."""
+        return _seconds(self.hang_timeout)
 
 
 class TrackingSettings(_Settings):

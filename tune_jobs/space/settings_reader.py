@@ -22,14 +22,12 @@ from tune_jobs.space.yaml_file import Node
 
 S = TypeVar("S", bound=BaseModel)
 
-NOT_BUILT = "not built yet in this version"
-
 
 def read_settings(root: Mapping[str, Node], *, name: str, dataset: str) -> Settings:
     """Return the sections of a file's top level; what is omitted has its default.
 
     `name` is the search's, `dataset` what it trains on: the defaults of `tracking`. Raises `BadInputError`
-    for what is unknown, malformed, out of range or not built yet.
+    for what is unknown, malformed or out of range.
     """
     objectives = tuple(_section(Objective, node) for node in objective_nodes(root.get("objective")))
     return Settings(
@@ -38,7 +36,7 @@ def read_settings(root: Mapping[str, Node], *, name: str, dataset: str) -> Setti
         search=_section(SearchSettings, root.get("search")),
         pruner=_pruner(root.get("pruner")),
         confirm=_section(ConfirmSettings, root["confirm"]) if "confirm" in root else None,
-        trial=_trial(root.get("trial")),
+        trial=_section(TrialSettings, root.get("trial")),
         tracking=_section(
             TrackingSettings,
             root.get("tracking"),
@@ -79,14 +77,6 @@ def _pruner(node: Node | None) -> PrunerSettings:
                 f"only {' and '.join(read)} with {pruner.kind}", "a setting that it does not read"
             )
     return pruner
-
-
-def _trial(node: Node | None) -> TrialSettings:
-    if node is not None and isinstance(node.value, dict) and "num_workers" in node.value:
-        num_workers = node.value["num_workers"]
-        if isinstance(num_workers.value, list):
-            num_workers.refuse(f"a whole number of at least 1 (elastic [min, max] is {NOT_BUILT})")
-    return _section(TrialSettings, node)
 
 
 def _section(model: type[S], node: Node | None, *, defaults: Mapping[str, str] | None = None) -> S:

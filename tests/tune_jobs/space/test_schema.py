@@ -40,7 +40,7 @@ search:
   {num_trials: 12, sampler: nsga2, seed: 0, max_concurrent: auto, time_budget: 2h30m, accelerator_hours: 1}
 pruner: {kind: hyperband, min_epochs: 2, reduction_factor: 3}
 confirm: {top_k: 3, seeds: 3}
-trial: {num_workers: 1, cpus_per_worker: 0.5, gpus_per_worker: 0}
+trial: {num_workers: [1, 4], cpus_per_worker: 0.5, gpus_per_worker: 0, hang_timeout: 10m}
 tracking: {registered_model: mine}
 """
 
@@ -65,6 +65,8 @@ BAD = {
         "space: {seed: {choices: [0]}}\nconstraints: [{metric: val/top1, min: 0, max: 1}]\n",
     "an unknown sampler": "space: {seed: {choices: [0]}}\nsearch: {sampler: bayes}\n",
     "a budget like a clock": "space: {seed: {choices: [0]}}\nsearch: {time_budget: 1:30}\n",
+    "three bounds of workers": "space: {seed: {choices: [0]}}\ntrial: {num_workers: [1, 2, 3]}\n",
+    "a training that may hang for ever": "space: {seed: {choices: [0]}}\ntrial: {hang_timeout: null}\n",
     "confirm over one seed": "space: {seed: {choices: [0]}}\nconfirm: {top_k: 1, seeds: 1}\n",
     "an empty forbid": "space: {seed: {choices: [0]}}\nforbid: [{}]\n",
     "a name with a slash": "space: {seed: {choices: [0]}}\nname: a/b\n",

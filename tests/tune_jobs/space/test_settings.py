@@ -1,4 +1,5 @@
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from tune_jobs.space.settings import (
     PrunerSettings,
     SearchSettings,
     TrackingSettings,
+    TrialSettings,
     is_slug,
 )
 
@@ -23,6 +25,18 @@ from tune_jobs.space.settings import (
 )  # fmt: skip
 def test_a_time_budget_is_counted_in_seconds(written: object, seconds: float | None) -> None:
     assert SearchSettings.model_validate({"time_budget": written}).time_budget_s == seconds
+
+
+@pytest.mark.parametrize(("written", "seconds"), [({}, 1800.0), ({"hang_timeout": "90s"}, 90.0),
+    ({"hang_timeout": 0.5}, 0.5)])  # fmt: skip
+def test_the_time_without_progress_is_counted_in_seconds(written: dict[str, Any], seconds: float) -> None:
+    assert TrialSettings.model_validate(written).hang_timeout_s == seconds
+
+
+@pytest.mark.parametrize(("written", "fewest", "most"), [(3, 3, 3), ([1, 4], 1, 4), ([2, 3], 2, 3)])
+def test_a_trial_has_a_number_of_workers_or_a_range(written: object, fewest: int, most: int) -> None:
+    trial = TrialSettings.model_validate({"num_workers": written})
+    assert (trial.min_workers, trial.max_workers) == (fewest, most)
 
 
 @given(st.lists(st.none() | st.integers(1, 999_999), min_size=4, max_size=4).filter(any))

@@ -51,7 +51,12 @@ RIGHT: dict[str, st.SearchStrategy[Any]] = {
     "pruner": section({"kind": st.just("median")}, min_epochs=counts)
     | section({"kind": st.sampled_from(["none", "hyperband"])}, min_epochs=counts),
     "confirm": section({"top_k": counts, "seeds": st.integers(2, 9)}),
-    "trial": section(num_workers=counts, cpus_per_worker=amounts, gpus_per_worker=amounts | st.just(0)),
+    "trial": section(
+        num_workers=counts | st.sampled_from([[1, 2], [2, 8]]),
+        cpus_per_worker=amounts,
+        gpus_per_worker=amounts | st.just(0),
+        hang_timeout=amounts | st.sampled_from(["90s", "2h30m"]),
+    ),
     "tracking": section(experiment=st.just("a.b"), registered_model=st.just("a-b")),
 }
 FIELDS = (
@@ -63,6 +68,7 @@ FIELDS = (
     "kind",
     "top_k",
     "num_workers",
+    "hang_timeout",
     "experiment",
 )
 

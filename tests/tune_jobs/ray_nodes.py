@@ -1,0 +1,151 @@
+"""A Ray cluster of several nodes on this machine, for the tests: nodes join, are taken back, and leave.
+
+Test files are no package, so they take `started_cluster` and the readers from here with `runpy.run_path`.
+"""
+
+import os
+import re
+import runpy
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+family = runpy.run_path(str(ROOT / "tests/chaos/processes.py"))["family"]
+
+# A head that holds no worker. Its autoscaler declares nodes of 1 CPU; whoever writes to us adds them.
+CLUSTER = """
+import sys
+import time
+import ray
+from ray.cluster_utils import Cluster
+from ray.core.generated.autoscaler_pb2 import ClusterConfig, DrainNodeReason
+from ray.experimental.internal_kv import _internal_kv_put
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+ray.init(cluster.address, log_to_driver=False)
+config = ClusterConfig()
+group = config.node_group_configs.add(name="small", max_count=4)
+group.resources["CPU"] = 1
+_internal_kv_put(
+    ray._raylet.GCS_AUTOSCALER_CLUSTER_CONFIG_KEY, config.SerializeToString(),
+    namespace=ray._raylet.GCS_AUTOSCALER_STATE_NAMESPACE,
+)
+nodes = []
+print(cluster.address, flush=True)
+for line in sys.stdin:
+    if line == "add\\n":
+        nodes.append(cluster.add_node(num_cpus=1))
+    elif line == "drain\\n":
+        deadline_ms = time.time_ns() // 1_000_000 + 120_000
+        reason = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+        ray._raylet.GcsClient(address=cluster.address).drain_node(
+            nodes[-1].node_id, reason, "taken back", deadline_ms
+        )
+    else:
+        cluster.remove_node(nodes.pop(), allow_graceful=False)
+    print("done", flush=True)
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
+class RayCluster:
+    """A cluster in a process of its own, which adds and removes nodes when told to."""
+
+    def __init__(self, process: subprocess.Popen[str], environment: dict[str, str], space: str) -> None:
+        self._process, self._environment, self._space = process, environment, space
+        self.address = self._answer()
+
+    def add(self) -> None:
+        self._ask("add")
+
+    def remove(self) -> None:
+        """The newest node goes without notice."""
+        self._ask("remove")
+
+    def drain(self) -> None:
+        """The newest node is to go in two minutes."""
+        self._ask("drain")
+
+    def training_workers(self) -> list[int]:
+        """Return the processes that train."""
+        found = family(self._process.pid)
+        return sorted(process.pid for process in found if process.title.startswith("ray::RayTrainWorker"))
+
+    def run(self, code: str, *arguments: str) -> str:
+        """What a program prints that gets the cluster's address and the arguments."""
+        command = [sys.executable, "-c", code, self.address, *arguments]
+        done = subprocess.run(command, env=self._environment, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    def _ask(self, what: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{what}\n")
+        self._process.stdin.flush()
+        while self._answer() != "done":  # Ray's own remarks come between
+            assert self._process.poll() is None
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+    @contextmanager
+    def launched(self, folder: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
+        """A launcher of the space in the folder, killed at the end of the block if it still runs."""
+        (folder / "space.yaml").write_text(self._space)
+        command = [sys.executable, str(ROOT / "launch.py"), "--space", "space.yaml"]
+        process = subprocess.Popen(
+            [*command, "--address", self.address, *more], cwd=folder, env=self._environment,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        with process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+
+@contextmanager
+def started_cluster(space: str) -> Iterator[RayCluster]:
+    """A head without CPUs, with token authentication, for searches of `space`; ended with the context."""
+    # Not pytest's folder: the paths of Ray's sockets would be too long. Nobody else finds this cluster.
+    folder = tempfile.mkdtemp(prefix="ray-")
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-c", CLUSTER], env=environment | {"RAY_TMPDIR": folder},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with process:
+        yield RayCluster(process, environment, space)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def read_until(process: subprocess.Popen[str], pattern: str) -> str:
+    """Read the launcher's lines up to the first that matches; fail with all of them when none does."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if re.search(pattern, line):
+            return "".join(lines)
+    pytest.fail(f"no line matches {pattern!r}:\n{''.join(lines)}")
+
+
+def rest_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    text = process.stdout.read()
+    process.wait()
+    return text
