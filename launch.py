@@ -74,7 +74,9 @@ def parse(arguments: Sequence[str]) -> LaunchOptions:
 def _other_database(url: str, from_environment: Sequence[str]) -> str:
     key = ENVIRONMENT["study_storage"] if "study_storage" in from_environment else "--study-storage"
     hint = nearest(url.partition(":")[0], DATABASES)
-    return str(ConfigError(key, "sqlite:///FILE or postgresql://USER@HOST/DATABASE", masked(url), hint))
+    return str(
+        ConfigError(key, "sqlite:///FILE, or postgresql:// or mysql://USER@HOST/DATABASE", masked(url), hint)
+    )
 
 
 def _launch(options: LaunchOptions) -> int:

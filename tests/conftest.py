@@ -209,6 +209,11 @@ class PostgreSQLServer:
             cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
+    def end_sessions(self) -> None:
+        """End every session of a launcher."""
+        ours = "FROM pg_stat_activity WHERE application_name LIKE 'selfcon %'"
+        self.execute(f"SELECT pg_terminate_backend(pid) {ours}")
+
     def start(self) -> None:
         """Start, where it is stopped, and return when it answers."""
         if self._process is not None:

@@ -1,7 +1,7 @@
 """The database of a study: one launcher holds it, and it stays the same one until that ends.
 
 A SQLite file is held by the operating system's lock on a file beside it. That the file was removed or
-replaced is noticed: a new connection would go on with whatever lies there. PostgreSQL is `postgresql.py`.
+replaced is noticed: a new connection would go on with whatever lies there. Servers are `server_database.py`.
 """
 
 from abc import ABC, abstractmethod

@@ -13,7 +13,7 @@ ENVIRONMENT = {
 }
 
 # Whose locks keep a second launcher out.
-DATABASES = ("sqlite", "postgresql", "postgresql+psycopg")
+DATABASES = ("sqlite", "postgresql", "postgresql+psycopg", "mysql", "mysql+pymysql")
 
 # user:password@host, where a password may itself hold slashes, and ?password=...
 _PASSWORD = re.compile(r"://[^/@:]*:[^@]+@|[?&](password|passwd|pwd)=[^&]", re.IGNORECASE)

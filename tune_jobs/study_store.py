@@ -16,6 +16,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from tune_jobs.database import Database, SQLiteDatabase
+from tune_jobs.mysql import MySQLDatabase
 from tune_jobs.postgresql import PostgreSQLDatabase
 from tune_jobs.records import (
     AttemptEnd,
@@ -192,11 +193,13 @@ class StudyStore:
 
 
 def open_database(url: str) -> Database:
-    """Return the database at a URL, which is sqlite:///FILE or postgresql://...; nothing is opened yet.
+    """Return the database at a URL, sqlite:///FILE, postgresql://... or mysql://...; nothing is opened yet.
 
     Raises `BadInputError` where no file is named or the driver is not installed.
     """
-    return SQLiteDatabase(url) if url.startswith("sqlite") else PostgreSQLDatabase(url)
+    if url.startswith("sqlite"):
+        return SQLiteDatabase(url)
+    return MySQLDatabase(url) if url.startswith("mysql") else PostgreSQLDatabase(url)
 
 
 def study_name(space: SearchSpace) -> str:

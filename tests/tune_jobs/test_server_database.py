@@ -1,16 +1,23 @@
-"""A study in PostgreSQL, on a real server."""
+"""A study in PostgreSQL and in MariaDB, on real servers: the same holds for both."""
 
+import math
 import os
+import runpy
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import optuna
 import psycopg
+import pymysql
 import pytest
+import sqlalchemy
 
 from tune_jobs.database import Database
 from tune_jobs.errors import AlreadyRunningError, StorageError
@@ -24,12 +31,31 @@ database.hold("e/s")
 print("held", flush=True)
 input()
 """
-OURS = "FROM pg_stat_activity WHERE application_name LIKE 'selfcon %'"
+MariaDBServer = runpy.run_path(str(Path(__file__).with_name("mariadb_server.py")))["MariaDBServer"]
+
+
+@pytest.fixture(scope="module")
+def running_mariadb(require_program: Callable[[str], str], free_port: Callable[[], int]) -> Iterator[Any]:
+    programs = require_program("mariadb-install-db"), require_program("mariadbd")
+    with tempfile.TemporaryDirectory(prefix="mariadb-") as folder:  # pytest's own are for this user only
+        server = MariaDBServer(*programs, Path(folder), free_port())
+        yield server
+        server.stop()
+
+
+@pytest.fixture(params=["postgresql", "mysql"])
+def server(request: pytest.FixtureRequest) -> Any:
+    """Each server, running again where a test has stopped it."""
+    if request.param == "postgresql":
+        return request.getfixturevalue("postgresql_server")
+    found = request.getfixturevalue("running_mariadb")
+    found.start()
+    return found
 
 
 @pytest.fixture
-def url(postgresql_server: Any) -> str:
-    return str(postgresql_server.new_database())
+def url(server: Any) -> str:
+    return str(server.new_database())
 
 
 @pytest.fixture
@@ -44,6 +70,24 @@ def opened(url: str) -> Iterator[Callable[[], Database]]:
     yield make
     for database in found:
         database.close()
+
+
+@contextmanager
+def locked_table(url: str, table: str) -> Iterator[None]:
+    """Another session has the whole table for itself."""
+    if url.startswith("postgresql"):
+        with psycopg.connect(url) as other:
+            other.execute(f"LOCK TABLE {table}")
+            yield
+            other.rollback()
+        return
+    parts = sqlalchemy.make_url(url)
+    with pymysql.connect(
+        host=parts.host, port=parts.port or 0, user=parts.username, password=parts.password or "",
+        database=parts.database,
+    ) as session, session.cursor() as cursor:  # fmt: skip
+        cursor.execute(f"LOCK TABLES {table} WRITE")
+        yield
 
 
 def store_of(database: Database) -> StudyStore:
@@ -92,12 +136,12 @@ def test_what_is_written_through_the_lock_is_there_for_the_next_launcher(
 
 
 def test_a_launcher_that_lost_its_connection_writes_nothing_any_more(
-    postgresql_server: Any, opened: Callable[[], Database]
+    server: Any, opened: Callable[[], Database]
 ) -> None:
     database = opened()
     database.hold("e/s")
     store = store_of(database)
-    postgresql_server.execute(f"SELECT pg_terminate_backend(pid) {OURS}")
+    server.end_sessions()
     other = opened()
     other.hold("e/s")  # the server has freed the lock: another one may have the study now
     uses: list[Callable[[], object]] = [lambda: store.set_attribute("a", 1), store.check]
@@ -108,20 +152,18 @@ def test_a_launcher_that_lost_its_connection_writes_nothing_any_more(
 
 
 def test_a_server_that_stopped_is_a_storage_error_until_it_is_back(
-    postgresql_server: Any, opened: Callable[[], Database]
+    server: Any, opened: Callable[[], Database]
 ) -> None:
     database = opened()
     database.hold("e/s")
     store = store_of(database)
     store.set_attribute("a", 1)
-    postgresql_server.stop()
+    server.stop()
     with pytest.raises(StorageError):
         store.check()
-    with pytest.raises(
-        StorageError, match=r"^postgresql://selfcon:\*\*\*@127\S+: .*cannot be used: .*refused"
-    ):
+    with pytest.raises(StorageError, match=r"^\w+://selfcon:\*\*\*@127\S+: .*cannot be used: .*refused"):
         opened().hold("e/s")
-    postgresql_server.start()
+    server.start()
     with pytest.raises(StorageError):
         store.set_attribute("b", 1)
     again = opened()
@@ -132,41 +174,59 @@ def test_a_server_that_stopped_is_a_storage_error_until_it_is_back(
 def test_a_locked_table_is_waited_for_and_then_told(
     url: str, opened: Callable[[], Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tune_jobs.postgresql.LOCK_TIMEOUT_S", 1)
+    for module in ("postgresql", "mysql"):
+        monkeypatch.setattr(f"tune_jobs.{module}.LOCK_TIMEOUT_S", 1)
     database = opened()
     database.hold("e/s")
     store = store_of(database)
-    with psycopg.connect(url) as other:
-        other.execute("LOCK TABLE study_user_attributes")
-        with pytest.raises(StorageError, match="lock timeout"):
-            store.set_attribute("a", 1)
-        other.rollback()
+    expected = pytest.raises(StorageError, match=r"lock timeout|Lock wait timeout")
+    with locked_table(url, "study_user_attributes"), expected:
+        store.set_attribute("a", 1)
     store.set_attribute("a", 2)
     assert store.attribute("a") == 2
 
 
 def test_a_wrong_password_is_one_line_without_it(url: str) -> None:
     database = open_database(url.replace("se%2Fc%40ret", "wr0ng"))
-    with pytest.raises(StorageError, match="password authentication failed") as refusal:
+    with pytest.raises(StorageError, match=r"password authentication failed|Access denied") as refusal:
         database.hold("e/s")
     assert "wr0ng" not in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
+def test_numbers_come_back_bit_for_bit(opened: Callable[[], Database]) -> None:
+    numbers = [0.1 + 0.2, 1 / 3, 5e-324, 1.7976931348623157e308, -math.pi * 1e-10]
+    database = opened()
+    database.hold("e/s")
+    study = optuna.create_study(storage=database.storage(), study_name="numbers")
+    for number in numbers:
+        trial = study.ask()
+        trial.report(number, step=0)
+        trial.set_user_attr("number", number)
+        study.tell(trial, number)
+    again = optuna.load_study(storage=opened().storage(), study_name="numbers")
+    for number, told in zip(numbers, again.trials, strict=True):
+        assert (told.value, told.intermediate_values[0], told.user_attrs["number"]) == (number,) * 3
+
+
+@pytest.mark.parametrize(
+    ("driver", "database", "package"),
+    [("psycopg", "PostgreSQL", "psycopg[binary]"), ("pymysql", "MySQL", "pymysql[rsa]")],
+)
 def test_a_missing_driver_is_one_line_with_the_remedy(
-    tmp_path: Path, run_python: Callable[..., subprocess.CompletedProcess[str]]
+    tmp_path: Path, run_python: Callable[..., Any], driver: str, database: str, package: str
 ) -> None:
-    (tmp_path / "psycopg.py").write_text("raise ImportError('no driver here')")
-    code = """
+    (tmp_path / f"{driver}.py").write_text("raise ImportError('no driver here')")
+    code = f"""
 from tune_jobs.errors import BadInputError
 from tune_jobs.study_store import open_database
 try:
-    open_database("postgresql://host/db")
+    open_database("{database.lower()}://host/db")
 except BadInputError as error:
     print(error)
 """
     done = run_python(code, cwd=tmp_path)
-    assert done.stdout.startswith(
-        "study storage: expected the driver of PostgreSQL to be installed (pip install "
+    assert done.stdout == (
+        f"study storage: expected the driver of {database} to be installed (pip install '{package}'), "
+        "got: no driver here\n"
     )
-    assert "'psycopg[binary]'), got: no driver here" in done.stdout
