@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch.distributed import TCPStore  # type: ignore[attr-defined]  # exported, but unsaid
 
-# Who waits for a rank that hangs is to be told so by the watchdog, which knows where it waits.
-COLLECTIVE_MARGIN_S = 60.0
+# Who waits for a rank that hangs is to be told so by the watchdog, which knows where it waits. It waits for
+# five minutes at least as a training starts.
+COLLECTIVE_MARGIN_S = 360.0
 
 
 @contextmanager

@@ -11,6 +11,8 @@ from selfcon.errors import SelfConError
 
 log = logging.getLogger(__name__)
 
+# Importing torch and reading the data take long on a busy machine, however quick the steps are.
+START_ALLOWANCE_S = 300.0
 SECOND_LOOK_S = 1.0  # a process that was frozen, with its machine say, finds its time over when it goes on
 
 
@@ -21,6 +23,8 @@ class HungError(SelfConError):
 class Watchdog:
     """Runs the training of the worker `name`; raises `HungError` when `beat` was not called for `timeout_s`.
 
+    The first beat, which ends the start, may take `START_ALLOWANCE_S` where that is more.
+
     What does not let go of Python's interpreter at all, or is a process that the system has stopped, cannot
     be seen from inside: Ray Train's own check of its workers tells that.
     """
@@ -29,11 +33,11 @@ class Watchdog:
         self._timeout_s, self._name = timeout_s, name
         self._ended = threading.Event()
         self._error: BaseException | None = None
-        self._last = (time.monotonic(), "its start")
+        self._last, self._allowed_s = (time.monotonic(), "its start"), timeout_s
 
     def beat(self, place: str) -> None:
         """Take note that the training has just reached a place."""
-        self._last = (time.monotonic(), place)
+        self._last, self._allowed_s = (time.monotonic(), place), self._timeout_s
 
     def run(self, training: Callable[[], None]) -> None:
         """Return when `training` has returned, raise what it raised; it has a thread of its own.
@@ -41,7 +45,8 @@ class Watchdog:
         A thread cannot be ended from outside: after a `HungError` the process is to be given up. The stacks
         of all its threads are in its log then.
         """
-        self.beat("its start")
+        self._last = (time.monotonic(), "its start")
+        self._allowed_s = max(self._timeout_s, START_ALLOWANCE_S)
         thread = threading.Thread(target=self._run, args=(training,), name="training", daemon=True)
         thread.start()
         while not self._ended.wait(self._left_s()):
@@ -59,10 +64,10 @@ class Watchdog:
             self._ended.set()
 
     def _left_s(self) -> float:
-        return max(0.0, self._last[0] + self._timeout_s - time.monotonic())
+        return max(0.0, self._last[0] + self._allowed_s - time.monotonic())
 
     def _give_up(self) -> None:
-        message = f"no progress for {self._timeout_s:g} s, last in {self._last[1]}, {self._name}"
+        message = f"no progress for {self._allowed_s:g} s, last in {self._last[1]}, {self._name}"
         log.error("%s\n%s", message, stacks())
         raise HungError(message)
 

@@ -41,7 +41,6 @@ def _train(task: dict[str, Any], progress: "Progress") -> None:
     from tune_jobs.records import Reason
     from tune_jobs.trial_folder import checkpoint_path, checkpoints_folder, remove_old_checkpoints
 
-    progress("its imports")
     folder, attempt = Path(task["folder"]), int(task["attempt"])
 
     def report(result: EpochReport) -> None:
@@ -55,13 +54,11 @@ def _train(task: dict[str, Any], progress: "Progress") -> None:
     config = TrainConfig.from_mapping(task["train"])
     nodes = frozenset({task["node"], ray.get_runtime_context().get_node_id()})
     with process_group(hang_timeout_s=task["hang_timeout_s"]), drain_notice(nodes) as is_draining:
-        progress("the start of its group")
         newest = broadcast_object(newest_valid(checkpoints_folder(folder)))
         if newest is not None:
             history = load_checkpoint(newest, config=config).history
             for epoch in range(task["last_epoch"] + 1, len(history) - 1):  # fit reports the newest itself
                 ray.train.report({"epoch": epoch, "metrics": history[epoch]})
-        progress("what was reported before")
         try:
             fit(config, report=report, resume_from=newest, stop_requested=is_draining, progress=progress)
         except TrainingStopped as stopped:

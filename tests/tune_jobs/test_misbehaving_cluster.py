@@ -25,7 +25,7 @@ read_until, rest_of = nodes["read_until"], nodes["rest_of"]
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
-HANG_TIMEOUT_S = 15  # starting takes 5 to 10 s on a busy machine, with signs of life between
+HANG_TIMEOUT_S = 15
 NUM_EPOCHS = 12
 SPACE = f"""
 name: disturbed

@@ -16,6 +16,7 @@ TIMEOUT_S = 0.3
 @pytest.fixture
 def watchdog(monkeypatch: pytest.MonkeyPatch) -> Watchdog:
     monkeypatch.setattr(module, "SECOND_LOOK_S", 0.1)
+    monkeypatch.setattr(module, "START_ALLOWANCE_S", 2.0)
     return Watchdog(timeout_s=TIMEOUT_S, name="rank 1")
 
 
@@ -71,11 +72,23 @@ def test_a_training_that_stands_still_is_ended_with_its_place_and_its_stack(
     assert f"in {stand_still.__name__}" in caplog.messages[0]
 
 
+def test_a_start_may_take_longer_than_a_step(watchdog: Watchdog) -> None:
+    watchdog.run(lambda: time.sleep(2 * TIMEOUT_S))
+
+
+def test_a_start_that_does_not_end_is_told(watchdog: Watchdog) -> None:
+    over = threading.Event()
+    with pytest.raises(HungError, match=r"^no progress for 2 s, last in its start, rank 1$"):
+        watchdog.run(lambda: wait_in_vain(over))
+    over.set()
+
+
 def test_a_process_that_was_frozen_may_go_on(watchdog: Watchdog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SECOND_LOOK_S", 5.0)
     resumed = threading.Event()
 
     def training() -> None:
+        watchdog.beat("epoch 1, step 1")
         resumed.wait(TIMEOUT_S + 0.1)  # the clock went on, nobody beat
         for _ in range(3):
             watchdog.beat("epoch 1, step 2")
