@@ -17,6 +17,7 @@ SLUG_EXPECTED = (
 )
 
 SECONDS: Mapping[str, int] = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+BYTES: Mapping[str, int] = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 _TIME = "^" + "".join(f"([1-9][0-9]{{0,5}}{unit})?" for unit in SECONDS) + "$"
 
 
@@ -40,6 +41,12 @@ TimeText = Annotated[str, Field(min_length=1, pattern=_TIME)]
 TimeBudget = Annotated[
     PositiveFloat | TimeText | None,
     Field(description="seconds above 0, or text such as 90s, 30m, 1h, 2h30m or 1d"),
+]
+ByteText = Annotated[
+    str,
+    Field(
+        pattern="^(0|[1-9][0-9]{0,5})(MB|GB|TB)$", description="a whole number of MB, GB or TB, such as 20GB"
+    ),
 ]
 Bound = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -80,6 +87,7 @@ class SearchSettings(_Settings):
     max_concurrent: PositiveInt | Literal["auto"] = "auto"
     time_budget: TimeBudget = None
     accelerator_hours: PositiveFloat | None = None
+    checkpoint_budget: ByteText = "10GB"
 
     @property
     def time_budget_s(self) -> float | None:
@@ -88,6 +96,11 @@ class SearchSettings(_Settings):
             return self.time_budget
         parts = re.findall("([0-9]+)([dhms])", self.time_budget)
         return float(sum(int(number) * SECONDS[unit] for number, unit in parts))
+
+    @property
+    def checkpoint_budget_bytes(self) -> int:
+        """What the checkpoints of finished trials may take beside those of the best."""
+        return int(self.checkpoint_budget[:-2]) * BYTES[self.checkpoint_budget[-2:]]
 
 
 class PrunerSettings(_Settings):
