@@ -10,7 +10,16 @@ from typing import NoReturn
 
 from selfcon.errors import ConfigError, SelfConError, nearest
 from tune_jobs.errors import BadInputError, SearchError
-from tune_jobs.options import DATABASES, ENVIRONMENT, S3_SETTINGS, LaunchOptions, holds_password, is_checkpoint_storage, is_database, masked
+from tune_jobs.options import (
+    DATABASES,
+    ENVIRONMENT,
+    S3_SETTINGS,
+    LaunchOptions,
+    holds_password,
+    is_checkpoint_storage,
+    is_database,
+    masked,
+)
 
 EPILOG = """\
 The same command starts a search, goes on with it after any interruption, and shows the result of a finished

@@ -25,6 +25,7 @@ from selfcon.errors import CheckpointError, ConfigError
 from selfcon.model import SelfConEncoder, build_encoder
 from selfcon.model.weights import published_state
 from selfcon.objective import num_classes_of_heads
+from selfcon.training_state import TrainingState
 
 FORMAT_VERSION = 1
 WEIGHTS, DESCRIPTION = "encoder.safetensors", "encoder.json"
@@ -159,11 +160,12 @@ def encoder_of_checkpoint(
 
     Raises `CheckpointError` for a damaged checkpoint or one of another configuration.
     """
-    is_loaded = isinstance(checkpoint, TrainingState)
-    state = checkpoint if is_loaded else load_checkpoint(checkpoint, config=config)
+    state = (
+        checkpoint if isinstance(checkpoint, TrainingState) else load_checkpoint(checkpoint, config=config)
+    )
     encoder = _build(config, image_size=dataset.image_size, num_classes=len(dataset.class_names))
     encoder.to(next(value.dtype for value in state.model.values() if value.is_floating_point()))
-    load_network(encoder, state.model, source="the checkpoint" if is_loaded else str(checkpoint))
+    load_network(encoder, state.model, source="the checkpoint" if state is checkpoint else str(checkpoint))
     return encoder.eval()
 
 

@@ -39,7 +39,8 @@ class ObjectStore(CheckpointStore):
 
     def trials(self) -> dict[str, int]:
         """As `CheckpointStore.trials`, from one listing."""
-        root, sizes = f"{self._root}/trials", {}
+        root = f"{self._root}/trials"
+        sizes: dict[str, int] = {}
         for info in self._found(root, recursive=True):
             trial = info.path.removeprefix(f"{root}/").split("/")[0]
             sizes[trial] = sizes.get(trial, 0) + (info.size or 0)
@@ -60,9 +61,11 @@ class ObjectStore(CheckpointStore):
         payloads = {}
         for info in self._found(self._path(trial, name)):
             # Gone meanwhile is missing, as it is in a folder.
-            with storage_errors(self.where), suppress(FileNotFoundError), self._fs.open_input_file(
-                info.path
-            ) as file:
+            with (
+                storage_errors(self.where),
+                suppress(FileNotFoundError),
+                self._fs.open_input_file(info.path) as file,
+            ):
                 payloads[info.base_name] = file.read()
         return payloads
 

@@ -20,8 +20,13 @@ DATABASES = ("sqlite", "postgresql", "postgresql+psycopg")
 S3_SETTINGS = frozenset({"endpoint_override", "scheme", "region"})
 
 # user:password@host, where a password may itself hold slashes, and ?password=...
-_PASSWORD = re.compile(r"://[^/@:]*:[^@]+@|[?&](password|passwd|pwd|access_key|secret_key|session_token)=[^&]", re.IGNORECASE)
-_SECRETS = re.compile(r"(://[^/@:\s]*:)\S+(?=@)|([?&](?:password|passwd|pwd|access_key|secret_key|session_token)=)[^&\s]+", re.IGNORECASE)
+_PASSWORD = re.compile(
+    r"://[^/@:]*:[^@]+@|[?&](password|passwd|pwd|access_key|secret_key|session_token)=[^&]", re.IGNORECASE
+)
+_SECRETS = re.compile(
+    r"(://[^/@:\s]*:)\S+(?=@)|([?&](?:password|passwd|pwd|access_key|secret_key|session_token)=)[^&\s]+",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,9 +18,9 @@ from selfcon.data.batches import num_steps
 from selfcon.data.dataset import ImageDataset, load_dataset
 from selfcon.errors import ConfigError
 from tune_jobs.causes import storage_faults
+from tune_jobs.checkpoint_store import CheckpointStore
 from tune_jobs.connection import Connection
 from tune_jobs.console import EventLog
-from tune_jobs.checkpoint_store import CheckpointStore
 from tune_jobs.database import Database, held
 from tune_jobs.disk import num_needed
 from tune_jobs.errors import BadInputError, NoSuccessError, SearchError, StorageError, TrackingError
@@ -96,7 +96,7 @@ def run_search(space: SearchSpace, options: LaunchOptions) -> int:
             _check_storage(checkpoint_place(options.checkpoint_storage, folder))
         with storage_faults(folder), held(database, study=study_name(space), folder=folder):
             search = _open(space, options, folder, tracker, digest=dataset.digest, database=database)
-            return _run(search, connection, interruption)
+            return _run(search, connection, interruption, database=database.shown)
 
 
 def _load_dataset(space: SearchSpace) -> ImageDataset:
@@ -192,7 +192,7 @@ def _report(space: SearchSpace, options: LaunchOptions, folder: Path, tracker: T
     return 0
 
 
-def _run(search: Search, connection: Connection, interruption: Interruption) -> int:
+def _run(search: Search, connection: Connection, interruption: Interruption, *, database: str) -> int:
     study = search.study
     study.want(search.options.num_trials or search.space.search.num_trials)
     if study.concluded:
@@ -203,9 +203,7 @@ def _run(search: Search, connection: Connection, interruption: Interruption) -> 
     store = open_store(search.checkpoints)
     if search.options.checkpoint_storage is not None:
         store.check()
-    refuse_unknown_trials(
-        store.trials(), study.all_records(), where=store.where, database=study.shown_database
-    )
+    refuse_unknown_trials(store.trials(), study.all_records(), where=store.where, database=database)
     retention = _retention(search, store)
     retention.apply()  # what a launcher that was killed left
     search.follower.start()

@@ -108,7 +108,8 @@ class StopAtOnce(Stopper):
 class StudySearcher(Searcher):
     """Hands out the study's trials, as many at a time as `max_concurrent` says then, until it has no more.
 
-    `after_end` is called after each attempt that ended by itself. The time that passes is counted towards the search's budget, in steps of `BUDGET_STEP_S`.
+    `after_end` is called after each attempt that ended by itself. The time that passes is counted towards the
+    search's budget, in steps of `BUDGET_STEP_S`.
     """
 
     def __init__(

@@ -78,7 +78,9 @@ def attempts_folder(config: Mapping[str, Any]) -> str:
     """
     if config["checkpoints"] == config["search_folder"]:
         return str(trial_folder(Path(config["search_folder"]), config["name"]) / "attempts")
-    return str(Path(tempfile.gettempdir(), "selfcon-attempts", Path(config["search_folder"]).name, config["name"]))
+    return str(
+        Path(tempfile.gettempdir(), "selfcon-attempts", Path(config["search_folder"]).name, config["name"])
+    )
 
 
 def attempt_name(trial: Trial) -> str:

@@ -7,8 +7,8 @@ def train_worker(task: dict[str, Any]) -> None:
     """Train one attempt of a trial from its newest valid checkpoint.
 
     `task` holds `train` (the TrainConfig as JSON values), `checkpoints` (where the search's lie), `name` (the
-    trial's), `attempt`, and `last_epoch`, the newest that was recorded: a checkpoint may be newer, written when nobody recorded any
-    more.
+    trial's), `attempt`, and `last_epoch`, the newest that was recorded: a checkpoint may be newer,
+    written when nobody recorded any more.
     """
     # Here, not above: the trial's own process imports this module only to name the function.
     import ray.train
