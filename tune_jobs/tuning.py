@@ -30,8 +30,8 @@ def run_trials(
     """Run trials until the study has no more, or the search is interrupted.
 
     `folder` is the search's; what Ray prints goes to `ray.log` there. `checkpoints` is where
-    those lie. The connection is opened where it is not yet, with its errors. Raises `NoSuccessError` when the first trials failed alike, and `StorageError`
-    when the study cannot be used.
+    those lie. The connection is opened where it is not yet, with its errors. Raises `NoSuccessError` when the
+    first trials failed alike, and `StorageError` when the study cannot be used.
     """
     with (folder / "ray.log").open("a") as ray_log, redirect_stdout(ray_log):
         connection.open(log.note)

@@ -101,7 +101,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_bucket_that_is_missing_is_one_line(s3_endpoint: str) -> None:
-    with pytest.raises(StorageError, match="s3://other/x.*cannot be used: .*(?i:bucket)") as raised:
+    with pytest.raises(StorageError, match=r"s3://other/x.*cannot be used: .*(?i:bucket)") as raised:
         open_store(uri(s3_endpoint, path="x", bucket="other")).check()
     assert "\n" not in str(raised.value)
     assert failure_of(raised.value)[0] is Reason.STORAGE
