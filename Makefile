@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install search test check bench collapse chaos clean
+.PHONY: install search test soak check bench collapse chaos clean
 
 search: .venv/installed ## the main job: which exit position, depth, temperature and weight are best
 	$(BIN)/python launch.py --space search_spaces/exit_position.yaml
@@ -10,8 +10,12 @@ search: .venv/installed ## the main job: which exit position, depth, temperature
 # One thread a process: the networks of the tests are too small for more. A cluster takes the whole machine.
 test: export OMP_NUM_THREADS = 1
 test: .venv/installed-dev ## all tests
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 -m "not cluster"
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 -m "not cluster and not soak"
 	$(BIN)/python -m pytest -m cluster
+
+soak: export OMP_NUM_THREADS = 1
+soak: .venv/installed-dev ## the tests that take too long for every change: clusters, disks and servers that fail
+	$(BIN)/python -m pytest -m soak
 
 check: .venv/installed-dev ## style, types, layers
 	$(BIN)/ruff check .

@@ -10,7 +10,16 @@ from typing import NoReturn
 
 from selfcon.errors import ConfigError, SelfConError, nearest
 from tune_jobs.errors import BadInputError, SearchError
-from tune_jobs.options import DATABASES, ENVIRONMENT, LaunchOptions, holds_password, is_database, masked
+from tune_jobs.options import (
+    DATABASES,
+    ENVIRONMENT,
+    S3_SETTINGS,
+    LaunchOptions,
+    holds_password,
+    is_checkpoint_storage,
+    is_database,
+    masked,
+)
 
 EPILOG = """\
 The same command starts a search, goes on with it after any interruption, and shows the result of a finished
@@ -67,6 +76,8 @@ def parse(arguments: Sequence[str]) -> LaunchOptions:
         setattr(flags, field, given or os.environ.get(variable) or None)
     if flags.study_storage is not None and not is_database(flags.study_storage):
         raise BadInputError(_other_database(flags.study_storage, from_environment))
+    if flags.checkpoint_storage is not None and not is_checkpoint_storage(flags.checkpoint_storage):
+        raise BadInputError(_other_storage(flags.checkpoint_storage, from_environment))
     values = vars(flags) | {"overrides": tuple(flags.overrides)}
     return LaunchOptions(**values, from_environment=tuple(from_environment))
 
@@ -77,6 +88,16 @@ def _other_database(url: str, from_environment: Sequence[str]) -> str:
     return str(
         ConfigError(key, "sqlite:///FILE, or postgresql:// or mysql://USER@HOST/DATABASE", masked(url), hint)
     )
+
+
+def _other_storage(place: str, from_environment: Sequence[str]) -> str:
+    is_variable = "checkpoint_storage" in from_environment
+    key = ENVIRONMENT["checkpoint_storage"] if is_variable else "--checkpoint-storage"
+    expected = (
+        f"a path, or s3://BUCKET/PATH with {', '.join(sorted(S3_SETTINGS))} alone"
+        " (keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY on each node)"
+    )
+    return str(ConfigError(key, expected, masked(place)))
 
 
 def _launch(options: LaunchOptions) -> int:
@@ -138,6 +159,11 @@ def _parser() -> argparse.ArgumentParser:
         "--study-storage",
         metavar="URL",
         help="an Optuna database, or SELFCON_STUDY_STORAGE (DIR/NAME/study.db)",
+    )
+    add(
+        "--checkpoint-storage",
+        metavar="PLACE",
+        help="a path that all nodes share or s3://BUCKET/PATH, or SELFCON_CHECKPOINT_STORAGE (DIR/NAME)",
     )
     add("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
         help="replace a key of the file, e.g. --set train.optim.epochs=4; may be repeated")  # fmt: skip

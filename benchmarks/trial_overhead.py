@@ -149,7 +149,7 @@ def run(kind: str, folder: Path) -> None:
     with ray_session.ray_session(None, machine_resources(), namespace="benchmark"):
         tune.Tuner(
             tune.with_resources(run_trial, {"CPU": 0, "memory": 1}),
-            param_space=trial.tune_config(str(folder), workers),
+            param_space=trial.tune_config(str(folder), workers, checkpoints=str(folder)),
             tune_config=tune.TuneConfig(search_alg=searcher(), scheduler=scheduler(kind), num_samples=-1),
             run_config=tune.RunConfig(storage_path=str(folder / "sessions"), name="1", verbose=0),
         ).fit()

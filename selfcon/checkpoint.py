@@ -25,7 +25,7 @@ from selfcon.training_state import (
 
 __all__ = [
     "TrainingState", "checkpoint_name", "is_valid", "load_checkpoint", "load_network", "newest_valid",
-    "order_of_checkpoint", "save_checkpoint",
+    "order_of_checkpoint", "read_checkpoint", "save_checkpoint", "write_checkpoint",
 ]  # fmt: skip
 
 
@@ -35,7 +35,11 @@ def save_checkpoint(directory: Path, state: TrainingState, *, config: TrainConfi
     A checkpoint that is already there stops being valid first, so no moment mixes two of them.
     Raises `CheckpointError` for a number that JSON cannot hold (NaN, infinity), `OSError` for a failing disk.
     """
-    payloads = checkpoint_payloads(state, config=config, source=str(directory))
+    write_checkpoint(directory, checkpoint_payloads(state, config=config, source=str(directory)))
+
+
+def write_checkpoint(directory: Path, payloads: Mapping[str, bytes]) -> None:
+    """Write what `checkpoint_payloads` returned, as `save_checkpoint` does. Raises `OSError`."""
     made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
     directory.mkdir(parents=True, exist_ok=True)
     (directory / MANIFEST).unlink(missing_ok=True)
@@ -55,7 +59,7 @@ def load_checkpoint(directory: Path, *, config: TrainConfig | None) -> TrainingS
     With `config`, the checkpoint must be of exactly this configuration. Raises `CheckpointError`, which names
     the file, for one that is missing, torn, altered, of another format version or of another configuration.
     """
-    return state_of(_read_all(directory), config=config, source=str(directory))
+    return state_of(read_checkpoint(directory), config=config, source=str(directory))
 
 
 def load_network(network: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
@@ -96,14 +100,14 @@ def newest_valid(
 
 def _flaw(directory: Path) -> CheckpointError | None:
     try:
-        verify_payloads(_read_all(directory), source=str(directory))
+        verify_payloads(read_checkpoint(directory), source=str(directory))
     except CheckpointError as error:
         return error
     return None
 
 
-def _read_all(directory: Path) -> dict[str, bytes]:
-    """The content of each file that is there, read once: what is checked is what is used."""
+def read_checkpoint(directory: Path) -> dict[str, bytes]:
+    """Return the content of each file that is there, read once: what is checked is what is used."""
     payloads = {}
     for name in (MANIFEST, *CONTENT):
         # Other errors of the disk pass: a store that is away must not look like a lost checkpoint.

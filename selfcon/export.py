@@ -25,6 +25,7 @@ from selfcon.errors import CheckpointError, ConfigError
 from selfcon.model import SelfConEncoder, build_encoder
 from selfcon.model.weights import published_state
 from selfcon.objective import num_classes_of_heads
+from selfcon.training_state import TrainingState
 
 FORMAT_VERSION = 1
 WEIGHTS, DESCRIPTION = "encoder.safetensors", "encoder.json"
@@ -152,15 +153,19 @@ def load_encoder(path: Path | str, *, exit_stage: int | None = None) -> PixelEnc
     return PixelEncoder(encoder, mean=mean, std=std, exit_stage=exit_stage)
 
 
-def encoder_of_checkpoint(checkpoint: Path, *, config: TrainConfig, dataset: ImageDataset) -> SelfConEncoder:
+def encoder_of_checkpoint(
+    checkpoint: Path | TrainingState, *, config: TrainConfig, dataset: ImageDataset
+) -> SelfConEncoder:
     """Return the trained network of a checkpoint of `config`, in the run's precision, in evaluation mode.
 
     Raises `CheckpointError` for a damaged checkpoint or one of another configuration.
     """
-    state = load_checkpoint(checkpoint, config=config)
+    state = (
+        checkpoint if isinstance(checkpoint, TrainingState) else load_checkpoint(checkpoint, config=config)
+    )
     encoder = _build(config, image_size=dataset.image_size, num_classes=len(dataset.class_names))
     encoder.to(next(value.dtype for value in state.model.values() if value.is_floating_point()))
-    load_network(encoder, state.model, source=str(checkpoint))
+    load_network(encoder, state.model, source="the checkpoint" if state is checkpoint else str(checkpoint))
     return encoder.eval()
 
 

@@ -155,6 +155,34 @@ class LaunchedSearch:
         return self.process.wait(), text
 
 
+@pytest.fixture(scope="session")
+def s3_endpoint(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[str]:
+    """A server that speaks S3, on loopback, with the bucket `bucket`."""
+    endpoint = f"127.0.0.1:{free_port()}"
+    with (tmp_path_factory.mktemp("s3") / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", endpoint.partition(":")[2]],
+            stdout=log,
+            stderr=log,
+        )
+    _make_bucket(endpoint)
+    yield endpoint
+    process.kill()
+    process.wait()
+
+
+def _make_bucket(endpoint: str) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while True:
+        try:
+            urllib.request.urlopen(urllib.request.Request(f"http://{endpoint}/bucket", method="PUT")).close()
+        except urllib.error.URLError:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        else:
+            return
+
+
 @pytest.fixture
 def launch_search() -> Callable[..., AbstractContextManager[LaunchedSearch]]:
     """Return a context manager: `launch.py` with flags in a folder, killed at the end if it still runs."""

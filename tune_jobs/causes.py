@@ -18,6 +18,8 @@ STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, 
 OUT_OF_MEMORY = re.compile(r"out of memory|can(no|')t allocate memory|ALLOC_FAILED", re.IGNORECASE)
 TIMED_OUT = re.compile(r"timed out|time ?out", re.IGNORECASE)
 
+AWS_ERROR = re.compile(r"\bAWS Error\b")  # pyarrow's S3 errors are plain OSErrors
+
 LOST = frozenset(
     {
         "RayActorError",
@@ -80,10 +82,12 @@ def _reasons(folder: Path | None) -> list[tuple[Reason, Tells]]:
 
 
 def _is_of_storage(cause: BaseException, folder: Path | None) -> bool:
-    if "OutOfDiskError" in _types(cause):
+    if _types(cause) & {"OutOfDiskError", "StorageError"}:
         return True
     if not isinstance(cause, OSError):
         return False
+    if cause.errno is None and AWS_ERROR.search(str(cause)):
+        return True
     is_ours = isinstance(cause.filename, str) and folder and Path(cause.filename).is_relative_to(folder)
     return cause.errno in STORAGE_ERRNOS or bool(is_ours)
 

@@ -42,6 +42,10 @@ class EventLog:
         loss = f"  loss {metrics['train/loss']:.3f}" if "train/loss" in metrics else "  untrained"
         self._line(record, f"epoch {epoch}/{record.total_epochs}  {value}{loss}")
 
+    def noted(self, number: int, text: str) -> None:
+        """A trial tells what it met."""
+        self._line(self._study.record(number), text)
+
     def ended(self, number: int) -> None:
         """An attempt is over."""
         record = self._study.record(number)

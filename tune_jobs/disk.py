@@ -36,9 +36,26 @@ def most_checkpoint_bytes(space: SearchSpace) -> int:
     return _RECORDS_BYTES + round(largest * bytes_each * (2 + _STATISTICS_SHARE))
 
 
-def most_checkpoints(num_trials: int) -> int:
-    """Return how many checkpoints lie on disk at most: a trial keeps its newest while it writes another."""
-    return num_trials * (KEPT_CHECKPOINTS + 1)
+def num_needed(space: SearchSpace, num_trials: int) -> int:
+    """Return of how many of the best trials the checkpoints stay, whatever they take.
+
+    Those that are confirmed. Of several objectives one new trial may take several off the Pareto front, so
+    that others move up by more than one: then the whole front is needed.
+    """
+    top_k = max(1, space.confirm.top_k if space.confirm else 0)
+    return num_trials if top_k > 1 and len(space.objectives) > 1 else min(top_k, num_trials)
+
+
+def most_bytes(space: SearchSpace, *, num_trials: int, num_trainings: int, at_once: int) -> int:
+    """Return how much the checkpoints of a search take at most at any moment.
+
+    A trial that runs keeps its newest ones while it writes another; of those that ended the best keep theirs,
+    and others as far as the budget goes. `num_trainings` counts the seeds of the confirmation too.
+    """
+    each = most_checkpoint_bytes(space)
+    running = min(at_once, num_trainings) * (KEPT_CHECKPOINTS + 1) * each
+    ended = num_needed(space, num_trials) * KEPT_CHECKPOINTS * each + space.search.checkpoint_budget_bytes
+    return min(running + ended, num_trainings * (KEPT_CHECKPOINTS + 1) * each)
 
 
 def _parameters(

@@ -4,20 +4,29 @@ import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 # What may also come from the environment: other users of a machine see command lines, but not that.
 ENVIRONMENT = {
     "address": "RAY_ADDRESS",
     "tracking_uri": "MLFLOW_TRACKING_URI",
     "study_storage": "SELFCON_STUDY_STORAGE",
+    "checkpoint_storage": "SELFCON_CHECKPOINT_STORAGE",
 }
 
 # Whose locks keep a second launcher out.
 DATABASES = ("sqlite", "postgresql", "postgresql+psycopg", "mysql", "mysql+pymysql")
 
+S3_SETTINGS = frozenset({"endpoint_override", "scheme", "region"})
+
 # user:password@host, where a password may itself hold slashes, and ?password=...
-_PASSWORD = re.compile(r"://[^/@:]*:[^@]+@|[?&](password|passwd|pwd)=[^&]", re.IGNORECASE)
-_SECRETS = re.compile(r"(://[^/@:\s]*:)\S+(?=@)|([?&](?:password|passwd|pwd)=)[^&\s]+", re.IGNORECASE)
+_PASSWORD = re.compile(
+    r"://[^/@:]*:[^@]+@|[?&](password|passwd|pwd|access_key|secret_key|session_token)=[^&]", re.IGNORECASE
+)
+_SECRETS = re.compile(
+    r"(://[^/@:\s]*:)\S+(?=@)|([?&](?:password|passwd|pwd|access_key|secret_key|session_token)=)[^&\s]+",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +42,7 @@ class LaunchOptions:
     address: str | None = None
     tracking_uri: str | None = None
     study_storage: str | None = None
+    checkpoint_storage: str | None = None
     num_trials: int | None = None
     overrides: tuple[str, ...] = ()
     dry_run: bool = False
@@ -45,7 +55,7 @@ class LaunchOptions:
         words = ["python", "launch.py", "--space", str(self.space)]
         if self.output != Path("runs"):
             words += ["--output", str(self.output)]
-        for field in ("name", "address", "tracking_uri", "study_storage", "num_trials"):
+        for field in ("name", "address", "tracking_uri", "study_storage", "checkpoint_storage", "num_trials"):
             value = getattr(self, field)
             if value is not None and field not in self.from_environment:
                 words += [f"--{field.replace('_', '-')}", str(value)]
@@ -57,6 +67,29 @@ class LaunchOptions:
 def is_database(url: str) -> bool:
     """Return whether a URL names a database that can hold a study, by its scheme."""
     return url.partition("://")[0] in DATABASES and "://" in url
+
+
+def is_checkpoint_storage(place: str) -> bool:
+    """Return whether checkpoints can be kept there: a path, or s3://bucket/path with settings of pyarrow's.
+
+    Keys belong into the environment: the place goes to every worker, and into Ray's own files.
+    """
+    if "://" not in place:
+        return True
+    parts = urlsplit(place)
+    settings = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+    is_plain = "@" not in parts.netloc and ":" not in parts.netloc and not parts.fragment
+    return parts.scheme == "s3" and bool(parts.netloc) and is_plain and settings <= S3_SETTINGS
+
+
+def checkpoint_place(storage: str | None, folder: Path) -> str:
+    """Return where the checkpoints of the search lie whose folder is `folder`: there, or by its name."""
+    if storage is None:
+        return str(folder)
+    if "://" not in storage:
+        return str(Path(storage, folder.name).resolve())
+    parts = urlsplit(storage)
+    return parts._replace(path=f"{parts.path.rstrip('/')}/{folder.name}").geturl()
 
 
 def masked(text: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from selfcon.wording import shown
 from tune_jobs.cluster import machine_resources, trials_at_once
-from tune_jobs.disk import most_checkpoint_bytes, most_checkpoints
+from tune_jobs.disk import most_bytes, most_checkpoint_bytes
 from tune_jobs.options import LaunchOptions
 from tune_jobs.pruning import rungs
 from tune_jobs.space import SearchSpace
@@ -31,7 +31,7 @@ def dry_run(space: SearchSpace, options: LaunchOptions) -> str:
         *_labelled("pruner", _pruner(space)),
         *_labelled("confirm", _confirm(space, num_trials)),
         *_labelled("at once", _at_once(space, options)),
-        *_labelled("disk", _disk(space, num_trials)),
+        *_labelled("disk", _disk(space, options, num_trials)),
         *_labelled("experiment", space.tracking.experiment),
         *_labelled("registers", space.tracking.registered_model),
         *_labelled("state in", str(options.output / space.name)),
@@ -162,12 +162,15 @@ def _at_once(space: SearchSpace, options: LaunchOptions) -> str:
     return f"{count} on this machine: {fit.arithmetic}{at_most}"
 
 
-def _disk(space: SearchSpace, num_trials: int) -> str:
-    trainings = num_trials + _num_confirming(space, num_trials)
-    each, number = most_checkpoint_bytes(space), most_checkpoints(trainings)
+def _disk(space: SearchSpace, options: LaunchOptions, num_trials: int) -> str:
+    trainings, limit = num_trials + _num_confirming(space, num_trials), space.search.max_concurrent
+    at_once = trainings if limit == "auto" else limit
+    if options.address is None:
+        at_once = min(at_once, trials_at_once([machine_resources()], space.trial).count)
+    most = most_bytes(space, num_trials=num_trials, num_trainings=trainings, at_once=at_once)
     return (
-        f"at most {_megabytes(each * number)} of checkpoints ({number} of at most {_megabytes(each)}), "
-        "and some MB of records and logs"
+        f"at most {_megabytes(most)} of checkpoints of at most {_megabytes(most_checkpoint_bytes(space))} "
+        "each, and some MB of records and logs"
     )
 
 

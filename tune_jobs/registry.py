@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
     from selfcon.export import PixelEncoder
+    from selfcon.training_state import TrainingState
 
 DIGEST_TAG = "selfcon.data_digest"
 NUM_IMAGES_TAG = "selfcon.validation_images"
@@ -49,7 +50,7 @@ def publish(
     registered_model: str,
     search: str,
     record: TrialRecord,
-    checkpoint: Path,
+    checkpoint: Path | TrainingState,
     config: TrainConfig,
 ) -> Publication:
     """Evaluate the winner of a search on the test set, once, and register its encoder.

@@ -13,29 +13,32 @@ from typing import Literal
 import optuna
 from rich.console import Console
 
-from selfcon.checkpoint import newest_valid
 from selfcon.config import TrainConfig
 from selfcon.data.batches import num_steps
 from selfcon.data.dataset import ImageDataset, load_dataset
 from selfcon.errors import ConfigError
 from tune_jobs.causes import storage_faults
+from tune_jobs.checkpoint_store import CheckpointStore
 from tune_jobs.connection import Connection
 from tune_jobs.console import EventLog
 from tune_jobs.database import Database, held
-from tune_jobs.errors import BadInputError, NoSuccessError, SearchError, TrackingError
+from tune_jobs.disk import num_needed
+from tune_jobs.errors import BadInputError, NoSuccessError, SearchError, StorageError, TrackingError
 from tune_jobs.follower import TrackingFollower
 from tune_jobs.interruption import Interruption
-from tune_jobs.options import LaunchOptions
+from tune_jobs.options import LaunchOptions, checkpoint_place
 from tune_jobs.records import State, TrialRecord
 from tune_jobs.registry import publish
 from tune_jobs.report import print_result, result_metrics, summary
+from tune_jobs.retention import Retention
 from tune_jobs.source_code import commit_of_source
 from tune_jobs.space import SearchSpace
 from tune_jobs.study import SearchStudy
 from tune_jobs.study_store import open_database, study_name
 from tune_jobs.tracking import Tracker
 from tune_jobs.tracking_store import CLIENT_SETTINGS
-from tune_jobs.trial_folder import checkpoints_folder, refuse_unknown_trials, trial_folder
+from tune_jobs.trial_checkpoints import load_state, newest_valid, open_store
+from tune_jobs.trial_folder import refuse_unknown_trials
 from tune_jobs.tuning import run_trials
 
 GRACE_S = 60.0  # an interrupted trial may use this long to end its epoch
@@ -52,6 +55,7 @@ class Search:
     study: SearchStudy
     tracker: Tracker
     follower: TrackingFollower
+    checkpoints: str
 
     def print_result(self) -> None:
         """Show the result of the search, or how far it is."""
@@ -88,10 +92,11 @@ def run_search(space: SearchSpace, options: LaunchOptions) -> int:
             if interruption.requested:
                 print(f"interrupted; go on with: {options.command()}")
                 return interruption.exit_code
+        if is_first_launch and options.checkpoint_storage is not None:
+            _check_storage(checkpoint_place(options.checkpoint_storage, folder))
         with storage_faults(folder), held(database, study=study_name(space), folder=folder):
             search = _open(space, options, folder, tracker, digest=dataset.digest, database=database)
-            refuse_unknown_trials(folder, search.study.all_records(), database=database.shown)
-            return _run(search, connection, interruption)
+            return _run(search, connection, interruption, database=database.shown)
 
 
 def _load_dataset(space: SearchSpace) -> ImageDataset:
@@ -118,6 +123,25 @@ def _check_tracking(tracker: Tracker, *, is_first_launch: bool) -> None:
     except TrackingError as error:
         if is_first_launch:
             raise BadInputError(str(error)) from error
+
+
+def _check_storage(place: str) -> None:
+    """Refuse to start where no checkpoint can be kept."""
+    try:
+        open_store(place).check()
+    except StorageError as error:
+        raise BadInputError(str(error)) from error
+
+
+def _retention(search: Search, store: CheckpointStore) -> Retention:
+    study, space = search.study, search.space
+    return Retention(
+        store,
+        records=study.all_records,
+        ranked=study.ranked,
+        num_needed=num_needed(space, study.num_trials),
+        budget_bytes=space.search.checkpoint_budget_bytes,
+    )
 
 
 def _tracker(space: SearchSpace, options: LaunchOptions) -> Tracker:
@@ -147,7 +171,16 @@ def _open(
 ) -> Search:
     study = SearchStudy(database, space, data_digest=digest)
     follower = TrackingFollower(tracker, records=study.all_records, remember_run=study.remember_run_of)
-    return Search(space, options, folder, Console(file=sys.stdout, soft_wrap=True), study, tracker, follower)
+    return Search(
+        space=space,
+        options=options,
+        folder=folder,
+        console=Console(file=sys.stdout, soft_wrap=True),
+        study=study,
+        tracker=tracker,
+        follower=follower,
+        checkpoints=checkpoint_place(options.checkpoint_storage, folder),
+    )
 
 
 def _report(space: SearchSpace, options: LaunchOptions, folder: Path, tracker: Tracker, digest: str) -> int:
@@ -159,7 +192,7 @@ def _report(space: SearchSpace, options: LaunchOptions, folder: Path, tracker: T
     return 0
 
 
-def _run(search: Search, connection: Connection, interruption: Interruption) -> int:
+def _run(search: Search, connection: Connection, interruption: Interruption, *, database: str) -> int:
     study = search.study
     study.want(search.options.num_trials or search.space.search.num_trials)
     if study.concluded:
@@ -167,6 +200,12 @@ def _run(search: Search, connection: Connection, interruption: Interruption) -> 
         return 0
     if study.failed_alike and all(record.state != State.RUNNING for record in study.records()):
         raise NoSuccessError(study.failed_alike)
+    store = open_store(search.checkpoints)
+    if search.options.checkpoint_storage is not None:
+        store.check()
+    refuse_unknown_trials(store.trials(), study.all_records(), where=store.where, database=database)
+    retention = _retention(search, store)
+    retention.apply()  # what a launcher that was killed left
     search.follower.start()
     start_s, metric = time.monotonic(), search.space.objective.metric
     for stage in study.stages:
@@ -175,11 +214,14 @@ def _run(search: Search, connection: Connection, interruption: Interruption) -> 
                 search.space,
                 stage,
                 folder=search.folder,
+                checkpoints=search.checkpoints,
+                retention=retention,
                 connection=connection,
                 interruption=interruption,
                 log=EventLog(search.console, stage, metric=metric, start_s=start_s),
             )
     connection.close()
+    retention.apply()
     return _interrupted(search, interruption) if interruption.requested else _conclude(search)
 
 
@@ -218,7 +260,8 @@ def _publish(search: Search, winner: TrialRecord) -> dict[str, object]:
     """Evaluate the winner on the test set, once, and register its encoder."""
     assert winner.config is not None
     assert winner.mlflow_run is not None
-    checkpoint = newest_valid(checkpoints_folder(trial_folder(search.folder, winner.name)))
+    store, config = open_store(search.checkpoints), TrainConfig.from_flat(winner.config)
+    checkpoint = newest_valid(store, winner.name)
     if checkpoint is None:
         raise SearchError(f"the checkpoint of the winner, trial {winner.number}, is missing or damaged")
     model = search.space.tracking.registered_model
@@ -228,8 +271,8 @@ def _publish(search: Search, winner: TrialRecord) -> dict[str, object]:
         registered_model=model,
         search=search.space.name,
         record=winner,
-        checkpoint=checkpoint,
-        config=TrainConfig.from_flat(winner.config),
+        checkpoint=load_state(store, winner.name, checkpoint, config=config),
+        config=config,
     )
     return {
         "trial": winner.number,

@@ -22,7 +22,7 @@ from tune_jobs.causes import failure_of
 from tune_jobs.errors import SearchError, StorageError
 from tune_jobs.failures import as_numbers
 from tune_jobs.interruption import Interruption
-from tune_jobs.records import Reason
+from tune_jobs.records import Reason, State
 from tune_jobs.trial_study import Decision, HandOut, TrialStudy
 
 BUDGET_STEP_S = 5.0  # a launcher that is killed forgets no more of the time it took
@@ -40,6 +40,9 @@ class Watcher(Protocol):
 
     def reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
         """A trial reported an epoch."""
+
+    def noted(self, number: int, text: str) -> None:
+        """A trial tells what it met."""
 
     def ended(self, number: int) -> None:
         """An attempt is over; the study says how."""
@@ -106,7 +109,8 @@ class StudySearcher(Searcher):
     """Hands out the study's trials, as many at a time as there is room for, until it has no more.
 
     `workers_for_next` is asked with the number of workers of each live attempt on how many workers the next
-    one is to run; 0 makes it wait. The time that passes is counted towards the search's budget, in steps of
+    one is to run; 0 makes it wait. `after_end` is called after each attempt that
+    ended by itself. The time that passes is counted towards the search's budget, in steps of
     `BUDGET_STEP_S`.
     """
 
@@ -118,8 +122,10 @@ class StudySearcher(Searcher):
         interruption: Interruption,
         watcher: Watcher,
         fault: Fault,
+        after_end: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
+        self._after_end = after_end
         self._study, self._workers_for_next = study, workers_for_next
         self._interruption, self._watcher, self._fault = interruption, watcher, fault
         self._hand_outs: dict[str, HandOut] = {}
@@ -163,6 +169,7 @@ class StudySearcher(Searcher):
                 self._study.interrupt_attempt(hand_out.number, hand_out.attempt)
             else:
                 self._study.end_attempt(hand_out.number, hand_out.attempt)
+                self._after_end()
         self._watcher.ended(hand_out.number)
 
     @property
@@ -223,6 +230,8 @@ class StudyScheduler(FIFOScheduler):
         metrics = {
             key.removeprefix(METRICS): value for key, value in result.items() if key.startswith(METRICS)
         }
+        for note in result.get("notes", ()):
+            self._watcher.noted(number, note)
         decision = self._study.report(number, attempt, int(result["epoch"]), metrics)
         self._watcher.reported(number, int(result["epoch"]), as_numbers(metrics))
         if decision is Decision.STOP or self._interruption.requested or self._fault.error:
@@ -231,6 +240,7 @@ class StudyScheduler(FIFOScheduler):
 
     def _end(self, trial: Trial, reason: Reason, message: str) -> None:
         """Say why an attempt failed; where its storage failed that is no fault of the trial."""
-        if reason is Reason.STORAGE:
+        is_running = self._study.record(int(trial.config["number"])).state == State.RUNNING
+        if reason is Reason.STORAGE and is_running:  # a trial that ended has no checkpoints to write any more
             raise StorageError(f"trial {trial.config['number']}: {message}")
         self._study.fail_attempt(int(trial.config["number"]), int(trial.config["attempt"]), reason, message)

@@ -1,7 +1,8 @@
 """Inside a Tune trial: one attempt of a trial becomes one Train run."""
 
 import os
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def run_trial(config: dict[str, Any]) -> None:
     """Train the attempt that `config` names and report how it failed, if it did.
 
     `config` is what the searcher handed out (`name`, `attempt`, `train`, `last_epoch`, `num_workers`), and
-    what is the same for all trials: `search_folder` and `workers`.
+    what is the same for all trials: `search_folder`, `checkpoints` (where they lie) and `workers`.
     """
     from tune_jobs.worker import train_worker
 
@@ -45,7 +46,6 @@ def train_attempt(config: dict[str, Any], train_worker: Callable[[dict[str, Any]
     from ray.tune.integration.ray_train import TuneReportCallback
 
     workers = WorkerGroup(**config["workers"])
-    folder = trial_folder(Path(config["search_folder"]), config["name"])
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(
         workers.hang_timeout_s + HEALTH_CHECK_MARGIN_S
     )
@@ -54,7 +54,8 @@ def train_attempt(config: dict[str, Any], train_worker: Callable[[dict[str, Any]
         train_worker,
         train_loop_config={
             "train": config["train"],
-            "folder": str(folder),
+            "checkpoints": config["checkpoints"],
+            "name": config["name"],
             "attempt": config["attempt"],
             "last_epoch": config["last_epoch"],
             "hang_timeout_s": workers.hang_timeout_s,
@@ -67,7 +68,7 @@ def train_attempt(config: dict[str, Any], train_worker: Callable[[dict[str, Any]
         ),
         run_config=RunConfig(  # type: ignore[arg-type]  # typed as the older Train's
             name=str(config["attempt"]),
-            storage_path=str(folder / "attempts"),
+            storage_path=attempts_folder(config),
             callbacks=[TuneReportCallback()],
             # Train begins nothing again by itself: two groups of one attempt would write the same paths.
             failure_config=FailureConfig(
@@ -82,6 +83,19 @@ def train_attempt(config: dict[str, Any], train_worker: Callable[[dict[str, Any]
         tune.report({"failure": reason, "message": message})
 
 
+def attempts_folder(config: Mapping[str, Any]) -> str:
+    """Return where Ray Train writes the files of a trial's attempts, which nobody reads back.
+
+    Where checkpoints have a storage of their own, nodes may not see the search's folder: then a temporary
+    folder of the node that the trial's process is on, and Train's controller with it.
+    """
+    if config["checkpoints"] == config["search_folder"]:
+        return str(trial_folder(Path(config["search_folder"]), config["name"]) / "attempts")
+    return str(
+        Path(tempfile.gettempdir(), "selfcon-attempts", Path(config["search_folder"]).name, config["name"])
+    )
+
+
 def attempt_name(trial: Trial) -> str:
     """Return the name of Tune's own folder of an attempt."""
     return f"{trial.config['name']}-a{trial.config['attempt']}"
@@ -92,6 +106,6 @@ def _resources(workers: WorkerGroup) -> dict[str, float]:
     return {name: amount for name, amount in resources.items() if amount}
 
 
-def tune_config(search_folder: str, workers: WorkerGroup) -> dict[str, Any]:
+def tune_config(search_folder: str, workers: WorkerGroup, *, checkpoints: str) -> dict[str, Any]:
     """Return the part of `run_trial`'s config that is the same for all trials."""
-    return {"search_folder": search_folder, "workers": asdict(workers)}
+    return {"search_folder": search_folder, "checkpoints": checkpoints, "workers": asdict(workers)}

@@ -9,6 +9,7 @@ from tune_jobs.capacity import Capacity
 from tune_jobs.connection import Connection
 from tune_jobs.console import EventLog
 from tune_jobs.interruption import Interruption
+from tune_jobs.retention import Retention
 from tune_jobs.searcher import Fault, StopAtOnce, StudyScheduler, StudySearcher
 from tune_jobs.space import SearchSpace
 from tune_jobs.trial import WorkerGroup, attempt_name, run_trial, tune_config
@@ -20,15 +21,17 @@ def run_trials(
     study: TrialStudy,
     *,
     folder: Path,
+    checkpoints: str,
+    retention: Retention,
     connection: Connection,
     interruption: Interruption,
     log: EventLog,
 ) -> None:
     """Run trials until the study has no more, or the search is interrupted.
 
-    `folder` is the search's; what Ray prints goes to `ray.log` there. The connection is opened where it is
-    not yet, with its errors. Raises `NoSuccessError` when the first trials failed alike, and `StorageError`
-    when the study cannot be used.
+    `folder` is the search's; what Ray prints goes to `ray.log` there. `checkpoints` is where
+    those lie. The connection is opened where it is not yet, with its errors. Raises `NoSuccessError` when the
+    first trials failed alike, and `StorageError` when the study cannot be used.
     """
     with (folder / "ray.log").open("a") as ray_log, redirect_stdout(ray_log):
         connection.open(log.note)
@@ -43,6 +46,7 @@ def run_trials(
             interruption=interruption,
             watcher=log,
             fault=fault,
+            after_end=retention.apply,
         )
         workers = WorkerGroup(
             cpus_per_worker=space.trial.cpus_per_worker,
@@ -52,7 +56,7 @@ def run_trials(
         tuner = tune.Tuner(
             # The trial itself only waits for its workers: asking for CPUs would take them from those.
             tune.with_resources(run_trial, {"CPU": 0, "memory": 1}),
-            param_space=tune_config(str(folder), workers),
+            param_space=tune_config(str(folder), workers, checkpoints=checkpoints),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=StudyScheduler(study, interruption=interruption, watcher=log, fault=fault),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from selfcon.data.dataset import ImageDataset
     from selfcon.model import SelfConEncoder
+    from selfcon.training_state import TrainingState
 
 TOP1 = "val/top1"
 COMMIT_TAG = "selfcon.commit"
@@ -65,7 +66,7 @@ def load_winner(
     run_id: str,
     search: str,
     record: TrialRecord,
-    checkpoint: Path,
+    checkpoint: Path | TrainingState,
     config: TrainConfig,
 ) -> Winner:
     """Return the trial with its data set and the network of its checkpoint. Raises `CheckpointError`."""

@@ -1,7 +1,6 @@
 """Inside a Ray Train worker: the training of selfcon, with a checkpoint in storage before each report."""
 
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,9 +10,9 @@ if TYPE_CHECKING:
 def train_worker(task: dict[str, Any]) -> None:
     """Train one attempt of a trial from its newest valid checkpoint.
 
-    `task` holds `train` (the TrainConfig as JSON values), `folder` (the trial's), `attempt`,
-    `hang_timeout_s`, `node` (where the trial's own process is), and `last_epoch`, the newest that was
-    recorded: a checkpoint may be newer, written when nobody recorded any more.
+    `task` holds `train` (the TrainConfig as JSON values), `checkpoints` (where the search's lie), `name` (the
+    trial's), `attempt`, `hang_timeout_s`, `node` (where the trial's own process is), and `last_epoch`, the
+    newest that was recorded: a checkpoint may be newer, written when nobody recorded any more.
 
     Where a node that the attempt stands on is to go, it ends within the epoch, with a checkpoint, and reports
     `failure` and `message` as the trial's process does. Raises `HungError` when nothing gets on any more.
@@ -31,7 +30,6 @@ def train_worker(task: dict[str, Any]) -> None:
 def _train(task: dict[str, Any], progress: "Progress") -> None:
     import ray.train
 
-    from selfcon.checkpoint import load_checkpoint, newest_valid
     from selfcon.config import TrainConfig
     from selfcon.distributed import broadcast_object, rank
     from selfcon.errors import TrainingStopped
@@ -39,31 +37,29 @@ def _train(task: dict[str, Any], progress: "Progress") -> None:
     from tune_jobs.preemption import drain_notice
     from tune_jobs.process_group import process_group
     from tune_jobs.records import Reason
-    from tune_jobs.trial_folder import checkpoint_path, checkpoints_folder, remove_old_checkpoints
+    from tune_jobs.trial_checkpoints import TrialCheckpoints
 
-    folder, attempt = Path(task["folder"]), int(task["attempt"])
+    checkpoints = TrialCheckpoints(task["checkpoints"], trial=task["name"], attempt=int(task["attempt"]))
 
     def report(result: EpochReport) -> None:
         if rank() == 0:
-            path = checkpoint_path(folder, epoch=result.epoch, step=result.step, attempt=attempt)
-            result.save(path)
-            remove_old_checkpoints(folder, epoch=result.epoch)
-        ray.train.report({"epoch": result.epoch, "metrics": result.metrics})
+            checkpoints.save(result.payloads(), epoch=result.epoch, step=result.step)
+        ray.train.report({"epoch": result.epoch, "metrics": result.metrics, **checkpoints.notes()})
         progress(f"the report of epoch {result.epoch}")
 
     config = TrainConfig.from_mapping(task["train"])
     nodes = frozenset({task["node"], ray.get_runtime_context().get_node_id()})
     with process_group(hang_timeout_s=task["hang_timeout_s"]), drain_notice(nodes) as is_draining:
-        newest = broadcast_object(newest_valid(checkpoints_folder(folder)))
-        if newest is not None:
-            history = load_checkpoint(newest, config=config).history
+        newest = broadcast_object(checkpoints.newest() if rank() == 0 else None)
+        state = None if newest is None else checkpoints.load(newest, config=config)
+        if state is not None:
+            history = state.history
             for epoch in range(task["last_epoch"] + 1, len(history) - 1):  # fit reports the newest itself
-                ray.train.report({"epoch": epoch, "metrics": history[epoch]})
+                ray.train.report({"epoch": epoch, "metrics": history[epoch], **checkpoints.notes()})
         try:
-            fit(config, report=report, resume_from=newest, stop_requested=is_draining, progress=progress)
+            fit(config, report=report, resume_from=state, stop_requested=is_draining, progress=progress)
         except TrainingStopped as stopped:
             if rank() == 0:
-                moment = {"epoch": stopped.epoch - 1, "step": stopped.step}
-                stopped.save(checkpoint_path(folder, **moment, attempt=attempt))
+                checkpoints.save(stopped.payloads(), epoch=stopped.epoch - 1, step=stopped.step)
             # Not before the checkpoint is whole: Train ends all workers once each has returned.
             ray.train.report({"failure": Reason.PREEMPTED.value, "message": str(stopped)})

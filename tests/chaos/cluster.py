@@ -26,11 +26,19 @@ class LocalCluster:
     """`ray start --block` for each node: its processes are the descendants of that one.
 
     `folder` is Ray's; its path must be short, since sockets lie in it.
+    `before_nodes` are the first words of the nodes' commands, the head's apart.
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str], *, num_nodes: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        environment: Mapping[str, str],
+        *,
+        num_nodes: int,
+        before_nodes: tuple[str, ...] = (),
+    ) -> None:
         self._folder, self._environment = folder, environment
-        self._num_started = 0
+        self._num_started, self._before_nodes = 0, before_nodes
         self.address = f"127.0.0.1:{free_port()}"
         self._dashboard_port = free_port()
         port = self.address.rpartition(":")[2]
@@ -102,6 +110,8 @@ class LocalCluster:
         command += ["--node-ip-address=127.0.0.1", f"--object-store-memory={OBJECT_STORE_BYTES}"]
         command += [f"--temp-dir={self._folder / str(self._num_started)}", "--dashboard-agent-listen-port=0"]
         command += ["--min-worker-port=0", "--max-worker-port=0", *flags]
+        if "--head" not in flags:
+            command = [*self._before_nodes, *command]
         with (self._folder / "nodes.log").open("ab") as log:
             return subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from selfcon.model import build_encoder
-from tune_jobs.disk import encoder_parameters, most_checkpoint_bytes, most_checkpoints
+from tune_jobs.disk import encoder_parameters, most_checkpoint_bytes
 from tune_jobs.space import SearchSpace, load_space
 
 ROWS = json.loads((Path(__file__).parents[1] / "golden/architectures.json").read_text())["rows"]
@@ -56,7 +56,3 @@ def test_the_bound_is_above_what_a_checkpoint_holds_and_near_it(
     held = sum(tensor.nbytes for tensor in encoder.state_dict().values())
     held += sum(parameter.nbytes for parameter in encoder.parameters())  # their momentum
     assert held + 20_000 < most_checkpoint_bytes(searched) < 1.2 * held + 120_000
-
-
-def test_a_trial_keeps_two_checkpoints_while_it_writes_a_third() -> None:
-    assert most_checkpoints(12) == 36

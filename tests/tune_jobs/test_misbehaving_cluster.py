@@ -23,7 +23,7 @@ from tune_jobs.study import SearchStudy
 nodes = runpy.run_path(str(Path(__file__).with_name("ray_nodes.py")))
 read_until, rest_of = nodes["read_until"], nodes["rest_of"]
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 
 HANG_TIMEOUT_S = 15
 NUM_EPOCHS = 12

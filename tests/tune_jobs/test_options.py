@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tune_jobs.options import LaunchOptions, holds_password
+from tune_jobs.options import LaunchOptions, checkpoint_place, holds_password, is_checkpoint_storage
 
 
 def test_the_command_is_short_where_nothing_was_asked_for() -> None:
@@ -18,6 +18,7 @@ def test_the_command_asks_for_the_same_search_again() -> None:
         address="auto",
         tracking_uri="http://host",
         study_storage="postgresql://host/db",
+        checkpoint_storage="s3://bucket/path",
         num_trials=5,
         overrides=("search.seed=1", "space.loss.temperature={low: 1, high: 2}"),
         dry_run=True,
@@ -25,7 +26,8 @@ def test_the_command_asks_for_the_same_search_again() -> None:
     )
     assert shlex.split(options.command())[2:] == [
         *("--space", "my space.yaml", "--output", "out", "--name", "b", "--address", "auto"),
-        *("--tracking-uri", "http://host", "--study-storage", "postgresql://host/db", "--num-trials", "5"),
+        *("--tracking-uri", "http://host", "--study-storage", "postgresql://host/db"),
+        *("--checkpoint-storage", "s3://bucket/path", "--num-trials", "5"),
         *("--set", "search.seed=1", "--set", "space.loss.temperature={low: 1, high: 2}"),
     ]
 
@@ -45,6 +47,8 @@ def test_the_command_leaves_out_what_the_environment_gave() -> None:
         "postgresql+psycopg2://user:se/c#ret@host/db",
         "postgresql://user@host/db?password=secret",
         "mysql://host/db?user=u&PASSWD=secret",
+        "s3://KEY:SE/CRET@bucket/path",
+        "s3://bucket/path?secret_key=secret",
     ],
 )
 def test_a_password_in_a_uri_is_seen(uri: str) -> None:
@@ -65,3 +69,27 @@ def test_a_password_in_a_uri_is_seen(uri: str) -> None:
 )
 def test_a_uri_without_a_password_is_told_apart(uri: str) -> None:
     assert not holds_password(uri)
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["/shared/x", "x", "s3://bucket", "s3://b/p?endpoint_override=127.0.0.1:9000&scheme=http&region=r"],
+)
+def test_places_of_checkpoints(place: str) -> None:
+    assert is_checkpoint_storage(place)
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["gs://bucket/x", "S4://bucket", "s3:///x", "s3://k:s@b/x", "s3://b/x?access_key=k", "s3://b/x#y"],
+)
+def test_where_no_checkpoint_can_be_kept(place: str) -> None:
+    assert not is_checkpoint_storage(place)
+
+
+def test_a_search_has_a_place_of_its_own_in_a_storage() -> None:
+    folder = Path("/runs/a")
+    assert checkpoint_place(None, folder) == "/runs/a"
+    assert checkpoint_place("/shared", folder) == "/shared/a"
+    assert checkpoint_place("s3://b/p/?scheme=http", folder) == "s3://b/p/a?scheme=http"
+    assert checkpoint_place("s3://b", folder) == "s3://b/a"

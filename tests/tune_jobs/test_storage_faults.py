@@ -100,7 +100,7 @@ def check_stopped(search: Any, fault: Callable[[], object], *, words: str) -> No
     assert "; go on with: python launch.py --space space.yaml" in errors[0]
 
 
-@pytest.mark.cluster
+@pytest.mark.soak
 @pytest.mark.timeout(400)
 def test_a_search_goes_on_after_a_lost_study_a_full_and_a_read_only_disk(
     folder: Path, small_disk: Path, launch_search: Any
@@ -131,7 +131,7 @@ def test_a_search_goes_on_after_a_lost_study_a_full_and_a_read_only_disk(
     assert [epoch.epoch for epoch in trial.epochs] == list(range(9))
 
 
-@pytest.mark.cluster
+@pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_a_search_goes_on_after_its_server_of_studies_stopped(
     folder: Path, postgresql_server: Any, launch_search: Any

@@ -62,7 +62,8 @@ class Worker:
         train_worker(
             {
                 "train": CONFIG.model_dump(mode="json"),
-                "folder": str(self.folder),
+                "checkpoints": str(self.folder),
+                "name": "0000",
                 "attempt": attempt,
                 "last_epoch": last_epoch,
                 "hang_timeout_s": 60.0,
@@ -72,12 +73,12 @@ class Worker:
         return list(self.reports)
 
     def checkpoints(self) -> list[str]:
-        return sorted(path.name for path in (self.folder / "checkpoints").iterdir())
+        return sorted(path.name for path in (self.folder / "trials/0000/checkpoints").iterdir())
 
 
 @pytest.fixture
 def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worker:
-    return Worker(tmp_path / "0000", monkeypatch)
+    return Worker(tmp_path, monkeypatch)
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ SLUG_EXPECTED = (
 )
 
 SECONDS: Mapping[str, int] = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+BYTES: Mapping[str, int] = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 _TIME = "^" + "".join(f"([1-9][0-9]{{0,5}}{unit})?" for unit in SECONDS) + "$"
 
 
@@ -53,6 +54,12 @@ WorkerRange = Annotated[
 NumWorkers = Annotated[
     PositiveInt | WorkerRange,
     Field(description="a whole number of at least 1, or [min, max] with 1 <= min < max"),
+]
+ByteText = Annotated[
+    str,
+    Field(
+        pattern="^(0|[1-9][0-9]{0,5})(MB|GB|TB)$", description="a whole number of MB, GB or TB, such as 20GB"
+    ),
 ]
 Bound = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -100,11 +107,17 @@ class SearchSettings(_Settings):
     max_concurrent: PositiveInt | Literal["auto"] = "auto"
     time_budget: TimeBudget = None
     accelerator_hours: PositiveFloat | None = None
+    checkpoint_budget: ByteText = "10GB"
 
     @property
     def time_budget_s(self) -> float | None:
         """The wall time that all launches of the search may take together, None without a limit."""
         return None if self.time_budget is None else _seconds(self.time_budget)
+
+    @property
+    def checkpoint_budget_bytes(self) -> int:
+        """What the checkpoints of finished trials may take beside those of the best."""
+        return int(self.checkpoint_budget[:-2]) * BYTES[self.checkpoint_budget[-2:]]
 
 
 class PrunerSettings(_Settings):

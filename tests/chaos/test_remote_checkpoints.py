@@ -1,0 +1,80 @@
+"""A search on nodes that do not see the launcher's folder, with its checkpoints in S3."""
+
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .cluster import LocalCluster
+from .processes import Process
+from .surroundings import environment
+
+SPACE = """
+name: remote
+train:
+  data: {dataset: digits, image_size: 16, augmentation: none}
+  model: {width: 8, exit_depth: fc}
+  optim: {epochs: 8, global_batch_size: 64, learning_rate: 0.05}
+space: {loss.temperature: {low: 0.05, high: 0.5}}
+search: {num_trials: 1, sampler: random}
+"""
+KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+# Whoever looks into the launcher's folder sees an empty one, and cannot write there.
+HIDE = 'mount -t tmpfs -o ro tmpfs "$0" && exec "$@"'
+
+
+@contextmanager
+def cluster_without(folder: Path) -> Iterator[LocalCluster]:
+    """A head without CPUs, and a node of one CPU to which the folder is empty."""
+    ray_folder = tempfile.mkdtemp(prefix="ray-")  # not pytest's: the paths of Ray's sockets would be too long
+    hidden = ("unshare", "--mount", "sh", "-c", HIDE, str(folder))
+    cluster = LocalCluster(Path(ray_folder), environment() | KEYS, num_nodes=1, before_nodes=hidden)
+    try:
+        yield cluster
+    finally:
+        cluster.stop()
+        shutil.rmtree(ray_folder, ignore_errors=True)
+
+
+def training_worker(cluster: LocalCluster) -> Process:
+    (family,) = cluster.families()
+    return next(process for process in family if "RayTrainWorker" in process.title)
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(300)
+def test_a_trial_goes_on_from_s3_where_nodes_do_not_see_the_launchers_folder(
+    tmp_path: Path, s3_endpoint: str, launch_search: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # This process has the token too: it asks whether the nodes are there.
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    if os.getuid() != 0 or subprocess.run(["unshare", "--mount", "true"], check=False).returncode:
+        pytest.skip("only root may give a process mounts of its own")
+    (tmp_path / "space.yaml").write_text(SPACE)
+    storage = f"s3://bucket/{tmp_path.name}?endpoint_override={s3_endpoint}&scheme=http"
+    with cluster_without(tmp_path) as cluster:
+        flags = ("--space", "space.yaml", "--address", cluster.address, "--checkpoint-storage", storage)
+        with launch_search(tmp_path, *flags, environment=environment() | KEYS) as search:
+            search.read_until("trial 0 +epoch 2/8")
+            os.kill(training_worker(cluster).pid, signal.SIGKILL)
+            search.read_until("goes on after epoch [2-4], attempt 2")
+            started_s = time.monotonic()
+            code, text = search.end()
+    assert code == 0, text
+    assert "winner: trial 0" in text
+    assert "test/top1" in text
+    assert re.findall(r"epoch (\d)/8", text)[-1] == "8"
+    assert "epoch 0/8" not in text  # it did not begin again
+    assert not (tmp_path / "runs/remote/trials").exists()
+    assert time.monotonic() - started_s < 120
