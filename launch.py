@@ -10,7 +10,15 @@ from typing import NoReturn
 
 from selfcon.errors import ConfigError, SelfConError, nearest
 from tune_jobs.errors import BadInputError, SearchError
-from tune_jobs.options import DATABASES, ENVIRONMENT, LaunchOptions, holds_password, is_database, masked
+from tune_jobs.options import (
+    DATABASES,
+    ENVIRONMENT,
+    LaunchOptions,
+    closing_line,
+    holds_password,
+    is_database,
+    masked,
+)
 
 EPILOG = """\
 The same command starts a search, goes on with it after any interruption, and shows the result of a finished
@@ -101,8 +109,7 @@ def _failed(
     """Show one line of cause, and the command to go on with where that may work."""
     if options is not None and options.debug:
         print(masked(traceback.format_exc()), file=sys.stderr, end="")
-    go_on = f"; go on with: {options.command()}" if options is not None and resumable else ""
-    print(f"error: {masked(' '.join(message.splitlines()))}{go_on}", file=sys.stderr)
+    print(closing_line(message, options, resumable=resumable), file=sys.stderr)
     return exit_code
 
 

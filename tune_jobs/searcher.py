@@ -107,7 +107,8 @@ class StudySearcher(Searcher):
 
     `workers_for_next` is asked with the number of workers of each live attempt on how many workers the next
     one is to run; 0 makes it wait. The time that passes is counted towards the search's budget, in steps of
-    `BUDGET_STEP_S`.
+    `BUDGET_STEP_S`. `await_cluster` returns when the cluster answers: what ends without one ends for no
+    reason of its own.
     """
 
     def __init__(
@@ -118,10 +119,12 @@ class StudySearcher(Searcher):
         interruption: Interruption,
         watcher: Watcher,
         fault: Fault,
+        await_cluster: Callable[[], None],
     ) -> None:
         super().__init__()
         self._study, self._workers_for_next = study, workers_for_next
         self._interruption, self._watcher, self._fault = interruption, watcher, fault
+        self._await_cluster = await_cluster
         self._hand_outs: dict[str, HandOut] = {}
         self._counted_s = time.monotonic()
 
@@ -162,6 +165,7 @@ class StudySearcher(Searcher):
             if self._interruption.requested or self._fault.error:
                 self._study.interrupt_attempt(hand_out.number, hand_out.attempt)
             else:
+                self._await_cluster()
                 self._study.end_attempt(hand_out.number, hand_out.attempt)
         self._watcher.ended(hand_out.number)
 
@@ -188,14 +192,23 @@ class StudySearcher(Searcher):
 
 
 class StudyScheduler(FIFOScheduler):
-    """Passes every report to the study and stops the trials that it has pruned."""
+    """Passes every report to the study and stops the trials that it has pruned.
+
+    `await_cluster` is the searcher's.
+    """
 
     def __init__(
-        self, study: TrialStudy, *, interruption: Interruption, watcher: Watcher, fault: Fault
+        self,
+        study: TrialStudy,
+        *,
+        interruption: Interruption,
+        watcher: Watcher,
+        fault: Fault,
+        await_cluster: Callable[[], None],
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._study, self._interruption, self._watcher = study, interruption, watcher
-        self._fault = fault
+        self._fault, self._await_cluster = fault, await_cluster
 
     def __getstate__(self) -> dict[str, Any]:
         """As the searcher's."""
@@ -233,4 +246,5 @@ class StudyScheduler(FIFOScheduler):
         """Say why an attempt failed; where its storage failed that is no fault of the trial."""
         if reason is Reason.STORAGE:
             raise StorageError(f"trial {trial.config['number']}: {message}")
+        self._await_cluster()
         self._study.fail_attempt(int(trial.config["number"]), int(trial.config["attempt"]), reason, message)
