@@ -15,6 +15,7 @@ from tune_jobs.options import (
     ENVIRONMENT,
     S3_SETTINGS,
     LaunchOptions,
+    closing_line,
     holds_password,
     is_checkpoint_storage,
     is_database,
@@ -124,8 +125,7 @@ def _failed(
     """Show one line of cause, and the command to go on with where that may work."""
     if options is not None and options.debug:
         print(masked(traceback.format_exc()), file=sys.stderr, end="")
-    go_on = f"; go on with: {options.command()}" if options is not None and resumable else ""
-    print(f"error: {masked(' '.join(message.splitlines()))}{go_on}", file=sys.stderr)
+    print(closing_line(message, options, resumable=resumable), file=sys.stderr)
     return exit_code
 
 

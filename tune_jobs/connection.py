@@ -1,28 +1,46 @@
 """The connection of one launch to Ray: made once, checked, and waited with until a trial fits."""
 
+import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Self
 
+import ray
+
 from tune_jobs.capacity import Capacity
 from tune_jobs.cluster import machine_resources, workers_held
+from tune_jobs.cluster_watch import ClusterWatch
+from tune_jobs.errors import ClusterLostError
 from tune_jobs.interruption import Interruption
 from tune_jobs.leftovers import end_leftovers
-from tune_jobs.nodes import Node, declared_node_types, missing_on, present_nodes
+from tune_jobs.nodes import Node, declared_node_types, missing_on, present_nodes, watched_parts
 from tune_jobs.preflight import check_node_types, needed_paths, refuse_missing
 from tune_jobs.ray_session import ray_session
 from tune_jobs.space import SearchSpace
+from tune_jobs.token_auth import warning_of
 
 POLL_S = 0.2  # a signal is answered within this time
 
 
 class Connection:
-    """Ray for the time of a launch: the cluster at `address`, or one of this machine's where it is None."""
+    """Ray for the time of a launch: the cluster at `address`, or one of this machine's where it is None.
 
-    def __init__(self, space: SearchSpace, address: str | None, interruption: Interruption) -> None:
+    From `open` to `close` it is watched; `on_lost` is called, in a thread, when it does not answer any more.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        address: str | None,
+        interruption: Interruption,
+        *,
+        on_lost: Callable[[ClusterLostError], None],
+    ) -> None:
         self._space, self._address, self._interruption = space, address, interruption
+        self._on_lost = on_lost
+        self._watch: ClusterWatch | None = None
         self._namespace = f"{space.tracking.experiment}/{space.name}"
         self._session = ExitStack()
         self._is_open = False
@@ -40,9 +58,33 @@ class Connection:
         self._session.enter_context(session)
         self._is_open = True
         self._interruption.take_over()
+        self._watch = ClusterWatch(watched_parts(), self._on_lost)
+        self._session.callback(self._watch.stop)
+        self._watch.start()
         if self._address is not None:
-            end_leftovers(self._namespace)
-            self._check_and_wait(note)
+            with self.watched():
+                self._warn()
+                end_leftovers(self._namespace)
+                self._check_and_wait(note)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Raise what ends the block where the cluster still answers; the loss of the cluster comes first."""
+        try:
+            yield
+        except Exception:
+            self.await_answer()
+            raise
+
+    def await_answer(self) -> None:
+        """Return once the cluster answers, at once where none is connected; see `ClusterWatch`."""
+        if self._watch is not None:
+            self._watch.await_answer()
+
+    def _warn(self) -> None:
+        warning = warning_of(ray.get_runtime_context().gcs_address)
+        if warning is not None:
+            print(warning, file=sys.stderr, flush=True)
 
     def _check_and_wait(self, note: Callable[[str], None]) -> None:
         nodes = present_nodes()

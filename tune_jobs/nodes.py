@@ -18,11 +18,12 @@ LOOK_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True)
 class Node:
-    """A node that is alive: its id, its name for people, and all that it has, used or not."""
+    """A node that is alive: its id, its name for people, all that it has, used or not, and its labels."""
 
     id: str
     name: str
     resources: Mapping[str, float]
+    labels: Mapping[str, str]
 
 
 def present_nodes() -> list[Node]:
@@ -32,10 +33,25 @@ def present_nodes() -> list[Node]:
     """
     draining = draining_nodes()
     return [
-        Node(node["NodeID"], node["NodeName"] or node["NodeManagerAddress"], node["Resources"])
+        Node(
+            node["NodeID"],
+            node["NodeName"] or node["NodeManagerAddress"],
+            node["Resources"],
+            node["Labels"],
+        )
         for node in ray.nodes()
         if node["Alive"] and node["NodeID"] not in draining
     ]
+
+
+def watched_parts() -> dict[str, str]:
+    """Return what a launch cannot do without, in words, with the HOST:PORT where each part answers."""
+    context = ray.get_runtime_context()
+    parts = {"its head": context.gcs_address}
+    for node in ray.nodes():
+        if node["NodeID"] == context.get_node_id():
+            parts["this machine's node"] = f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
+    return parts
 
 
 def declared_node_types() -> list[dict[str, float]]:

@@ -64,6 +64,12 @@ class LaunchOptions:
         return shlex.join(words)
 
 
+def closing_line(message: str, options: LaunchOptions | None = None, *, resumable: bool = False) -> str:
+    """Return the last line of a launch that fails: the cause, and the command where that may go on."""
+    go_on = f"; go on with: {options.command()}" if options is not None and resumable else ""
+    return f"error: {masked(' '.join(message.splitlines()))}{go_on}"
+
+
 def is_database(url: str) -> bool:
     """Return whether a URL names a database that can hold a study, by its scheme."""
     return url.partition("://")[0] in DATABASES and "://" in url

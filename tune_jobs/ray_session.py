@@ -4,12 +4,13 @@ import logging
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import ray
 from ray._private.services import canonicalize_bootstrap_address_or_die
 
 from tune_jobs.errors import ClusterLostError
+from tune_jobs.token_auth import own_token
 
 # Ray Train looks at its workers every 2 s by default; a trial pays that several times over.
 HEALTH_CHECK_INTERVAL_S = 0.1
@@ -42,18 +43,20 @@ def ray_session(address: str | None, resources: Mapping[str, float], *, namespac
     """
     os.environ.update(ENVIRONMENT)
     logging.getLogger("ray").setLevel(logging.ERROR)
-    try:
-        if address is None:
-            _start_local(resources, namespace)
-        else:
-            _attach(address, namespace)
-        # Tune complains once more, at the end, about every trial that failed; the study has told why.
-        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-        yield
-    except ConnectionError as error:
-        raise ClusterLostError(f"no Ray cluster answers at {address}: {error}") from error
-    finally:
-        ray.shutdown()
+    with ExitStack() as authentication:
+        try:
+            if address is None:
+                authentication.enter_context(own_token())
+                _start_local(resources, namespace)
+            else:
+                _attach(address, namespace)
+            # Tune complains once more, at the end, about every trial that failed; the study has told why.
+            logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+            yield
+        except ConnectionError as error:
+            raise ClusterLostError(f"no Ray cluster answers at {address}: {error}") from error
+        finally:
+            ray.shutdown()
 
 
 def _attach(address: str, namespace: str) -> None:

@@ -24,6 +24,7 @@ from tune_jobs.console import EventLog
 from tune_jobs.database import Database, held
 from tune_jobs.disk import num_needed
 from tune_jobs.errors import BadInputError, NoSuccessError, SearchError, StorageError, TrackingError
+from tune_jobs.farewell import Farewell
 from tune_jobs.follower import TrackingFollower
 from tune_jobs.interruption import Interruption
 from tune_jobs.options import LaunchOptions, checkpoint_place
@@ -84,8 +85,9 @@ def run_search(space: SearchSpace, options: LaunchOptions) -> int:
     database = _database(options, folder)
     is_first_launch = not folder.is_dir()
     _check_tracking(tracker, is_first_launch=is_first_launch)
-    interruption = Interruption(GRACE_S)
-    with interruption.caught(), Connection(space, options.address, interruption) as connection:
+    interruption, farewell = Interruption(GRACE_S), Farewell(options)
+    connected = Connection(space, options.address, interruption, on_lost=farewell.leave)
+    with interruption.caught(), connected as connection:
         if is_first_launch and options.address is not None:  # nothing is written before a trial fits there
             with redirect_stdout(StringIO()):  # Ray's remarks have no ray.log yet
                 connection.open(partial(print, file=sys.__stdout__, flush=True))
@@ -96,6 +98,7 @@ def run_search(space: SearchSpace, options: LaunchOptions) -> int:
             _check_storage(checkpoint_place(options.checkpoint_storage, folder))
         with storage_faults(folder), held(database, study=study_name(space), folder=folder):
             search = _open(space, options, folder, tracker, digest=dataset.digest, database=database)
+            farewell.first(partial(_end_tracking, search))
             return _run(search, connection, interruption, database=database.shown)
 
 
@@ -227,12 +230,17 @@ def _run(search: Search, connection: Connection, interruption: Interruption, *, 
 
 def _interrupted(search: Search, interruption: Interruption) -> int:
     with suppress(TrackingError):  # the next launch delivers what is missing
-        search.follower.finish()
-        search.close_tracking("KILLED")
+        _end_tracking(search)
     search.console.print(
         f"interrupted; go on with: {search.options.command()}", markup=False, highlight=False
     )
     return interruption.exit_code
+
+
+def _end_tracking(search: Search) -> None:
+    """Send what is there and end the runs, until the next launch takes them up again."""
+    search.follower.finish()
+    search.close_tracking("KILLED")
 
 
 def _conclude(search: Search) -> int:

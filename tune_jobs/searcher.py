@@ -109,9 +109,9 @@ class StudySearcher(Searcher):
     """Hands out the study's trials, as many at a time as there is room for, until it has no more.
 
     `workers_for_next` is asked with the number of workers of each live attempt on how many workers the next
-    one is to run; 0 makes it wait. `after_end` is called after each attempt that
-    ended by itself. The time that passes is counted towards the search's budget, in steps of
-    `BUDGET_STEP_S`.
+    one is to run; 0 makes it wait. `await_cluster` returns when the cluster answers: what ends without one
+    ends for no reason of its own. `after_end` is called after each attempt that ended by itself. The time
+    that passes is counted towards the search's budget, in steps of `BUDGET_STEP_S`.
     """
 
     def __init__(
@@ -122,12 +122,14 @@ class StudySearcher(Searcher):
         interruption: Interruption,
         watcher: Watcher,
         fault: Fault,
+        await_cluster: Callable[[], None],
         after_end: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
         self._after_end = after_end
         self._study, self._workers_for_next = study, workers_for_next
         self._interruption, self._watcher, self._fault = interruption, watcher, fault
+        self._await_cluster = await_cluster
         self._hand_outs: dict[str, HandOut] = {}
         self._counted_s = time.monotonic()
 
@@ -168,6 +170,7 @@ class StudySearcher(Searcher):
             if self._interruption.requested or self._fault.error:
                 self._study.interrupt_attempt(hand_out.number, hand_out.attempt)
             else:
+                self._await_cluster()
                 self._study.end_attempt(hand_out.number, hand_out.attempt)
                 self._after_end()
         self._watcher.ended(hand_out.number)
@@ -195,14 +198,23 @@ class StudySearcher(Searcher):
 
 
 class StudyScheduler(FIFOScheduler):
-    """Passes every report to the study and stops the trials that it has pruned."""
+    """Passes every report to the study and stops the trials that it has pruned.
+
+    `await_cluster` is the searcher's.
+    """
 
     def __init__(
-        self, study: TrialStudy, *, interruption: Interruption, watcher: Watcher, fault: Fault
+        self,
+        study: TrialStudy,
+        *,
+        interruption: Interruption,
+        watcher: Watcher,
+        fault: Fault,
+        await_cluster: Callable[[], None],
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._study, self._interruption, self._watcher = study, interruption, watcher
-        self._fault = fault
+        self._fault, self._await_cluster = fault, await_cluster
 
     def __getstate__(self) -> dict[str, Any]:
         """As the searcher's."""
@@ -243,4 +255,5 @@ class StudyScheduler(FIFOScheduler):
         is_running = self._study.record(int(trial.config["number"])).state == State.RUNNING
         if reason is Reason.STORAGE and is_running:  # a trial that ended has no checkpoints to write any more
             raise StorageError(f"trial {trial.config['number']}: {message}")
+        self._await_cluster()
         self._study.fail_attempt(int(trial.config["number"]), int(trial.config["attempt"]), reason, message)

@@ -2,6 +2,7 @@
 
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 from ray import tune
 
@@ -9,6 +10,8 @@ from tune_jobs.capacity import Capacity
 from tune_jobs.connection import Connection
 from tune_jobs.console import EventLog
 from tune_jobs.interruption import Interruption
+from tune_jobs.nodes import present_nodes
+from tune_jobs.placement import trial_selector
 from tune_jobs.retention import Retention
 from tune_jobs.searcher import Fault, StopAtOnce, StudyScheduler, StudySearcher
 from tune_jobs.space import SearchSpace
@@ -33,7 +36,7 @@ def run_trials(
     those lie. The connection is opened where it is not yet, with its errors. Raises `NoSuccessError` when the
     first trials failed alike, and `StorageError` when the study cannot be used.
     """
-    with (folder / "ray.log").open("a") as ray_log, redirect_stdout(ray_log):
+    with (folder / "ray.log").open("a") as ray_log, redirect_stdout(ray_log), connection.watched():
         connection.open(log.note)
         if interruption.requested:
             return
@@ -46,7 +49,15 @@ def run_trials(
             interruption=interruption,
             watcher=log,
             fault=fault,
+            await_cluster=connection.await_answer,
             after_end=retention.apply,
+        )
+        scheduler = StudyScheduler(
+            study,
+            interruption=interruption,
+            watcher=log,
+            fault=fault,
+            await_cluster=connection.await_answer,
         )
         workers = WorkerGroup(
             cpus_per_worker=space.trial.cpus_per_worker,
@@ -54,12 +65,11 @@ def run_trials(
             hang_timeout_s=space.trial.hang_timeout_s,
         )
         tuner = tune.Tuner(
-            # The trial itself only waits for its workers: asking for CPUs would take them from those.
-            tune.with_resources(run_trial, {"CPU": 0, "memory": 1}),
+            tune.with_resources(run_trial, _trial_resources),
             param_space=tune_config(str(folder), workers, checkpoints=checkpoints),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=StudyScheduler(study, interruption=interruption, watcher=log, fault=fault),
+                scheduler=scheduler,
                 num_samples=-1,
                 trial_dirname_creator=attempt_name,
             ),
@@ -75,6 +85,15 @@ def run_trials(
                 tuner.fit()
         finally:
             capacity.close()
+
+
+def _trial_resources(_config: dict[str, Any]) -> tune.PlacementGroupFactory:
+    """What Tune reserves for the next trial itself, asked for each anew: nodes come and go.
+
+    It only waits for its workers: asking for CPUs would take them from those.
+    """
+    selector = trial_selector([node.labels for node in present_nodes()])
+    return tune.PlacementGroupFactory([{"memory": 1}], bundle_label_selector=[selector])
 
 
 def _next_session(sessions: Path) -> int:

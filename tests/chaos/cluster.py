@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .processes import Process, family, kill, survivors
@@ -25,8 +25,9 @@ OBJECT_STORE_BYTES = 100_000_000  # hardly used here; Ray would take a third of 
 class LocalCluster:
     """`ray start --block` for each node: its processes are the descendants of that one.
 
-    `folder` is Ray's; its path must be short, since sockets lie in it.
-    `before_nodes` are the first words of the nodes' commands, the head's apart.
+    `folder` is Ray's; its path must be short, since sockets lie in it. `before_nodes` are the first words of
+    the nodes' commands, the head's apart. `market_types` label the head and the nodes, in this order, as far
+    as they are given.
     """
 
     def __init__(
@@ -36,9 +37,10 @@ class LocalCluster:
         *,
         num_nodes: int,
         before_nodes: tuple[str, ...] = (),
+        market_types: Sequence[str] = (),
     ) -> None:
         self._folder, self._environment = folder, environment
-        self._num_started, self._before_nodes = 0, before_nodes
+        self._num_started, self._before_nodes, self._market_types = 0, before_nodes, market_types
         self.address = f"127.0.0.1:{free_port()}"
         self._dashboard_port = free_port()
         port = self.address.rpartition(":")[2]
@@ -54,6 +56,10 @@ class LocalCluster:
     def families(self) -> list[list[Process]]:
         """Return the processes of each node that may die."""
         return [family(node.pid) for node in self.nodes]
+
+    def head(self) -> list[Process]:
+        """Return the processes of the head."""
+        return family(self._head.pid)
 
     def processes(self) -> list[Process]:
         """Return the processes of all nodes, the head included."""
@@ -105,6 +111,8 @@ class LocalCluster:
 
     def _start(self, *flags: str) -> subprocess.Popen[bytes]:
         # A folder and ports of its own for each: nodes that start together would take each other's.
+        for market_type in self._market_types[self._num_started : self._num_started + 1]:
+            flags = (*flags, f"--labels=ray.io/market-type={market_type}")
         self._num_started += 1
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
         command += ["--node-ip-address=127.0.0.1", f"--object-store-memory={OBJECT_STORE_BYTES}"]

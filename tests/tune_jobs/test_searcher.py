@@ -12,7 +12,7 @@ from ray.tune.search import Searcher
 
 from tune_jobs import searcher as module
 from tune_jobs.console import ending
-from tune_jobs.errors import NoSuccessError, StorageError
+from tune_jobs.errors import ClusterLostError, NoSuccessError, StorageError
 from tune_jobs.interruption import Interruption
 from tune_jobs.records import Reason
 from tune_jobs.searcher import Fault, StudyScheduler, StudySearcher
@@ -55,10 +55,16 @@ class Search:
         self.study = SearchStudy(f"sqlite:///{self.database}", space, data_digest="d")
         self.study.want(space.search.num_trials)
         self.at_once, self.num_workers, self.live = 2, 1, [0]
+        self.lost: ClusterLostError | None = None
         self.fault, interruption = Fault(), Interruption(grace_s=1.0)
         shared: dict[str, Any] = {"interruption": interruption, "watcher": Silent(), "fault": self.fault}
+        shared["await_cluster"] = self.await_cluster
         self.searcher = StudySearcher(self.study, workers_for_next=self.workers_for_next, **shared)
         self.scheduler = StudyScheduler(self.study, **shared)
+
+    def await_cluster(self) -> None:
+        if self.lost is not None:
+            raise self.lost
 
     def workers_for_next(self, live: Sequence[int]) -> int:
         self.live = list(live)
@@ -159,3 +165,22 @@ def test_time_is_counted_once_a_step_has_passed(
     search.searcher.suggest("a")
     assert bool(seconds) is is_counted
     assert all(0 < passed < 60 for passed in seconds)
+
+
+def test_an_attempt_that_ends_because_the_cluster_is_lost_is_not_charged(search: Search) -> None:
+    config = search.searcher.suggest("a")
+    search.lost = ClusterLostError("the Ray cluster is lost")
+    search.report(config, {"failure": Reason.WORKER_LOST, "message": "its process is gone"})
+    search.searcher.on_trial_complete(trial_id="a", error=True)
+    assert search.fault.error is search.lost
+    (record,) = search.study.records()
+    assert (record.attempts, record.attempt_ends) == (1, ())
+    assert search.searcher.suggest("b") == Searcher.FINISHED
+
+
+def test_an_attempt_that_returns_when_the_cluster_is_lost_is_not_charged(search: Search) -> None:
+    search.searcher.suggest("a")
+    search.lost = ClusterLostError("the Ray cluster is lost")
+    search.searcher.on_trial_complete(trial_id="a")
+    assert search.fault.error is search.lost
+    assert search.study.record(0).attempt_ends == ()

@@ -1,0 +1,228 @@
+"""A cluster whose head, or a machine whose Ray, is gone in mid-training: the launcher ends, and goes on."""
+
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from selfcon.config import TrainConfig
+from selfcon.data.dataset import load_dataset
+from tune_jobs.lock import LauncherLock
+from tune_jobs.records import State, TrialRecord
+from tune_jobs.space import load_space
+from tune_jobs.study import SearchStudy
+
+from .cluster import LocalCluster
+from .processes import Process, family, kill, survivors
+from .surroundings import PROJECT, environment
+from .training import TrainingWatch
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(400)]
+
+SPACE = """
+name: lost
+train:
+  data: {dataset: digits, image_size: 16, augmentation: none}
+  model: {width: 8, exit_depth: fc}
+  optim: {epochs: 30, global_batch_size: 64, learning_rate: 0.05}
+space: {loss.temperature: {low: 0.05, high: 0.5}}
+search: {num_trials: 1, sampler: random}
+"""
+WAIT_S = 150.0
+LEFT_WITHIN_S = 90.0
+HICCUP_S = 5.0
+GONE_WITHIN_S = 20.0
+
+
+class Launch:
+    """One launch of the search in a folder; its lines go to a file, which is read while it is waited for."""
+
+    def __init__(self, folder: Path, surroundings: Mapping[str, str], *flags: str) -> None:
+        (folder / "space.yaml").write_text(SPACE)
+        self._log = folder / f"launch-{time.monotonic_ns()}.log"
+        self.training = TrainingWatch(folder / "runs" / "lost")
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, str(PROJECT / "launch.py"), "--space", "space.yaml", *flags],
+                cwd=folder, env=surroundings, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+
+    @property
+    def text(self) -> str:
+        return self._log.read_text()
+
+    def wait_for(self, is_there: Callable[[], object]) -> None:
+        deadline = time.monotonic() + WAIT_S
+        while not is_there():
+            assert time.monotonic() < deadline, self.text
+            time.sleep(0.05)
+            self.training.look()
+
+    def wait_for_epoch(self, epoch: int) -> None:
+        self.wait_for(lambda: self.process.poll() is not None or f"epoch {epoch}/" in self.text)
+        assert self.process.poll() is None, self.text
+
+    def newest_epoch(self) -> int:
+        return int(re.findall(r"epoch (\d+)/", self.text)[-1])
+
+    def end(self) -> int:
+        self.wait_for(lambda: self.process.poll() is not None)
+        return self.process.wait()
+
+
+@contextmanager
+def launched(folder: Path, surroundings: Mapping[str, str], *flags: str) -> Iterator[Launch]:
+    launch = Launch(folder, surroundings, *flags)
+    try:
+        yield launch
+    finally:
+        launch.process.kill()
+        launch.process.wait()
+
+
+@contextmanager
+def cluster(surroundings: Mapping[str, str], *market_types: str, num_nodes: int) -> Iterator[LocalCluster]:
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        started = LocalCluster(Path(folder), surroundings, num_nodes=num_nodes, market_types=market_types)
+        try:
+            yield started
+        finally:
+            started.stop()
+
+
+def with_token(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Surroundings with a token, which this process has too: it asks whether the nodes are there."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    return environment()
+
+
+def record(folder: Path) -> TrialRecord:
+    space = load_space(folder / "space.yaml")
+    digest = load_dataset(TrainConfig.from_flat(space.train).data).digest
+    study = SearchStudy(f"sqlite:///{folder}/runs/lost/study.db", space, data_digest=digest)
+    (found,) = study.records()
+    return found
+
+
+def statuses(folder: Path) -> set[str]:
+    """How the runs of the search and its trial stand in MLflow."""
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("lost")
+    assert experiment is not None
+    return {run.info.status for run in client.search_runs([experiment.experiment_id])}
+
+
+def titles(processes: list[Process]) -> str:
+    return " ".join(process.title for process in processes)
+
+
+def check_left(folder: Path, launch: Launch, *, part: str, lost_s: float, flags: str = "") -> None:
+    """The launch ends in time with one line, and the search is as it would be after a SIGKILL, but told."""
+    assert launch.end() == 4, launch.text
+    took_s = time.monotonic() - lost_s
+    print(f"left {took_s:.1f} s after {part} was lost")
+    assert took_s < LEFT_WITHIN_S
+    assert re.fullmatch(
+        rf"lost: 1 trials, .*\n( +\d+:\d\d  .*\n)+error: the Ray cluster is lost: {part} at \S+ has not "
+        rf"answered for 20 s; go on with: python launch.py --space space.yaml{re.escape(flags)}\n",
+        launch.text,
+    )
+    left = record(folder)
+    assert (left.state, left.attempts, left.attempt_ends) == (State.RUNNING, 1, ())
+    assert statuses(folder) == {"KILLED"}
+    LauncherLock(folder / "runs/lost/launcher.lock").release()
+
+
+def test_a_search_leaves_a_lost_cluster_and_goes_on_in_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = with_token(monkeypatch)
+    with (
+        cluster(closed, "spot", "spot", "on-demand", num_nodes=2) as first,
+        launched(tmp_path, closed, "--address", first.address) as launch,
+    ):
+        launch.wait_for_epoch(2)
+        # The trial's own process and Train's controller are where no node is taken back.
+        assert all(
+            "ray::ImplicitFunc" not in titles(part) for part in (first.head(), family(first.nodes[0].pid))
+        )
+        assert all(
+            title in titles(family(first.nodes[1].pid)) for title in ("ray::ImplicitFunc", "ray::TrainC")
+        )
+        (gcs,) = [process.pid for process in first.head() if "/gcs_server " in process.title]
+        os.kill(gcs, signal.SIGSTOP)
+        time.sleep(HICCUP_S)
+        os.kill(gcs, signal.SIGCONT)
+        launch.wait_for_epoch(launch.newest_epoch() + 2)
+        assert "warning" not in launch.text
+        kill(first.head())
+        check_left(
+            tmp_path, launch, part="its head", lost_s=time.monotonic(), flags=f" --address {first.address}"
+        )
+        trained = launch.training
+    trained.look()
+    newest = max(saved.epoch for saved in trained.saved)
+
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    opened = environment()
+    with (
+        cluster(opened, num_nodes=1) as second,
+        launched(tmp_path, opened | {"RAY_ADDRESS": second.address}) as launch,
+    ):
+        assert launch.end() == 0, launch.text
+    assert re.search(
+        r"warning: the Ray cluster at \S+ has no token authentication: .*security\)\n", launch.text
+    )
+    resumed = [saved.epoch for saved in launch.training.saved if saved.attempt == 2]
+    assert min(resumed) >= newest  # which it begins with: what follows nobody had finished
+    done = record(tmp_path)
+    assert (done.state, done.attempts, done.attempt_ends) == (State.COMPLETE, 2, ())
+    assert [epoch.epoch for epoch in done.epochs] == list(range(31))
+    assert statuses(tmp_path) == {"FINISHED"}
+
+
+def test_a_search_leaves_nothing_behind_where_ray_dies_on_its_own_machine(tmp_path: Path) -> None:
+    surroundings = environment() | {"HOME": str(tmp_path), "RAY_AUTH_MODE": "disabled"}
+    of_head, of_node = tmp_path / "head", tmp_path / "node"
+    of_head.mkdir()
+    of_node.mkdir()
+    with launched(of_head, surroundings) as first, launched(of_node, surroundings) as second:
+        started = {}
+        for launch in (first, second):
+            launch.wait_for_epoch(2)
+            started[launch] = family(launch.process.pid)
+        (head,) = [process for process in started[first] if "/gcs_server " in process.title]
+        (node,) = [process for process in started[second] if "/raylet " in process.title]
+        check_own_token(head, tmp_path)
+        lost_s = time.monotonic()
+        kill([head, node])
+        check_left(of_head, first, part="its head", lost_s=lost_s)
+        check_left(of_node, second, part="this machine's node", lost_s=lost_s)
+        assert survivors([*started[first], *started[second]], timeout_s=GONE_WITHIN_S) == []
+
+
+def check_own_token(server: Process, home: Path) -> None:
+    """The cluster asks for a token that is nowhere but in the environment of its processes."""
+    variables = dict(
+        entry.split("=", 1) for entry in Path(f"/proc/{server.pid}/environ").read_text().split("\0") if entry
+    )
+    assert variables["RAY_AUTH_MODE"] == "token"
+    assert re.fullmatch("[0-9a-f]{64}", variables["RAY_AUTH_TOKEN"])
+    assert not list(home.rglob("auth_token"))
+    session = re.search(r"--session[-_]dir=(\S+)", server.title)
+    assert session is not None
+    written = [path for path in Path(session[1]).rglob("*") if path.is_file()]
+    assert written
+    assert not [path for path in written if variables["RAY_AUTH_TOKEN"].encode() in path.read_bytes()]

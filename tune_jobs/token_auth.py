@@ -1,0 +1,76 @@
+"""Token authentication: on in the cluster that we start, missed in one that we attach to."""
+
+import ipaddress
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import grpc
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # not in its stub
+
+VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
+QUESTION = "/ray.rpc.NodeInfoGcsService/CheckAlive"  # its request may be empty
+ANSWER_TIMEOUT_S = 5.0
+
+
+@contextmanager
+def own_token() -> Iterator[None]:
+    """Let a cluster that is started in the block take a new token, which its processes inherit.
+
+    Ray would write one into `~/.ray/auth_token`, readable to all users of the machine; and an environment
+    that switches authentication off is meant for another cluster: the head of this one listens on every
+    interface of the machine, as each does.
+    """
+    before = {name: os.environ.get(name) for name in VARIABLES}
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    _look_again()
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+        _look_again()
+
+
+def warning_of(gcs_address: str) -> str | None:
+    """Return one line about a cluster that others may use, None for one that asks for a token.
+
+    `gcs_address` is what the cluster calls its head, HOST:PORT. A head whose own address is of loopback is
+    left to the users of that machine.
+    """
+    if _is_loopback(gcs_address.rpartition(":")[0].strip("[]")) or not is_open(gcs_address):
+        return None
+    return (
+        f"warning: the Ray cluster at {gcs_address} has no token authentication: whoever reaches it over the "
+        "network runs any code on its nodes, as their user; start it with RAY_AUTH_MODE=token "
+        "(docs/cluster.md#security)"
+    )
+
+
+def is_open(gcs_address: str) -> bool:
+    """Return whether the head of a cluster answers somebody without a token.
+
+    Our own mode does not tell: Ray attaches with a token to a cluster that asks for none.
+    """
+    with grpc.insecure_channel(gcs_address) as channel:
+        try:
+            channel.unary_unary(QUESTION)(b"", timeout=ANSWER_TIMEOUT_S)
+        except grpc.RpcError:
+            return False
+    return True
+
+
+def _look_again() -> None:
+    """Ray keeps what it once read from the environment."""
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
