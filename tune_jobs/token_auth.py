@@ -24,7 +24,7 @@ def own_token() -> Iterator[None]:
     """
     before = {name: os.environ.get(name) for name in VARIABLES}
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    _look_again()
+    look_again()
     try:
         yield
     finally:
@@ -32,7 +32,7 @@ def own_token() -> Iterator[None]:
             os.environ.pop(name)
             if value is not None:
                 os.environ[name] = value
-        _look_again()
+        look_again()
 
 
 def warning_of(gcs_address: str) -> str | None:
@@ -63,8 +63,8 @@ def is_open(gcs_address: str) -> bool:
     return True
 
 
-def _look_again() -> None:
-    """Ray keeps what it once read from the environment."""
+def look_again() -> None:
+    """Let Ray read mode and token from the environment anew: it keeps what it once read."""
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
 

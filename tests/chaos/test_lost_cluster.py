@@ -21,6 +21,7 @@ from tune_jobs.lock import LauncherLock
 from tune_jobs.records import State, TrialRecord
 from tune_jobs.space import load_space
 from tune_jobs.study import SearchStudy
+from tune_jobs.token_auth import look_again
 
 from .cluster import LocalCluster
 from .processes import Process, family, kill, survivors
@@ -104,6 +105,7 @@ def with_token(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Surroundings with a token, which this process has too: it asks whether the nodes are there."""
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    look_again()
     return environment()
 
 
@@ -176,6 +178,7 @@ def test_a_search_leaves_a_lost_cluster_and_goes_on_in_another(
 
     monkeypatch.delenv("RAY_AUTH_TOKEN")
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    look_again()
     opened = environment()
     with (
         cluster(opened, num_nodes=1) as second,

@@ -2,7 +2,6 @@
 
 import os
 import re
-import secrets
 import shutil
 import signal
 import subprocess
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tune_jobs.token_auth import own_token
 
 from .cluster import LocalCluster
 from .processes import Process
@@ -54,16 +55,13 @@ def training_worker(cluster: LocalCluster) -> Process:
 @pytest.mark.cluster
 @pytest.mark.timeout(300)
 def test_a_trial_goes_on_from_s3_where_nodes_do_not_see_the_launchers_folder(
-    tmp_path: Path, s3_endpoint: str, launch_search: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, s3_endpoint: str, launch_search: Any
 ) -> None:
-    # This process has the token too: it asks whether the nodes are there.
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     if os.getuid() != 0 or subprocess.run(["unshare", "--mount", "true"], check=False).returncode:
         pytest.skip("only root may give a process mounts of its own")
     (tmp_path / "space.yaml").write_text(SPACE)
     storage = f"s3://bucket/{tmp_path.name}?endpoint_override={s3_endpoint}&scheme=http"
-    with cluster_without(tmp_path) as cluster:
+    with own_token(), cluster_without(tmp_path) as cluster:  # we ask whether the nodes are there
         flags = ("--space", "space.yaml", "--address", cluster.address, "--checkpoint-storage", storage)
         with launch_search(tmp_path, *flags, environment=environment() | KEYS) as search:
             search.read_until("trial 0 +epoch 2/8")
