@@ -52,7 +52,7 @@ def training_worker(cluster: LocalCluster) -> Process:
     return next(process for process in family if "RayTrainWorker" in process.title)
 
 
-@pytest.mark.cluster
+@pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_a_trial_goes_on_from_s3_where_nodes_do_not_see_the_launchers_folder(
     tmp_path: Path, s3_endpoint: str, launch_search: Any

@@ -134,6 +134,7 @@ LEARNING: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(("normalization", "share"), [("group", 0.85), ("frozen", 0.97)])
 def test_four_ranks_that_become_two_have_the_loss_curve_of_four(
     tmp_path: Path, normalization: str, share: float, capsys: pytest.CaptureFixture[str]
