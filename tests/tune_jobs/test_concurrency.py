@@ -20,7 +20,7 @@ nodes = runpy.run_path(str(Path(__file__).with_name("ray_nodes.py")))
 read_until, rest_of = nodes["read_until"], nodes["rest_of"]
 RayCluster = Any  # of ray_nodes.py
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 SPACE = """
 name: growing
@@ -68,7 +68,6 @@ def records(folder: Path) -> list[TrialRecord]:
     return SearchStudy(f"sqlite:///{folder}/runs/growing/study.db", space, data_digest=digest).records()
 
 
-@pytest.mark.cluster
 def test_what_never_fits_is_refused_and_nothing_is_written(cluster: RayCluster, tmp_path: Path) -> None:
     with cluster.launched(tmp_path, "--set", "trial.cpus_per_worker=2") as process:
         text = rest_of(process)
@@ -81,7 +80,6 @@ def test_what_never_fits_is_refused_and_nothing_is_written(cluster: RayCluster, 
     assert [path.name for path in tmp_path.iterdir()] == ["space.yaml"]
 
 
-@pytest.mark.cluster
 def test_waiting_can_be_interrupted_before_anything_is_written(cluster: RayCluster, tmp_path: Path) -> None:
     with cluster.launched(tmp_path, "--set", "trial.num_workers=2") as process:
         text = read_until(process, "waiting for")
@@ -93,7 +91,6 @@ def test_waiting_can_be_interrupted_before_anything_is_written(cluster: RayClust
     assert [path.name for path in tmp_path.iterdir()] == ["space.yaml"]
 
 
-@pytest.mark.soak
 def test_trials_follow_the_nodes_that_come_and_go(cluster: RayCluster, tmp_path: Path) -> None:
     with cluster.launched(tmp_path) as process:
         read_until(process, "^waiting for 1 more worker of 1 CPU: 0 of 1 fit on 1 node$")
@@ -125,7 +122,6 @@ def check_attempts(trials: list[TrialRecord], *, num_epochs: int) -> None:
         assert [epoch.epoch for epoch in trial.epochs] == list(range(num_epochs + 1))
 
 
-@pytest.mark.cluster
 def test_data_that_a_node_lacks_is_refused_with_its_name(cluster: RayCluster, tmp_path: Path) -> None:
     cluster.add()
     with cluster.launched(tmp_path, "--set", f"train.data.root={tmp_path}/nowhere") as process:
@@ -137,7 +133,6 @@ def test_data_that_a_node_lacks_is_refused_with_its_name(cluster: RayCluster, tm
     assert [path.name for path in tmp_path.iterdir()] == ["space.yaml"]
 
 
-@pytest.mark.cluster
 def test_what_an_earlier_launch_left_in_the_cluster_is_ended(cluster: RayCluster, tmp_path: Path) -> None:
     cluster.run(LEAVE, "growing/growing", "another/search")
     assert sorted(cluster.run(LEFT).split()) == ["another/search", "growing/growing"]
