@@ -89,6 +89,8 @@ class MySQLDatabase(ServerDatabase):
             "innodb_lock_wait_timeout": LOCK_TIMEOUT_S,  # of rows
             "lock_wait_timeout": LOCK_TIMEOUT_S,  # of tables
             "wait_timeout": IDLE_TIMEOUT_S,
+            "sql_mode": "CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')",  # refuse what does not fit, never cut it
+            "default_storage_engine": "InnoDB",  # others know no transactions
         }
         ours = {
             "connect_timeout": CONNECT_TIMEOUT_S,

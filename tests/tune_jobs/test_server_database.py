@@ -194,6 +194,18 @@ def test_a_wrong_password_is_one_line_without_it(url: str) -> None:
     assert "\n" not in str(refusal.value)
 
 
+def test_a_lenient_server_refuses_what_it_would_cut(running_mariadb: Any) -> None:
+    running_mariadb.start()
+    running_mariadb.execute("SET GLOBAL sql_mode = ''")
+    database = open_database(running_mariadb.new_database())
+    database.hold("e/s")
+    store = store_of(database)
+    with pytest.raises(StorageError, match="too long"):
+        store.set_attribute("a", "x" * 70_000)
+    store.set_attribute("a", "x" * 60_000)
+    database.close()
+
+
 def test_numbers_come_back_bit_for_bit(opened: Callable[[], Database]) -> None:
     numbers = [0.1 + 0.2, 1 / 3, 5e-324, 1.7976931348623157e308, -math.pi * 1e-10]
     database = opened()
