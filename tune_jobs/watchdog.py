@@ -49,7 +49,8 @@ class Watchdog:
         self._allowed_s = max(self._timeout_s, START_ALLOWANCE_S)
         thread = threading.Thread(target=self._run, args=(training,), name="training", daemon=True)
         thread.start()
-        while not self._ended.wait(self._left_s()):
+        # Looks once in `timeout_s` at least: the start may be over long before its own time is.
+        while not self._ended.wait(min(self._left_s(), self._timeout_s)):
             if self._left_s() <= 0 and not self._ended.wait(SECOND_LOOK_S) and self._left_s() <= 0:
                 self._give_up()
         if self._error is not None:

@@ -76,6 +76,24 @@ def test_a_start_may_take_longer_than_a_step(watchdog: Watchdog) -> None:
     watchdog.run(lambda: time.sleep(2 * TIMEOUT_S))
 
 
+def test_once_the_start_is_over_its_allowance_is_too(
+    watchdog: Watchdog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "START_ALLOWANCE_S", 20.0)
+    over = threading.Event()
+
+    def training() -> None:
+        time.sleep(TIMEOUT_S / 2)  # by then the watchdog has begun to wait
+        watchdog.beat("epoch 1, step 1")
+        wait_in_vain(over)
+
+    started_s = time.monotonic()
+    with pytest.raises(HungError, match=r"^no progress for 0.3 s, last in epoch 1, step 1, rank 1$"):
+        watchdog.run(training)
+    over.set()
+    assert time.monotonic() - started_s < 10
+
+
 def test_a_start_that_does_not_end_is_told(watchdog: Watchdog) -> None:
     over = threading.Event()
     with pytest.raises(HungError, match=r"^no progress for 2 s, last in its start, rank 1$"):
