@@ -15,6 +15,9 @@ from tune_jobs.records import Reason
 # A disk that is full, over its quota, read-only, failing, or a share that went away.
 STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
 
+# A line of 64 KB, a printed tensor say, fits into no study of every database.
+LONGEST_LINE = 4000
+
 OUT_OF_MEMORY = re.compile(r"out of memory|can(no|')t allocate memory|ALLOC_FAILED", re.IGNORECASE)
 TIMED_OUT = re.compile(r"timed out|time ?out", re.IGNORECASE)
 
@@ -128,4 +131,5 @@ def _line(cause: BaseException) -> str:
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     if not lines:
         return ""
-    return lines[0] if _types(cause) & (HUNG | NO_ROOM | TIMEOUTS) else lines[-1]
+    line = lines[0] if _types(cause) & (HUNG | NO_ROOM | TIMEOUTS) else lines[-1]
+    return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}..."

@@ -51,6 +51,8 @@ class MySQLDatabase(ServerDatabase):
                 f" (pip install 'pymysql[rsa]'), got: {error}"
             ) from error
         super().__init__(url, drivername="mysql+pymysql", failures=(pymysql.MySQLError,))
+        if not self._url.database:
+            raise BadInputError(f"study storage: expected a URL that names a database, got {self.shown}")
 
     def _take(self, connection: "Connection[Any]", study: str) -> bool:
         name = self._lock_name(study)
@@ -77,8 +79,12 @@ class MySQLDatabase(ServerDatabase):
         return "it has just started, or just ended"
 
     def _lock_name(self, study: str) -> str:
-        """One of at most 64 characters; names are the server's, not the database's."""
-        return f"selfcon-{hashlib.sha256(f'{self._url.database}/{study}'.encode()).hexdigest()[:40]}"
+        """One of at most 64 characters; names are the server's, not the database's.
+
+        Capitals are not told apart, as the server does not tell studies apart by them.
+        """
+        name = f"{self._url.database}/{study}".lower()
+        return f"selfcon-{hashlib.sha256(name.encode()).hexdigest()[:40]}"
 
     def _connect(self) -> "Connection[Any]":
         import pymysql
@@ -96,7 +102,6 @@ class MySQLDatabase(ServerDatabase):
             "connect_timeout": CONNECT_TIMEOUT_S,
             "read_timeout": LOCK_TIMEOUT_S + ANSWER_MARGIN_S,
             "write_timeout": LOCK_TIMEOUT_S + ANSWER_MARGIN_S,
-            "init_command": "SET SESSION "
-            + ", ".join(f"{name} = {value}" for name, value in settings.items()),
         }
-        return pymysql.connect(**{**ours, **given})
+        begin = "SET SESSION " + ", ".join(f"{name} = {value}" for name, value in settings.items())
+        return pymysql.connect(**{**ours, **given, "init_command": begin})

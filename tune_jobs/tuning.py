@@ -59,25 +59,17 @@ def run_trials(
             fault=fault,
             await_cluster=connection.await_answer,
         )
-        workers = WorkerGroup(
-            cpus_per_worker=space.trial.cpus_per_worker,
-            gpus_per_worker=space.trial.gpus_per_worker,
-            hang_timeout_s=space.trial.hang_timeout_s,
-        )
         tuner = tune.Tuner(
             tune.with_resources(run_trial, _trial_resources),
-            param_space=tune_config(str(folder), workers, checkpoints=checkpoints),
+            param_space=tune_config(str(folder), _workers(space), checkpoints=checkpoints),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=scheduler,
                 num_samples=-1,
                 trial_dirname_creator=attempt_name,
             ),
-            run_config=tune.RunConfig(
-                name=str(_next_session(folder / "sessions")),
-                storage_path=str(folder / "sessions"),
-                stop=StopAtOnce(study, interruption=interruption, fault=fault),
-                verbose=0,
+            run_config=_session(
+                folder / "sessions", stop=StopAtOnce(study, interruption=interruption, fault=fault)
             ),
         )
         try:
@@ -85,6 +77,19 @@ def run_trials(
                 tuner.fit()
         finally:
             capacity.close()
+
+
+def _workers(space: SearchSpace) -> WorkerGroup:
+    return WorkerGroup(
+        cpus_per_worker=space.trial.cpus_per_worker,
+        gpus_per_worker=space.trial.gpus_per_worker,
+        hang_timeout_s=space.trial.hang_timeout_s,
+    )
+
+
+def _session(sessions: Path, *, stop: StopAtOnce) -> tune.RunConfig:
+    """Where Tune keeps its own files of this launch."""
+    return tune.RunConfig(name=str(_next_session(sessions)), storage_path=str(sessions), stop=stop, verbose=0)
 
 
 def _trial_resources(_config: dict[str, Any]) -> tune.PlacementGroupFactory:

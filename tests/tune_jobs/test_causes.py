@@ -153,3 +153,9 @@ def test_other_errors_pass_as_they_are(error: BaseException) -> None:
     with pytest.raises(type(error)) as raised, storage_faults(FOLDER):
         raise error
     assert raised.value is error
+
+
+def test_an_endless_line_is_cut() -> None:
+    reason, line = failure_of(ValueError("x" * 100_000))
+    assert reason is Reason.ERROR
+    assert line == "x" * 4000 + "..."

@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -20,6 +21,9 @@ from tune_jobs.space import load_space
 from tune_jobs.study import SearchStudy
 
 ROOT = Path(__file__).parents[2]
+nodes = runpy.run_path(str(Path(__file__).with_name("ray_nodes.py")))
+read_until, rest_of = nodes["read_until"], nodes["rest_of"]
+
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 SPACE = """
@@ -66,24 +70,6 @@ def launched(folder: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
             yield process
         finally:
             process.kill()
-
-
-def read_until(process: subprocess.Popen[str], pattern: str) -> str:
-    """Read the launcher's lines up to the first that matches; fail with all of them when none does."""
-    assert process.stdout is not None
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if re.search(pattern, line):
-            return "".join(lines)
-    pytest.fail(f"no line matches {pattern!r}:\n{''.join(lines)}")
-
-
-def rest_of(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    text = process.stdout.read()
-    process.wait()
-    return text
 
 
 def study(folder: Path) -> SearchStudy:

@@ -20,7 +20,7 @@ import pytest
 import sqlalchemy
 
 from tune_jobs.database import Database
-from tune_jobs.errors import AlreadyRunningError, StorageError
+from tune_jobs.errors import AlreadyRunningError, BadInputError, StorageError
 from tune_jobs.study_store import StudyStore, open_database
 
 HOLD = """
@@ -192,6 +192,30 @@ def test_a_wrong_password_is_one_line_without_it(url: str) -> None:
         database.hold("e/s")
     assert "wr0ng" not in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_url_of_mysql_names_a_database() -> None:
+    with pytest.raises(BadInputError, match=r"a URL that names a database, got mysql://user:\*\*\*@host$"):
+        open_database("mysql://user:secret@host")
+
+
+def test_capitals_make_no_other_study_where_the_server_sees_none(running_mariadb: Any) -> None:
+    running_mariadb.start()
+    url = running_mariadb.new_database()
+    first, second = open_database(url), open_database(url)
+    first.hold("e/s")
+    with pytest.raises(AlreadyRunningError, match=f"process {os.getpid()} on "):
+        second.hold("E/S")
+    first.close()
+
+
+def test_a_urls_own_first_command_does_not_replace_ours(running_mariadb: Any) -> None:
+    running_mariadb.start()
+    database = open_database(f"{running_mariadb.new_database()}?init_command=SET+@a=1")
+    with database.storage().engine.connect() as connection:
+        (found,) = connection.execute(sqlalchemy.text("SELECT @@innodb_lock_wait_timeout")).fetchall()
+    assert found == (30,)
+    database.close()
 
 
 def test_a_lenient_server_refuses_what_it_would_cut(running_mariadb: Any) -> None:
