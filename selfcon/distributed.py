@@ -106,6 +106,15 @@ def broadcast_object(value: T) -> T:
     return holder[0]
 
 
+def gather_objects(value: T) -> list[T]:
+    """Return the ranks' values in the order of the ranks, on every rank; pickled on the way."""
+    if world_size() == 1:
+        return [value]
+    found: list[Any] = [None] * world_size()
+    dist.all_gather_object(found, value)
+    return found
+
+
 def run_on_first(work: Callable[[Progress], T], *, progress: Progress) -> T:
     """Return on every rank what `work` returned on rank 0, which alone does it.
 

@@ -19,7 +19,7 @@ from selfcon.checkpoint import load_checkpoint, save_checkpoint
 from selfcon.collapse import collapsed_loss_of, is_collapsed
 from selfcon.config import TrainConfig
 from selfcon.data.batches import epoch_batches
-from selfcon.distributed import broadcast_object, on_any_rank, reduce_sum, world_size
+from selfcon.distributed import broadcast_object, on_any_rank, rank, reduce_sum, world_size
 from selfcon.errors import CheckpointError, ConfigError, NonFiniteLossError, TrainingStopped
 from selfcon.evaluate import evaluate_encoder
 from selfcon.model import SelfConEncoder
@@ -63,6 +63,7 @@ def fit(
     report: Callable[[EpochReport], None],
     resume_from: Path | TrainingState | None = None,
     stop_requested: Callable[[], bool] | None = None,
+    save_at_once: Callable[[TrainingStopped], None] | None = None,
     progress: Progress = unwatched,
 ) -> TrainResult:
     """Train an encoder as `config` says and return it.
@@ -74,7 +75,9 @@ def fit(
     `cost/...` always.
 
     `stop_requested` is asked after every step, on all ranks; where one of them says yes, all raise
-    `TrainingStopped`, whose checkpoint `resume_from` takes like any other.
+    `TrainingStopped`, whose checkpoint `resume_from` takes like any other. No rank can leave an evaluation
+    alone: where it says yes there on the first rank, `save_at_once` is called on that rank, once, with what
+    would be raised, and the evaluation goes on. If it cannot end, it alone is repeated from that checkpoint.
 
     `progress` is told where the run is whenever it has got on: once it is put together, after every step, and
     in evaluations after every batch and every epoch of the probes, on all ranks. It must not communicate.
@@ -94,7 +97,13 @@ def fit(
         run.restore(_state_to_resume(resume_from, config))
     report(_epoch_report(run))
     while run.epoch < config.optim.epochs:
-        metrics = _trained_epoch(run, epoch=run.epoch + 1, stop_requested=stop_requested, progress=progress)
+        metrics = _trained_epoch(
+            run,
+            epoch=run.epoch + 1,
+            stop_requested=stop_requested,
+            save_at_once=save_at_once,
+            progress=progress,
+        )
         run.history.append(metrics)
         run.losses.clear()
         report(_epoch_report(run))
@@ -148,7 +157,12 @@ def _untrained_epoch(run: Run, *, progress: Progress) -> dict[str, float]:
 
 
 def _trained_epoch(
-    run: Run, *, epoch: int, stop_requested: Callable[[], bool] | None, progress: Progress
+    run: Run,
+    *,
+    epoch: int,
+    stop_requested: Callable[[], bool] | None,
+    save_at_once: Callable[[TrainingStopped], None] | None,
+    progress: Progress,
 ) -> dict[str, float]:
     """Take what steps of an epoch are left, and return its metrics."""
     first_step, started = len(run.losses), run.costs.now()
@@ -157,6 +171,7 @@ def _trained_epoch(
     except TrainingStopped:
         _count_costs(run, first_step=first_step, started=started)
         raise
+    _count_costs(run, first_step=first_step, started=started)
     num_images = (run.steps_per_epoch - first_step) * run.config.optim.global_batch_size
     metrics = {
         "train/loss": math.fsum(run.losses) / run.steps_per_epoch,
@@ -164,10 +179,33 @@ def _trained_epoch(
         "cost/images_per_second": num_images / (run.costs.now() - started),
     }
     if epoch % run.config.evaluate.every_epochs == 0 or epoch == run.config.optim.epochs:
+        started = run.costs.now()
+        if stop_requested is not None and save_at_once is not None and rank() == 0:
+            progress = _saving(run, stop_requested=stop_requested, save=save_at_once, progress=progress)
         metrics |= _evaluated(run, epoch=epoch, progress=progress)
-    _count_costs(run, first_step=first_step, started=started)
+        run.costs.add(seconds=run.costs.now() - started, num_views=0)
     # Clocks differ between ranks: all report what the first one measured.
     return broadcast_object(metrics | run.costs.metrics())
+
+
+def _saving(
+    run: Run,
+    *,
+    stop_requested: Callable[[], bool],
+    save: Callable[[TrainingStopped], None],
+    progress: Progress,
+) -> Progress:
+    """Tells `progress`, and saves the run as it is, once, when a stop is asked for."""
+    saved = False
+
+    def tell(place: str) -> None:
+        nonlocal saved
+        progress(place)
+        if not saved and stop_requested():
+            saved = True
+            save(_stopped(run))
+
+    return tell
 
 
 def _evaluated(run: Run, *, epoch: int, progress: Progress) -> dict[str, float]:

@@ -18,6 +18,9 @@ STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, 
 # A line of 64 KB, a printed tensor say, fits into no study of every database.
 LONGEST_LINE = 4000
 
+# What Ray and gloo add for whoever has no idea what may have happened.
+ADVICE = re.compile(r"\s*(Some common causes include|This is typically caused by)\b.*")
+
 OUT_OF_MEMORY = re.compile(r"out of memory|can(no|')t allocate memory|ALLOC_FAILED", re.IGNORECASE)
 TIMED_OUT = re.compile(r"timed out|time ?out", re.IGNORECASE)
 
@@ -36,6 +39,11 @@ HUNG = frozenset({"HungError", "WorkerHealthCheckTimeoutError", "NCCLHangError"}
 NO_ROOM = frozenset({"WorkerGroupStartupTimeoutError"})
 TIMEOUTS = frozenset({"CollectiveTimeoutError", "TimeoutError"})
 COLLECTIVE = frozenset({"DistError", "RuntimeError"})  # gloo's are plain RuntimeErrors
+
+# What gloo and NCCL say in the workers that are left, often before Ray knows that one is gone.
+PEER_LOST = re.compile(
+    r"Connection (reset|closed) by peer|Broken pipe|remote process exited|ncclRemoteError", re.IGNORECASE
+)
 
 Tells = Callable[[BaseException], bool]
 
@@ -79,6 +87,7 @@ def _reasons(folder: Path | None) -> list[tuple[Reason, Tells]]:
         (Reason.PREEMPTED, _is_preempted),
         (Reason.HUNG, lambda cause: bool(_types(cause) & HUNG)),
         (Reason.WORKER_LOST, lambda cause: bool(_types(cause) & LOST)),
+        (Reason.WORKER_LOST, _is_peer_lost),
         (Reason.NO_ROOM, lambda cause: bool(_types(cause) & NO_ROOM)),
         (Reason.TIMED_OUT, _is_timed_out),
     ]
@@ -104,6 +113,12 @@ def _is_out_of_memory(cause: BaseException) -> bool:
 def _is_preempted(cause: BaseException) -> bool:
     """A node went as had been announced, sooner than its workers could write a checkpoint."""
     return "PreemptionError" in _types(cause) or getattr(cause, "preempted", False) is True
+
+
+def _is_peer_lost(cause: BaseException) -> bool:
+    types, text = _types(cause), str(cause)
+    is_collective = "DistError" in types or ("RuntimeError" in types and "gloo" in text)
+    return is_collective and PEER_LOST.search(text) is not None
 
 
 def _is_timed_out(cause: BaseException) -> bool:
@@ -132,4 +147,5 @@ def _line(cause: BaseException) -> str:
     if not lines:
         return ""
     line = lines[0] if _types(cause) & (HUNG | NO_ROOM | TIMEOUTS) else lines[-1]
+    line = ADVICE.sub("", line)
     return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}..."

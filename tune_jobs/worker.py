@@ -31,7 +31,7 @@ def _train(task: dict[str, Any], progress: "Progress") -> None:
     import ray.train
 
     from selfcon.config import TrainConfig
-    from selfcon.distributed import broadcast_object, rank
+    from selfcon.distributed import broadcast_object, gather_objects, rank
     from selfcon.errors import TrainingStopped
     from selfcon.train import EpochReport, fit
     from tune_jobs.preemption import drain_notice
@@ -47,9 +47,15 @@ def _train(task: dict[str, Any], progress: "Progress") -> None:
         ray.train.report({"epoch": result.epoch, "metrics": result.metrics, **checkpoints.notes()})
         progress(f"the report of epoch {result.epoch}")
 
+    def save(stopped: TrainingStopped) -> None:
+        checkpoints.save(stopped.payloads(), epoch=stopped.epoch - 1, step=stopped.step)
+
     config = TrainConfig.from_mapping(task["train"])
-    nodes = frozenset({task["node"], ray.get_runtime_context().get_node_id()})
-    with process_group(hang_timeout_s=task["hang_timeout_s"]), drain_notice(nodes) as is_draining:
+    node = ray.get_runtime_context().get_node_id()
+    with (
+        process_group(hang_timeout_s=task["hang_timeout_s"]),
+        drain_notice(frozenset({task["node"], *gather_objects(node)})) as is_draining,
+    ):
         newest = broadcast_object(checkpoints.newest() if rank() == 0 else None)
         state = None if newest is None else checkpoints.load(newest, config=config)
         if state is not None:
@@ -57,9 +63,16 @@ def _train(task: dict[str, Any], progress: "Progress") -> None:
             for epoch in range(task["last_epoch"] + 1, len(history) - 1):  # fit reports the newest itself
                 ray.train.report({"epoch": epoch, "metrics": history[epoch], **checkpoints.notes()})
         try:
-            fit(config, report=report, resume_from=state, stop_requested=is_draining, progress=progress)
+            fit(
+                config,
+                report=report,
+                resume_from=state,
+                stop_requested=is_draining,
+                save_at_once=save,
+                progress=progress,
+            )
         except TrainingStopped as stopped:
             if rank() == 0:
-                checkpoints.save(stopped.payloads(), epoch=stopped.epoch - 1, step=stopped.step)
+                save(stopped)
             # Not before the checkpoint is whole: Train ends all workers once each has returned.
             ray.train.report({"failure": Reason.PREEMPTED.value, "message": str(stopped)})

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from .processes import Process, family, kill, survivors
 from .surroundings import free_port
@@ -39,19 +40,34 @@ class LocalCluster:
         before_nodes: tuple[str, ...] = (),
         market_types: Sequence[str] = (),
     ) -> None:
-        self._folder, self._environment = folder, environment
+        self.folder, self._environment = folder, environment
         self._num_started, self._before_nodes, self._market_types = 0, before_nodes, market_types
+        self._num_nodes, self._names = num_nodes, dict[int, str]()
         self.address = f"127.0.0.1:{free_port()}"
         self._dashboard_port = free_port()
-        port = self.address.rpartition(":")[2]
-        self._head = self._start(
-            "--head", f"--port={port}", "--num-cpus=0",
-            "--include-dashboard=true", "--dashboard-host=127.0.0.1",
-            f"--dashboard-port={self._dashboard_port}", f"--ray-client-server-port={free_port()}",
-        )  # fmt: skip
-        self._wait_for(1)
-        self.nodes = [self._start_node() for _ in range(num_nodes)]
-        self._wait_for(1 + num_nodes)
+        self._head: subprocess.Popen[bytes] | None = None
+        self.nodes: list[subprocess.Popen[bytes]] = []
+        self.start()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the head runs."""
+        return self._head is not None and self._head.poll() is None
+
+    def start(self) -> None:
+        """Start the head and its nodes, at the same address each time. Raises `RuntimeError`."""
+        try:
+            self._head = self._start(
+                "--head", f"--port={self.address.rpartition(':')[2]}", "--num-cpus=0",
+                "--include-dashboard=true", "--dashboard-host=127.0.0.1",
+                f"--dashboard-port={self._dashboard_port}", f"--ray-client-server-port={free_port()}",
+            )  # fmt: skip
+            self._wait_for(1)
+            self.nodes = [self._start_node() for _ in range(self._num_nodes)]
+            self._wait_for(1 + self._num_nodes)
+        except BaseException:
+            self.stop()
+            raise
 
     def families(self) -> list[list[Process]]:
         """Return the processes of each node that may die."""
@@ -59,17 +75,31 @@ class LocalCluster:
 
     def head(self) -> list[Process]:
         """Return the processes of the head."""
-        return family(self._head.pid)
+        return [] if self._head is None else family(self._head.pid)
 
     def processes(self) -> list[Process]:
         """Return the processes of all nodes, the head included."""
-        return family(self._head.pid, *(node.pid for node in self.nodes))
+        return [*self.head(), *family(*(node.pid for node in self.nodes))]
 
     def replace(self, index: int) -> None:
         """Kill a node, all its processes at once, and start another one."""
         kill(family(self.nodes[index].pid))
         self.nodes[index].wait()
         self.nodes[index] = self._start_node()
+
+    def drain(self, index: int, *, seconds: int) -> None:
+        """Tell Ray that a node is taken back in so many seconds, as a cloud would; it stays until then."""
+        (node,) = self._alive(name=self._names[self.nodes[index].pid])
+        command = [sys.executable, "-m", "ray.scripts.scripts", "drain-node", f"--address={self.address}"]
+        command += [f"--node-id={node.node_id}", "--reason=DRAIN_NODE_REASON_PREEMPTION"]
+        command += ["--reason-message=taken back", f"--deadline-remaining-seconds={seconds}"]
+        subprocess.run(command, check=True, env=self._environment, capture_output=True)
+
+    def kill_head(self) -> None:
+        """Kill the head, all its processes at once; its nodes stay for a while."""
+        kill(self.head())
+        assert self._head is not None
+        self._head.wait()
 
     def in_use(self) -> list[str]:
         """Return the placement groups, actors and busy workers that are there when all should be idle.
@@ -86,7 +116,8 @@ class LocalCluster:
         members = self.processes()
         kill(members)
         for node in (self._head, *self.nodes):
-            node.wait()
+            if node is not None:
+                node.wait()
         survivors(members, timeout_s=GONE_TIMEOUT_S)
 
     def _in_use(self) -> list[str]:
@@ -114,28 +145,37 @@ class LocalCluster:
         for market_type in self._market_types[self._num_started : self._num_started + 1]:
             flags = (*flags, f"--labels=ray.io/market-type={market_type}")
         self._num_started += 1
+        name = f"node-{self._num_started}"
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
         command += ["--node-ip-address=127.0.0.1", f"--object-store-memory={OBJECT_STORE_BYTES}"]
-        command += [f"--temp-dir={self._folder / str(self._num_started)}", "--dashboard-agent-listen-port=0"]
-        command += ["--min-worker-port=0", "--max-worker-port=0", *flags]
+        command += [f"--temp-dir={self.folder / str(self._num_started)}", "--dashboard-agent-listen-port=0"]
+        command += ["--min-worker-port=0", "--max-worker-port=0", f"--node-name={name}", *flags]
         if "--head" not in flags:
             command = [*self._before_nodes, *command]
-        with (self._folder / "nodes.log").open("ab") as log:
-            return subprocess.Popen(
+        with (self.folder / "nodes.log").open("ab") as log:
+            node = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment
             )
+        self._names[node.pid] = name
+        return node
 
     def _wait_for(self, num_nodes: int) -> None:
-        from ray.util.state import list_nodes
         from ray.util.state.exception import RayStateApiException
 
-        dashboard = f"http://127.0.0.1:{self._dashboard_port}"
         deadline = time.monotonic() + READY_TIMEOUT_S
         while time.monotonic() < deadline:
             try:
-                if len(list_nodes(dashboard, filters=[("state", "=", "ALIVE")])) >= num_nodes:
+                if len(self._alive()) >= num_nodes:
                     return
             except (RayStateApiException, OSError):
                 pass
             time.sleep(0.5)
-        raise RuntimeError(f"the Ray cluster did not start: see {self._folder / 'nodes.log'}")
+        raise RuntimeError(f"the Ray cluster did not start: see {self.folder / 'nodes.log'}")
+
+    def _alive(self, *, name: str | None = None) -> list[Any]:
+        from ray.util.state import list_nodes
+
+        dashboard = f"http://127.0.0.1:{self._dashboard_port}"
+        # Ray takes the dead that are left out for data that was cut, now and then.
+        found = list_nodes(dashboard, filters=[("state", "=", "ALIVE")], raise_on_missing_output=False)
+        return [node for node in found if name in (None, node.node_name)]

@@ -15,6 +15,7 @@ from .training import Saved, TrainingWatch
 
 POLL_S = 0.05  # an epoch takes many times as long
 TIME_PER_KILL_S, TIME_PER_TRIAL_S, TIME_TO_START_S = 60.0, 60.0, 120.0
+NOTICE_S = 30  # which is what a cloud gives, at the least
 MAX_BLOWS = 2  # three attempts in a row without a new epoch fail a trial
 
 # How Ray names the processes of a trial.
@@ -24,7 +25,7 @@ TITLES = {
     Victim.CONTROLLER: "ray::TrainController",
 }
 EXIT_CODES = {Victim.LAUNCHER: {-signal.SIGKILL}, Victim.LAUNCHER_ASKED: {143, -signal.SIGTERM},
-              Victim.SERVER: {5}}  # fmt: skip
+              Victim.SERVER: {5}, Victim.HEAD: {4}}  # fmt: skip
 
 
 class SoakError(Exception):
@@ -55,14 +56,16 @@ class Disturbance:
         note: Callable[[str], None],
         cluster: LocalCluster | None = None,
         server: MLflowServer | None = None,
+        training: TrainingWatch | None = None,
     ) -> None:
         self._kills_left, self._cluster, self._server = list(schedule), cluster, server
         self._launches, self._journal = Launches(command), Journal()
-        self._training = TrainingWatch(command.search_folder)
+        self._training = training or TrainingWatch(command.search_folder)
         self._story, self._note = Story(num_trials=num_trials), note
         self._expected: set[int] = set()
         self._armed_s: float | None = None  # since when all is there for the next kill
         self._server_back_s = 0.0
+        self._leaving: dict[int, float] = {}  # when which node is taken back
         self._start_s = time.monotonic()
         self._time_s = TIME_TO_START_S + TIME_PER_KILL_S * len(schedule) + TIME_PER_TRIAL_S * num_trials
 
@@ -74,9 +77,10 @@ class Disturbance:
                 self._look()
                 self._strike()
                 self._tend_server()
+                self._tend_nodes()
                 time.sleep(POLL_S)
         finally:
-            kill(family(self._launches.pid))
+            self._launches.end()
         self._story.exit_codes, self._story.saved = self._launches.exit_codes, self._training.saved
         self._story.seconds = time.monotonic() - self._start_s
         return self._story
@@ -105,6 +109,7 @@ class Disturbance:
             self._story.num_trials += 1  # the search was faster than the kills: it is extended
         if code in EXIT_CODES[Victim.SERVER]:
             self._await_server()
+        self._await_cluster()
         self._launch()
         return False
 
@@ -133,18 +138,21 @@ class Disturbance:
 
     def _targets(self, blow: Kill) -> list[int]:
         """What the kill may hit now, as numbers of processes or, of a node, its index."""
-        if not self._is_time(blow):
+        if not self._is_time(blow) or (self._cluster is not None and not self._cluster.is_up):
             return []
         if blow.victim in (Victim.LAUNCHER, Victim.LAUNCHER_ASKED):
             return [self._launches.pid]
         if blow.victim == Victim.SERVER:
             return [0] if self._server is not None and self._server.is_up else []
-        if blow.victim == Victim.NODE:
+        if blow.victim in (Victim.NODE, Victim.NODE_TOLD):
             families = self._cluster.families() if self._cluster else []
-            busy = [index for index, members in enumerate(families) if _members(members, *TITLES.values())]
-            return busy or list(range(len(families)))
+            here = {index: members for index, members in enumerate(families) if index not in self._leaving}
+            busy = [index for index, members in here.items() if _members(members, *TITLES.values())]
+            return busy or ([] if blow.victim == Victim.NODE_TOLD else list(here))
         # The head too: what asks for no CPU may run there.
         everywhere = self._cluster.processes() if self._cluster else family(self._launches.pid)
+        if blow.victim == Victim.HEAD:
+            return _members(everywhere, TITLES[Victim.WORKER])[:1] if self._cluster else []
         return sorted(_members(everywhere, TITLES[blow.victim]))
 
     def _is_time(self, blow: Kill) -> bool:
@@ -166,6 +174,11 @@ class Disturbance:
             self._launches.send(signal.SIGTERM)
         elif blow.victim == Victim.NODE and self._cluster is not None:
             self._cluster.replace(target)
+        elif blow.victim == Victim.NODE_TOLD and self._cluster is not None:
+            self._cluster.drain(target, seconds=NOTICE_S)
+            self._leaving[target] = time.monotonic() + NOTICE_S
+        elif blow.victim == Victim.HEAD and self._cluster is not None:
+            self._cluster.kill_head()
         elif blow.victim == Victim.SERVER and self._server is not None:
             self._server.kill()
             self._server_back_s = time.monotonic() + blow.pause_s
@@ -175,6 +188,20 @@ class Disturbance:
     def _tend_server(self) -> None:
         if self._server is not None and not self._server.is_up and time.monotonic() >= self._server_back_s:
             self._server.start()
+
+    def _tend_nodes(self) -> None:
+        """Take the nodes back whose time has come; others take their place."""
+        for index in [index for index, due_s in self._leaving.items() if time.monotonic() >= due_s]:
+            del self._leaving[index]
+            if self._cluster is not None and self._cluster.is_up:
+                self._cluster.replace(index)
+
+    def _await_cluster(self) -> None:
+        """Start the cluster anew where its head was killed: not before the launcher has found that out."""
+        if self._cluster is not None and not self._cluster.is_up:
+            self._cluster.stop()
+            self._leaving.clear()
+            self._cluster.start()
 
     def _await_server(self) -> None:
         assert self._server is not None

@@ -1,6 +1,7 @@
 """What is there after a search: in the study, in MLflow and on the machine, as plain values."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import optuna
@@ -8,14 +9,16 @@ from mlflow import MlflowClient
 
 from selfcon.config import TrainConfig
 from selfcon.data.dataset import load_dataset
+from tune_jobs.database import Database
 from tune_jobs.errors import AlreadyRunningError
 from tune_jobs.lock import LauncherLock
 from tune_jobs.records import ATTEMPT, TrialRecord
 from tune_jobs.run_entries import SEARCH_TAG, TRIAL_TAG
 from tune_jobs.space import SearchSpace, load_space
 from tune_jobs.study import SearchStudy
+from tune_jobs.study_store import open_database, study_name
 
-from .search import SPACE, SearchCommand
+from .search import SearchCommand
 from .training import Saved
 
 
@@ -46,18 +49,18 @@ def records_of(command: SearchCommand) -> list[TrialRecord]:
     """Return what the study of a search has."""
     space = _space(command)
     digest = load_dataset(TrainConfig.from_flat(space.train).data).digest
-    return SearchStudy(_storage(command), space, data_digest=digest).records()
+    with _database(command) as database:
+        return SearchStudy(database, space, data_digest=digest).records()
 
 
 def attempts_of(command: SearchCommand) -> dict[tuple[int, int], int]:
     """Return when each attempt was handed out, read past the platform: it counts attempts only."""
     space = _space(command)
-    study = optuna.load_study(
-        study_name=f"{space.tracking.experiment}/{space.name}", storage=_storage(command)
-    )
+    with _database(command) as database:
+        trials = optuna.load_study(study_name=study_name(space), storage=database.storage()).trials
     return {
         (trial.number, int(key.removeprefix(ATTEMPT))): value["started_ms"]
-        for trial in study.trials
+        for trial in trials
         for key, value in trial.user_attrs.items()
         if key.startswith(ATTEMPT)
     }
@@ -101,8 +104,13 @@ def lock_left(command: SearchCommand) -> list[str]:
 
 
 def _space(command: SearchCommand) -> SearchSpace:
-    return load_space(SPACE, overrides=command.overrides, name=command.name)
+    return load_space(command.space, overrides=command.overrides, name=command.name)
 
 
-def _storage(command: SearchCommand) -> str:
-    return f"sqlite:///{command.search_folder / 'study.db'}"
+@contextmanager
+def _database(command: SearchCommand) -> Iterator[Database]:
+    database = open_database(command.study_storage or f"sqlite:///{command.search_folder / 'study.db'}")
+    try:
+        yield database
+    finally:
+        database.close()

@@ -1,11 +1,12 @@
 """What must hold after any kills: pure functions of the facts that count something and say what is broken."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tune_jobs.records import State, TrialRecord
+from tune_jobs.records import Reason, State, TrialRecord
 from tune_jobs.run_entries import run_status
 
 from .facts import Facts, TrackedRun
@@ -15,6 +16,7 @@ MAX_LOST_EPOCHS = 1
 # How long a run takes must not be the same; everything else must.
 COSTS = "cost/"
 TEST = "test/"  # what the winner's run has besides
+_STOPPED = re.compile(r"after step \d+ of epoch (\d+)")
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,22 @@ def _resumptions(facts: Facts, trial: int) -> Iterator[tuple[Saved, list[Saved]]
         )
 
 
+def notice_costs_nothing(facts: Facts) -> Finding:
+    """Where a node leaves with notice the trial goes on in the epoch that it was in, behind the same step."""
+    broken, told = [], 0
+    for record in facts.records:
+        for end in record.attempt_ends:
+            if end.reason != Reason.PREEMPTED:
+                continue
+            told += 1
+            epoch = int(_STOPPED.findall(end.message)[0])
+            following = [e.epoch for e in record.epochs if e.attempt > end.attempt]
+            if following[:1] not in ([], [epoch]):
+                where = f"trial {record.number}, attempt {end.attempt} was stopped in epoch {epoch}"
+                broken.append(f"{where}, the next epoch recorded is {following[0]}")
+    return Finding(f"{told} attempts preempted", tuple(broken))
+
+
 def one_run_each(facts: Facts) -> Finding:
     """One MLflow run a trial and one of the search, and every point of the study in them once."""
     owners = Counter(run.trial for run in facts.runs)
@@ -150,6 +168,7 @@ INVARIANTS: dict[str, Callable[[Facts], Finding]] = {
     "nothing RUNNING in Optuna or MLflow, no trial failed": nothing_running,
     "no finished trial trained again": finished_is_finished,
     "at most one epoch lost per trial and kill": little_is_lost,
+    "a node that leaves with notice costs no epoch": notice_costs_nothing,
     "one MLflow run a trial, each (metric, step) once": one_run_each,
     "the winner registered, once": registered_once,
     "no process, placement group or lock left over": nothing_left,

@@ -16,10 +16,22 @@ GONE_TIMEOUT_S = 10.0
 
 
 class MLflowServer:
-    """`mlflow server` on a database in `folder`, started by `start`."""
+    """`mlflow server`, started by `start`: on a database and artifacts in `folder`, unless they are given.
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        self._folder, self._environment = folder, environment
+    The URI of a database, which may hold a password, goes into the server's environment.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        environment: Mapping[str, str],
+        *,
+        database: str | None = None,
+        artifacts: str | None = None,
+    ) -> None:
+        self._folder, self._artifacts = folder, artifacts or str(folder / "artifacts")
+        uri = database or f"sqlite:///{folder / 'mlflow.db'}"
+        self._environment = {**environment, "MLFLOW_BACKEND_STORE_URI": uri}
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -36,8 +48,7 @@ class MLflowServer:
     def start(self) -> None:
         """Start it and return at once."""
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self._port)]
-        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self._folder / 'mlflow.db'}"]
-        command += ["--artifacts-destination", str(self._folder / "artifacts")]
+        command += ["--workers", "1", "--artifacts-destination", self._artifacts]
         settings = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         with (self._folder / "mlflow-server.log").open("ab") as log:
             self._process = subprocess.Popen(

@@ -18,11 +18,15 @@ class Victim(StrEnum):
     TRIAL = "trial actor"
     CONTROLLER = "Train controller"
     NODE = "node"
+    NODE_TOLD = "node, with notice"
+    HEAD = "head"
     SERVER = "MLflow server"
 
 
 # What ends attempts by force. After three in a row without a new epoch a trial fails, as it should.
 OF_A_TRIAL = frozenset({Victim.WORKER, Victim.TRIAL, Victim.CONTROLLER, Victim.NODE})
+# What only a cluster of several nodes has.
+OF_A_CLUSTER = frozenset({Victim.NODE, Victim.NODE_TOLD, Victim.HEAD})
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,11 @@
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from .processes import family, kill
 from .surroundings import PROJECT, environment
 
 SPACE = Path(__file__).with_name("space.yaml")
@@ -13,13 +15,20 @@ SPACE = Path(__file__).with_name("space.yaml")
 
 @dataclass(frozen=True, kw_only=True)
 class SearchCommand:
-    """One search of the soak: where it lies, and the words of its command."""
+    """One search of the soak: where it lies, and the words of its command.
+
+    `study_storage`, which may hold a password, and `variables` go into the launcher's environment.
+    """
 
     folder: Path
     name: str
     overrides: tuple[str, ...]
     tracking_uri: str
     address: str | None = None
+    space: Path = SPACE
+    study_storage: str | None = None
+    checkpoint_storage: str | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def search_folder(self) -> Path:
@@ -28,10 +37,16 @@ class SearchCommand:
 
     def words(self, num_trials: int) -> list[str]:
         """Return the command for a total of trials."""
-        words = [sys.executable, str(PROJECT / "launch.py"), "--space", str(SPACE), "--name", self.name]
+        words = [sys.executable, str(PROJECT / "launch.py"), "--space", str(self.space), "--name", self.name]
         words += ["--tracking-uri", self.tracking_uri, "--num-trials", str(num_trials)]
         words += ["--address", self.address] if self.address else []
+        words += ["--checkpoint-storage", self.checkpoint_storage] if self.checkpoint_storage else []
         return words + [word for override in self.overrides for word in ("--set", override)]
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of the launcher."""
+        study = {"SELFCON_STUDY_STORAGE": self.study_storage} if self.study_storage else {}
+        return {**environment(), **self.variables, **study}
 
 
 class Launches:
@@ -48,7 +63,7 @@ class Launches:
         """Run the command."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command.words(num_trials), cwd=self._command.folder, env=environment(),
+                self._command.words(num_trials), cwd=self._command.folder, env=self._command.environment(),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
 
@@ -63,6 +78,12 @@ class Launches:
         """How the newest launch ended, None while it runs; by a signal: its negative number."""
         assert self._process is not None
         return self._process.poll()
+
+    def end(self) -> None:
+        """Kill the newest launcher, if it still runs, and the processes it started."""
+        if self._process is not None:
+            kill(family(self._process.pid))
+            self._process.wait()
 
     def send(self, number: signal.Signals) -> None:
         """Send the newest launcher a signal."""

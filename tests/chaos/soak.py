@@ -16,6 +16,7 @@ from .processes import survivors
 from .schedule import Kill, Victim, draw_schedule
 from .search import SearchCommand
 from .surroundings import environment
+from .training import TrainingWatch
 
 NUM_NODES = 3
 FIRST_RUNG = 3  # of space.yaml: no trial is pruned before this epoch
@@ -64,7 +65,7 @@ def short_soak(folder: Path, *, seed: int, note: Callable[[str], None]) -> Soake
     )
     victims = (Victim.WORKER, Victim.TRIAL, Victim.LAUNCHER)
     schedule = draw_schedule(seed, num_kills=3, num_epochs=8, victims=victims)
-    return _disturb(command, num_trials=3, schedule=schedule, note=note)
+    return disturb(command, num_trials=3, schedule=schedule, note=note)
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class _Ground:
             at_the_end=AT_THE_END,
         )
         command = self._command(name, self.folder, self.server.uri, max_concurrent)
-        return _disturb(
+        return disturb(
             command, num_trials=num_trials, schedule=schedule, note=self.note,
             cluster=self.cluster, server=self.server,
         )  # fmt: skip
@@ -110,7 +111,7 @@ class _Ground:
         )
 
 
-def _disturb(
+def disturb(
     command: SearchCommand,
     *,
     num_trials: int,
@@ -118,11 +119,17 @@ def _disturb(
     note: Callable[[str], None],
     cluster: LocalCluster | None = None,
     server: MLflowServer | None = None,
+    training: TrainingWatch | None = None,
 ) -> Soaked:
+    """Run a search to its end under the kills of a schedule, and gather what is there then.
+
+    `training` tells what is really trained, where that is not in the search's folder. Raises `SoakError`.
+    """
     note(f"{command.name}: {num_trials} trials, {len(schedule)} kills; {command.folder / command.name}.log")
     story = Disturbance(
-        command, num_trials=num_trials, schedule=schedule, cluster=cluster, server=server, note=note
-    ).run()
+        command, num_trials=num_trials, schedule=schedule, cluster=cluster, server=server, note=note,
+        training=training,
+    ).run()  # fmt: skip
     alive = survivors(story.processes, timeout_s=GONE_TIMEOUT_S)
     left_over = [f"process {process.pid} {process.title}" for process in alive]
     left_over += gathered.lock_left(command) + (cluster.in_use() if cluster else [])

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from tune_jobs.records import State, TrialRecord
+from tune_jobs.records import AttemptEnd, Reason, State, TrialRecord
 from tune_jobs.run_entries import run_status
 
 from .facts import Facts, TrackedRun
@@ -15,7 +15,7 @@ from .training import Saved
 MakeRecord = Callable[..., TrialRecord]
 Damage = Callable[[Facts], Facts]
 
-(NUMBERS, RUNNING, FINISHED, LOST, RUNS, REGISTERED, LEFT, UNDISTURBED) = INVARIANTS
+(NUMBERS, RUNNING, FINISHED, LOST, NOTICE, RUNS, REGISTERED, LEFT, UNDISTURBED) = INVARIANTS
 
 
 @pytest.fixture
@@ -80,6 +80,11 @@ def going_back(facts: Facts, *, finished: int, resumed: int) -> Facts:
     return replace(facts, saved=[*rest, *more, replace(begun, epoch=resumed)])
 
 
+def preempted(facts: Facts, *, epoch: int) -> Facts:
+    end = AttemptEnd(1, Reason.PREEMPTED, f"stopped as asked, after step 7 of epoch {epoch}")
+    return with_record(facts, 0, attempt_ends=(end,))
+
+
 DAMAGES: dict[str, tuple[Damage, str]] = {
     "a trial too few": (lambda f: replace(f, num_trials=3), NUMBERS),
     "a trial that runs": (lambda f: with_record(f, 1, state=State.RUNNING, finished_ms=None), RUNNING),
@@ -90,6 +95,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "a finished trial trained": (lambda f: replace(f, saved=[*f.saved, Saved(1, 2, 3, late(f))]), FINISHED),
     "a recorded epoch trained again": (lambda f: going_back(f, finished=1, resumed=0), LOST),
     "two finished epochs lost": (lambda f: going_back(f, finished=3, resumed=1), LOST),
+    "a preempted attempt's epoch twice": (lambda f: preempted(f, epoch=3), NOTICE),
     "a trial without a run": (lambda f: replace(f, runs=f.runs[:-1]), RUNS),
     "two runs of a trial": (lambda f: replace(f, runs=[*f.runs, f.runs[-1]]), RUNS),
     "a point twice": (lambda f: with_run(f, 1, points=f.runs[2].points + f.runs[2].points[:1]), RUNS),
@@ -111,6 +117,10 @@ def test_a_damage_breaks_the_invariant_meant_for_it(facts: Facts, damage: str) -
 
 def test_one_finished_epoch_may_be_lost(facts: Facts) -> None:
     assert broken(going_back(facts, finished=2, resumed=1)) == set()
+
+
+def test_a_preempted_attempt_goes_on_in_its_epoch(facts: Facts) -> None:
+    assert broken(preempted(facts, epoch=2)) == set()
 
 
 def test_what_a_run_costs_may_differ_from_the_undisturbed(facts: Facts) -> None:

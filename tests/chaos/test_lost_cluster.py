@@ -4,101 +4,24 @@ import os
 import re
 import secrets
 import signal
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
 
-from selfcon.config import TrainConfig
-from selfcon.data.dataset import load_dataset
 from tune_jobs.lock import LauncherLock
-from tune_jobs.records import State, TrialRecord
-from tune_jobs.space import load_space
-from tune_jobs.study import SearchStudy
+from tune_jobs.records import State
 from tune_jobs.token_auth import look_again
 
-from .cluster import LocalCluster
+from .one_trial import NUM_EPOCHS, Launch, cluster, launched, record, statuses
 from .processes import Process, family, kill, survivors
-from .surroundings import PROJECT, environment
-from .training import TrainingWatch
+from .surroundings import environment
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(400)]
 
-SPACE = """
-name: lost
-train:
-  data: {dataset: digits, image_size: 16, augmentation: none}
-  model: {width: 8, exit_depth: fc}
-  optim: {epochs: 30, global_batch_size: 64, learning_rate: 0.05}
-space: {loss.temperature: {low: 0.05, high: 0.5}}
-search: {num_trials: 1, sampler: random}
-"""
-WAIT_S = 150.0
 LEFT_WITHIN_S = 90.0
 HICCUP_S = 5.0
 GONE_WITHIN_S = 20.0
-
-
-class Launch:
-    """One launch of the search in a folder; its lines go to a file, which is read while it is waited for."""
-
-    def __init__(self, folder: Path, surroundings: Mapping[str, str], *flags: str) -> None:
-        (folder / "space.yaml").write_text(SPACE)
-        self._log = folder / f"launch-{time.monotonic_ns()}.log"
-        self.training = TrainingWatch(folder / "runs" / "lost")
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, str(PROJECT / "launch.py"), "--space", "space.yaml", *flags],
-                cwd=folder, env=surroundings, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
-
-    @property
-    def text(self) -> str:
-        return self._log.read_text()
-
-    def wait_for(self, is_there: Callable[[], object]) -> None:
-        deadline = time.monotonic() + WAIT_S
-        while not is_there():
-            assert time.monotonic() < deadline, self.text
-            time.sleep(0.05)
-            self.training.look()
-
-    def wait_for_epoch(self, epoch: int) -> None:
-        self.wait_for(lambda: self.process.poll() is not None or f"epoch {epoch}/" in self.text)
-        assert self.process.poll() is None, self.text
-
-    def newest_epoch(self) -> int:
-        return int(re.findall(r"epoch (\d+)/", self.text)[-1])
-
-    def end(self) -> int:
-        self.wait_for(lambda: self.process.poll() is not None)
-        return self.process.wait()
-
-
-@contextmanager
-def launched(folder: Path, surroundings: Mapping[str, str], *flags: str) -> Iterator[Launch]:
-    launch = Launch(folder, surroundings, *flags)
-    try:
-        yield launch
-    finally:
-        launch.process.kill()
-        launch.process.wait()
-
-
-@contextmanager
-def cluster(surroundings: Mapping[str, str], *market_types: str, num_nodes: int) -> Iterator[LocalCluster]:
-    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
-        started = LocalCluster(Path(folder), surroundings, num_nodes=num_nodes, market_types=market_types)
-        try:
-            yield started
-        finally:
-            started.stop()
 
 
 def with_token(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
@@ -107,22 +30,6 @@ def with_token(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     look_again()
     return environment()
-
-
-def record(folder: Path) -> TrialRecord:
-    space = load_space(folder / "space.yaml")
-    digest = load_dataset(TrainConfig.from_flat(space.train).data).digest
-    study = SearchStudy(f"sqlite:///{folder}/runs/lost/study.db", space, data_digest=digest)
-    (found,) = study.records()
-    return found
-
-
-def statuses(folder: Path) -> set[str]:
-    """How the runs of the search and its trial stand in MLflow."""
-    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    experiment = client.get_experiment_by_name("lost")
-    assert experiment is not None
-    return {run.info.status for run in client.search_runs([experiment.experiment_id])}
 
 
 def titles(processes: list[Process]) -> str:
@@ -142,7 +49,7 @@ def check_left(folder: Path, launch: Launch, *, part: str, lost_s: float, flags:
     )
     left = record(folder)
     assert (left.state, left.attempts, left.attempt_ends) == (State.RUNNING, 1, ())
-    assert statuses(folder) == {"KILLED"}
+    assert statuses(folder) == ["KILLED"] * 2
     LauncherLock(folder / "runs/lost/launcher.lock").release()
 
 
@@ -192,8 +99,8 @@ def test_a_search_leaves_a_lost_cluster_and_goes_on_in_another(
     assert min(resumed) >= newest  # which it begins with: what follows nobody had finished
     done = record(tmp_path)
     assert (done.state, done.attempts, done.attempt_ends) == (State.COMPLETE, 2, ())
-    assert [epoch.epoch for epoch in done.epochs] == list(range(31))
-    assert statuses(tmp_path) == {"FINISHED"}
+    assert [epoch.epoch for epoch in done.epochs] == list(range(NUM_EPOCHS + 1))
+    assert statuses(tmp_path) == ["FINISHED"] * 2
 
 
 def test_a_search_leaves_nothing_behind_where_ray_dies_on_its_own_machine(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 import re
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 MANIFEST = "manifest.json"  # written last
 _CHECKPOINT = re.compile(r"(\d+)-a(\d+)")
@@ -23,15 +24,22 @@ class Saved:
 
 
 class TrainingWatch:
-    """Looks at the checkpoints of a search again and again; old ones vanish, so often enough to miss none."""
+    """Looks at the checkpoints of a search again and again; old ones vanish, so often enough to miss none.
 
-    def __init__(self, search_folder: Path) -> None:
-        self._trials = search_folder / "trials"
-        self._found: dict[Path, Saved] = {}
+    `manifests` returns the manifests that are there now, by default those in the search's folder. What an
+    attempt saves within an epoch, because its node is taken back, is no finished epoch and is passed over.
+    """
+
+    def __init__(
+        self, search_folder: Path, *, manifests: Callable[[], Iterable[PurePath]] | None = None
+    ) -> None:
+        folder = search_folder / "trials"
+        self._manifests = manifests or (lambda: folder.glob(f"*/checkpoints/*/{MANIFEST}"))
+        self._found: dict[PurePath, Saved] = {}
 
     def look(self) -> None:
         """Take note of what is new."""
-        for path in self._trials.glob(f"*/checkpoints/*/{MANIFEST}"):
+        for path in self._manifests():
             name = _CHECKPOINT.fullmatch(path.parent.name)
             if path not in self._found and name is not None:
                 trial, now_ms = int(path.parents[2].name), time.time_ns() // 1_000_000

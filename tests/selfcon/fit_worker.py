@@ -37,7 +37,8 @@ def run_ranks(
 
     Instructions: `checkpoints`, a folder that epochs are saved in and whose newest is gone on from,
     `attempt`, and `kill` or `stop`, each [rank, step]: SIGKILL within that step of this process's own, or a
-    request to stop after it. A rank that is killed records nothing.
+    request to stop after it. `taken_back_in_evaluation` is the epoch in whose evaluation a stop is asked for;
+    once the first rank has saved it is killed. A rank that is killed records nothing.
     """
     output = folder / f"{world_size}-ranks-{len(list(folder.glob('*-ranks-*')))}"
     output.mkdir(parents=True)
@@ -96,6 +97,24 @@ def train(spec: dict[str, Any], rank: int) -> dict[str, Any]:
     if spec["world_size"] > 1:
         distributed.barrier()  # nobody writes before all have looked
     stopped_at = step_of(spec.get("stop"), rank)
+    taken_back, place, saved = spec.get("taken_back_in_evaluation", -1), "", False
+
+    def progress(now: str) -> None:
+        nonlocal place
+        if saved:
+            os.kill(os.getpid(), signal.SIGKILL)
+        place = now
+
+    def stop_requested() -> bool:
+        return len(losses) == stopped_at or place.startswith(f"evaluation of epoch {taken_back},")
+
+    def save(stopped: TrainingStopped) -> None:
+        nonlocal saved
+        assert checkpoints is not None
+        name = checkpoint_name(epoch=stopped.epoch - 1, step=stopped.step, attempt=attempt)
+        stopped.save(checkpoints / name)
+        saved = taken_back > 0
+
     result: dict[str, Any] = {"resumed_from": resume_from and resume_from.name}
     try:
         with patch(
@@ -105,13 +124,14 @@ def train(spec: dict[str, Any], rank: int) -> dict[str, Any]:
                 config,
                 report=report,
                 resume_from=resume_from,
-                stop_requested=(lambda: len(losses) == stopped_at) if "stop" in spec else None,
+                stop_requested=stop_requested,
+                save_at_once=save,
+                progress=progress,
             )
     except TrainingStopped as stopped:
         result["stopped"] = str(stopped)
-        if rank == 0 and checkpoints is not None:
-            name = checkpoint_name(epoch=stopped.epoch - 1, step=stopped.step, attempt=attempt)
-            stopped.save(checkpoints / name)
+        if rank == 0:
+            save(stopped)
     except Exception as error:
         result["error"] = f"{type(error).__name__}: {error}"
     else:

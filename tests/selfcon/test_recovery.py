@@ -122,6 +122,23 @@ def test_the_first_and_the_last_step_of_an_epoch_are_moments_like_any_other(
     assert resumed["weights"] == whole["weights"]
 
 
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_of_an_epoch_that_is_cut_short_in_its_evaluation_only_that_is_repeated(
+    tmp_path: Path, world_size: int
+) -> None:
+    config = TrainConfig.from_flat(TINY | {"optim.epochs": 2})
+    places = {"config": config, "world_size": world_size}
+    whole = run_ranks(tmp_path, **places, checkpoints=tmp_path / "undisturbed")
+    codes = [-signal.SIGKILL, *[0] * (world_size - 1)]
+    run_ranks(tmp_path, **places, checkpoints=tmp_path / "c", taken_back_in_evaluation=1, exit_codes=codes)
+    resumed = run_ranks(tmp_path, **places, checkpoints=tmp_path / "c", attempt=1)
+    assert {rank["resumed_from"] for rank in resumed} == {f"0000-s{STEPS_PER_EPOCH:06d}-a0"}
+    for first, second in zip(whole, resumed, strict=True):
+        assert second["losses"] == first["losses"][STEPS_PER_EPOCH:]
+        assert without_volatile(second["reports"]) == without_volatile(first["reports"])
+    assert_same_final_state(tmp_path / "c", tmp_path / "undisturbed", config=config)
+
+
 # The loss comes clearly below that of a collapsed network, which would agree trivially.
 LEARNING: dict[str, dict[str, Any]] = {
     "group": {"data.image_size": 16, "loss.use_labels": False},

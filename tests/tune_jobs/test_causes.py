@@ -77,11 +77,18 @@ GLOO_TIMEOUT = RuntimeError(
     "[../third_party/gloo/gloo/transport/tcp/unbound_buffer.cc:84]"
     " Timed out waiting 1800000ms for recv operation to complete"
 )  # gloo's words; it raises no type of its own
+GLOO_PEER = RuntimeError(
+    "[/__w/pytorch/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:545] Read error [127.0.0.1]:46754: "
+    "Connection reset by peer. This is typically caused by a remote worker hanging or bugs."
+)
+NCCL_PEER = torch.distributed.DistBackendError(
+    "NCCL error: remote process exited or there was a network error, NCCL version 2.27.7"
+)
 NCCL_TIMEOUT = torch.distributed.DistBackendError(
     "[Rank 0] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=7) ran for 600000 ms"
 )
 TAKEN_BACK = RayActorError(error_msg="its node was taken back", preempted=True)
-PEER_GONE = RuntimeError("Connection closed by peer [127.0.0.1]:3401")
+PEER_GONE = RuntimeError("[/gloo/transport/tcp/pair.cc:538] Connection closed by peer [127.0.0.1]:3401")
 
 
 @pytest.mark.parametrize(
@@ -106,6 +113,10 @@ PEER_GONE = RuntimeError("Connection closed by peer [127.0.0.1]:3401")
         (LocalRayletDiedError(), Reason.WORKER_LOST, "raylet"),
         (from_worker(GLOO_TIMEOUT), Reason.TIMED_OUT, "Timed out waiting"),
         (from_worker(NCCL_TIMEOUT), Reason.TIMED_OUT, "Watchdog"),
+        (from_worker(GLOO_PEER), Reason.WORKER_LOST, "reset by peer"),
+        (from_worker(NCCL_PEER), Reason.WORKER_LOST, "remote process exited"),
+        (from_worker(GLOO_PEER, torch.OutOfMemoryError("CUDA")), Reason.OUT_OF_MEMORY, "CUDA"),
+        (from_worker(RuntimeError("data server: Connection reset by peer")), Reason.ERROR, "data server"),
         (from_worker(raised_by_torch("store")), Reason.TIMED_OUT, "wait timeout"),
         (from_worker(BroadcastCollectiveTimeoutError(9, [1], 9)), Reason.TIMED_OUT, "timed out after 9"),
         (ControllerError(WorkerGroupStartupTimeoutError(2)), Reason.NO_ROOM, "startup timed out"),
@@ -119,7 +130,7 @@ PEER_GONE = RuntimeError("Connection closed by peer [127.0.0.1]:3401")
         (PreemptionError(PreemptionInfo(None, {"node": [0]})), Reason.PREEMPTED, "node preemption"),
         (from_worker(NCCL_TIMEOUT, torch.OutOfMemoryError("CUDA")), Reason.OUT_OF_MEMORY, "CUDA"),
         (from_worker(from_task(ValueError("wrong shape"))), Reason.ERROR, "wrong shape"),
-        (from_worker(PEER_GONE), Reason.ERROR, "closed by peer"),
+        (from_worker(PEER_GONE), Reason.WORKER_LOST, "closed by peer"),
         (from_worker(FileNotFoundError(errno.ENOENT, "gone", "/data/a.png")), Reason.ERROR, "a.png"),
         (ControllerError(RuntimeError("no placement")), Reason.ERROR, "no placement"),
         (from_worker(FULL), Reason.STORAGE, "No space left"),

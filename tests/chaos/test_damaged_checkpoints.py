@@ -1,0 +1,162 @@
+"""Checkpoints that are damaged while nobody runs, and a worker that still writes when others have gone on."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from selfcon.checkpoint import newest_valid
+from selfcon.config import TrainConfig
+from selfcon.training_state import CONTENT, MANIFEST, MODEL
+from tune_jobs.records import State
+from tune_jobs.token_auth import own_token
+
+from .cluster import LocalCluster
+from .one_trial import NUM_EPOCHS, Launch, cluster, launched, record, statuses
+from .processes import Process, is_alive
+from .surroundings import environment
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(500)]
+
+GONE_TIMEOUT_S = 60.0
+UNDISTURBED = """
+import json, sys
+from selfcon.config import TrainConfig
+from selfcon.train import fit
+history = []
+fit(TrainConfig.from_flat(json.load(sys.stdin)), report=lambda result: history.append(result.metrics))
+print(json.dumps(history))
+"""
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[LocalCluster]:
+    with own_token(), cluster(environment(), num_nodes=2) as started:
+        yield started
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+# What is done to which file of a checkpoint.
+DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
+    "truncated": (truncate, CONTENT[1]),
+    "bit-flipped": (flip_a_bit, MODEL),
+    "missing": (Path.unlink, CONTENT[2]),
+    "without a manifest": (Path.unlink, MANIFEST),
+}
+
+
+def training_workers(nodes: LocalCluster) -> list[Process]:
+    found = [process for members in nodes.families() for process in members]
+    return [process for process in found if process.title.startswith("ray::RayTrainWorker")]
+
+
+def kill_launcher(launch: Launch, nodes: LocalCluster) -> None:
+    """Kill the launcher, and wait until Ray has ended what trained for it."""
+    launch.process.kill()
+    launch.process.wait()
+    deadline = time.monotonic() + GONE_TIMEOUT_S
+    while training_workers(nodes):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def check_result(folder: Path, *, attempts: int) -> None:
+    """The trial is complete as if nothing had happened: each epoch once, and its values."""
+    trial = record(folder)
+    assert (trial.state, trial.attempts) == (State.COMPLETE, attempts)
+    assert [epoch.epoch for epoch in trial.epochs] == list(range(NUM_EPOCHS + 1))
+    assert statuses(folder) == ["FINISHED"] * 2
+    assert trial.config is not None
+    config = TrainConfig.from_flat(trial.config).model_dump_json()
+    done = subprocess.run(
+        [sys.executable, "-c", UNDISTURBED], input=config, capture_output=True, text=True, check=True,
+        env=environment(),
+    )  # fmt: skip
+    undisturbed = json.loads(done.stdout)
+    for epoch, expected in zip(trial.epochs, undisturbed, strict=True):
+        assert without_costs(epoch.metrics) == without_costs(expected)
+
+
+def without_costs(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if not name.startswith("cost/")}
+
+
+def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(
+    tmp_path: Path, nodes: LocalCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--address", nodes.address)
+    checkpoints = tmp_path / "runs/lost/trials/0000/checkpoints"
+    goes_on, told = 0, []
+    for damage, file in DAMAGES.values():
+        with launched(tmp_path, environment(), *flags) as launch:
+            launch.wait_for_epoch(goes_on + 3)
+            kill_launcher(launch, nodes)
+        newest = newest_valid(checkpoints)
+        assert newest is not None
+        damage(newest / file)
+        before = newest_valid(checkpoints)
+        assert before is not None
+        goes_on = int(before.name.partition("-")[0])
+        told.append(rf"checkpoint {newest.name} is damaged \(.*{file}.*\), goes on from {before.name}")
+        with launched(tmp_path, environment(), *flags) as launch:
+            launch.wait_for_epoch(goes_on + 1)
+            kill_launcher(launch, nodes)
+        (line,) = [line for line in launch.text.splitlines() if "damaged" in line]
+        assert re.search(told[-1], line)
+        with capsys.disabled():
+            print(f"\n{line}")
+        goes_on += 1
+    with launched(tmp_path, environment(), *flags) as launch:
+        assert launch.end() == 0, launch.text
+    assert "damaged" not in launch.text
+    check_result(tmp_path, attempts=2 * len(DAMAGES) + 1)
+
+
+def test_a_worker_that_outlives_its_launcher_does_no_harm(
+    tmp_path: Path, nodes: LocalCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--address", nodes.address)
+    with launched(tmp_path, environment(), *flags) as launch:
+        launch.wait_for_epoch(3)
+        (worker,) = training_workers(nodes)
+        members = next(members for members in nodes.families() if worker in members)
+        (raylet,) = [process for process in members if "/raylet " in process.title]
+        # Nobody can end it then: it sleeps, and so does the one that would be told to kill it.
+        os.kill(raylet.pid, signal.SIGSTOP)
+        os.kill(worker.pid, signal.SIGSTOP)
+        launch.process.kill()
+    with launched(tmp_path, environment(), *flags) as second:
+        second.wait_for(lambda: "attempt 2" in second.text)
+        second.wait_for_epoch(6)
+        assert is_alive(worker)
+        before = {(saved.attempt, saved.epoch) for saved in second.training.saved}
+        os.kill(worker.pid, signal.SIGCONT)
+        second.wait_for(lambda: late(second) - before)
+        with capsys.disabled():
+            written, newest = max(late(second) - before), max(before)
+            print(f"\nattempt 1 wrote epoch {written[1]} when attempt 2 had finished epoch {newest[1]}")
+        os.kill(raylet.pid, signal.SIGCONT)
+        assert second.end() == 0, second.text
+    assert "damaged" not in second.text
+    check_result(tmp_path, attempts=2)
+
+
+def late(launch: Launch) -> set[tuple[int, int]]:
+    """What the first attempt has saved: attempt and epoch."""
+    return {(saved.attempt, saved.epoch) for saved in launch.training.saved if saved.attempt == 1}
