@@ -27,6 +27,9 @@ bench: .venv/installed ## the figures of docs/results.md
 	$(BIN)/python benchmarks/loss.py
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/trial_overhead.py
+	$(BIN)/python benchmarks/searcher.py
+	$(BIN)/python benchmarks/recovery.py
+	$(BIN)/python benchmarks/checkpoints.py
 
 collapse: .venv/installed ## the study of docs/method.md: when training collapses; half an hour on two CPUs
 	$(BIN)/python benchmarks/collapse.py

@@ -66,6 +66,12 @@ REFUSED_FLAGS: list[tuple[list[str], str]] = [
     (["--space", "good.yaml", "--study-storage", "postgresql://host/db?user=u&password=secret"],
      "--study-storage: expected a URI without a password, which the process list would show"
      " (set SELFCON_STUDY_STORAGE instead), got one with a password"),
+    (["--space", "good.yaml", "--checkpoint-storage", "s3://key:secret@bucket/path"],
+     "--checkpoint-storage: expected a URI without a password, which the process list would show"
+     " (set SELFCON_CHECKPOINT_STORAGE instead), got one with a password"),
+    (["--space", "good.yaml", "--checkpoint-storage", "gs://bucket/path"],
+     "--checkpoint-storage: expected a path, or s3://BUCKET/PATH with endpoint_override, region, scheme alone"
+     " (keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY on each node), got gs://bucket/path"),
     (["--space", "good.yaml", "--set", "search.num_trials"],
      "--set search.num_trials: expected KEY=VALUE, such as train.optim.epochs=4"),
     (["--space", "good.yaml", "--set", "search.num_trials=0"],
@@ -128,7 +134,12 @@ def launch() -> ModuleType:
 @pytest.fixture(autouse=True)
 def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A folder with a good file in it, on a machine of 2 CPUs."""
-    for variable in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "SELFCON_STUDY_STORAGE"):
+    for variable in (
+        "RAY_ADDRESS",
+        "MLFLOW_TRACKING_URI",
+        "SELFCON_STUDY_STORAGE",
+        "SELFCON_CHECKPOINT_STORAGE",
+    ):
         monkeypatch.delenv(variable, raising=False)
     for module in ("preflight", "preview"):
         monkeypatch.setattr(f"tune_jobs.{module}.machine_resources", lambda: {"CPU": 2.0, "GPU": 0.0})
@@ -183,6 +194,24 @@ def test_bad_data_are_one_line_before_anything_is_written(
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith(f"error: {place}: data.root: expected {expected.format(cwd=folder)}")
     assert sorted(path.name for path in folder.iterdir()) == ["good.yaml", "images"]
+
+
+@pytest.mark.parametrize(
+    ("storage", "place"),
+    [
+        ("s3://bucket/x?endpoint_override=127.0.0.1:9&scheme=http", "s3://bucket/x/example?"),
+        ("good.yaml/x", "{cwd}/good.yaml/x/example"),
+    ],
+)
+def test_a_checkpoint_storage_that_cannot_be_used_is_one_line_before_anything_is_written(
+    launch: ModuleType, capsys: pytest.CaptureFixture[str], folder: Path, storage: str, place: str
+) -> None:
+    assert launch.main(["--space", "good.yaml", "--checkpoint-storage", storage]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith(f"error: {place.format(cwd=folder)}")
+    assert ": the checkpoint storage cannot be used: " in err
+    assert [path.name for path in folder.iterdir()] == ["good.yaml"]
 
 
 def test_a_search_is_run_with_what_the_flags_say(

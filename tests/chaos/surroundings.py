@@ -7,7 +7,12 @@ from pathlib import Path
 PROJECT = Path(__file__).parents[2]
 
 # What would send a search elsewhere.
-_FOREIGN = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "SELFCON_STUDY_STORAGE")
+_FOREIGN = (
+    "RAY_ADDRESS",
+    "MLFLOW_TRACKING_URI",
+    "SELFCON_STUDY_STORAGE",
+    "SELFCON_CHECKPOINT_STORAGE",
+)
 
 
 def environment() -> dict[str, str]:
