@@ -59,6 +59,19 @@ def ray_session(address: str | None, resources: Mapping[str, float], *, namespac
             ray.shutdown()
 
 
+def keep_keys_out() -> None:
+    """Keep the launcher's keys out of the trials' runtime environments.
+
+    Tune would pass them on so, and Ray writes what stands there into its logs and shows it on the dashboard.
+    The nodes of this machine's own cluster have them from the launcher, those of others have their own.
+    """
+    from ray.tune.execution import class_cache
+
+    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
+        {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
+    )
+
+
 def _attach(address: str, namespace: str) -> None:
     """Connect to the cluster at `address`; its processes are told what `auto` stands for here."""
     runtime_env = _runtime_env(canonicalize_bootstrap_address_or_die(address))

@@ -12,6 +12,7 @@ from tune_jobs.console import EventLog
 from tune_jobs.interruption import Interruption
 from tune_jobs.nodes import present_nodes
 from tune_jobs.placement import trial_selector
+from tune_jobs.ray_session import keep_keys_out
 from tune_jobs.retention import Retention
 from tune_jobs.searcher import Fault, StopAtOnce, StudyScheduler, StudySearcher
 from tune_jobs.space import SearchSpace
@@ -40,6 +41,7 @@ def run_trials(
         connection.open(log.note)
         if interruption.requested:
             return
+        keep_keys_out()
         capacity = Capacity(space.trial, limit=space.search.max_concurrent, note=log.note)
         log.note(f"{space.name}: {study.plan}, {capacity.summary()}")
         fault = Fault()
