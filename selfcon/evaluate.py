@@ -7,25 +7,42 @@ dimensions, C classes, K neighbours, E exits (the backbone last).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from selfcon.config import EvaluateConfig, TrainConfig
+from selfcon.config import TrainConfig
+from selfcon.confusion import Confusion, confusion_of
 from selfcon.data.batches import evaluation_batches
 from selfcon.data.dataset import ImageDataset, Split
 from selfcon.distributed import gather_rows_on_first, reduce_sum, run_on_first, split_range
 from selfcon.errors import NonFiniteLossError
 from selfcon.model import SelfConEncoder
-from selfcon.probe import train_probes
+from selfcon.probe import Probes, train_probes
 from selfcon.progress import Progress, unwatched
 
 # Wu et al. 2018, Unsupervised Feature Learning via Non-Parametric Instance Discrimination, section 3.4.
 KNN_TEMPERATURE = 0.07
 _IMAGES_AT_ONCE = 256
 _QUERIES_AT_ONCE = 1024
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an encoder's features are worth.
+
+    `accuracies` are fractions: `val/top1` (linear probe on the backbone), `val/exit<s>_top1` (on the exit
+    after stage s), `val/ensemble_top1` (the mean of all the probes' probabilities) and `val/knn_top1`;
+    `test/...` for the test split. `confusion` is that of the backbone's probe. The `probes` are on the first
+    rank only.
+    """
+
+    accuracies: dict[str, float]
+    confusion: Confusion
+    probes: Probes | None
 
 
 def evaluate_encoder(
@@ -35,13 +52,11 @@ def evaluate_encoder(
     config: TrainConfig,
     split: Literal["validation", "test"],
     progress: Progress = unwatched,
-) -> dict[str, float]:
-    """Return the accuracies of `encoder` on one split of the data set, as fractions.
+) -> Evaluation:
+    """Return how good `encoder` is on one split of the data set.
 
-    `val/top1` (linear probe on the backbone), `val/exit<s>_top1` (on the exit after stage s),
-    `val/ensemble_top1` (the mean of all the probes' probabilities) and `val/knn_top1`; `test/...` for the
-    test split. Probes and neighbours know the training split only, without augmentation. Under a process
-    group every rank calls it and gets the same numbers. `progress` is told of every batch and of every epoch
+    Probes and neighbours know the training split only, without augmentation. Under a process group every rank
+    calls it and gets the same numbers. `progress` is told of every batch and of every epoch
     of the probes, on all ranks. Raises `NonFiniteLossError` for an encoder whose features are not finite
     numbers.
     """
@@ -66,22 +81,33 @@ def evaluate_encoder(
     # Only where they are used: those of a million images fill a device.
     train_ND, judged_MD = ([gather_rows_on_first(x) for x in features] for features in (train_ND, judged_MD))
 
-    def judge(progress: Progress) -> dict[str, float]:
-        predictions = predict_classes(
+    num_classes, probes = len(dataset.class_names), list[Probes]()
+
+    def judge(progress: Progress) -> tuple[dict[str, float], Confusion]:
+        labels_N, labels_M = (part.labels_N.to(parameter.device) for part in (dataset.train, judged))
+        trained = train_probes(
             train_ND,
-            dataset.train.labels_N.to(parameter.device),
-            judged_MD,
-            exit_stages=encoder.exit_stages,
-            num_classes=len(dataset.class_names),
+            labels_N,
             evaluate=config.evaluate,
+            num_classes=num_classes,
             seed=config.seed,
             progress=progress,
         )
-        labels_M = judged.labels_N.to(parameter.device)
-        return {f"{prefix}/{name}": _accuracy(found, labels_M) for name, found in predictions.items()}
+        probes.append(trained)  # which stay here: they are large
+        predictions = predict_classes(
+            trained,
+            train_ND,
+            labels_N,
+            judged_MD,
+            exit_stages=encoder.exit_stages,
+            num_neighbours=config.evaluate.knn_neighbours,
+        )
+        accuracies = {f"{prefix}/{name}": _accuracy(found, labels_M) for name, found in predictions.items()}
+        return accuracies, confusion_of(predictions["top1"], labels_M, num_classes=num_classes)
 
     # One rank's arithmetic decides, so that no difference between machines makes the ranks disagree.
-    return run_on_first(judge, progress=progress)
+    accuracies, confusion = run_on_first(judge, progress=progress)
+    return Evaluation(accuracies, confusion, probes[0] if probes else None)
 
 
 @torch.no_grad()
@@ -116,31 +142,26 @@ def extract_features(
 
 
 def predict_classes(
+    probes: Probes,
     train_ND: Sequence[Tensor],
     labels_N: Tensor,
     judged_MD: Sequence[Tensor],
     *,
     exit_stages: tuple[int, ...],
-    num_classes: int,
-    evaluate: EvaluateConfig,
-    seed: int,
-    progress: Progress = unwatched,
+    num_neighbours: int,
 ) -> dict[str, Tensor]:
-    """Return the classes (M,) that each judge names, learnt from the training features and labels.
+    """Return the classes (M,) that each judge names: the probes, and the training features nearest by.
 
     The judges are `exit<s>_top1` and `top1` (the probes), `ensemble_top1` (their mean probability) and
     `knn_top1`. A tie goes to the lower class.
     """
-    probes = train_probes(
-        train_ND, labels_N, evaluate=evaluate, num_classes=num_classes, seed=seed, progress=progress
-    )
     probabilities_EMC = probes.probabilities(judged_MD)
     names = [*(f"exit{stage}_top1" for stage in exit_stages), "top1"]
     return {
         **dict(zip(names, probabilities_EMC.argmax(dim=2), strict=True)),
         "ensemble_top1": probabilities_EMC.mean(dim=0).argmax(dim=1),
         "knn_top1": predict_by_neighbours(
-            train_ND[-1], labels_N, judged_MD[-1], num_neighbours=evaluate.knn_neighbours
+            train_ND[-1], labels_N, judged_MD[-1], num_neighbours=num_neighbours
         ),
     }
 

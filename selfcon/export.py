@@ -1,9 +1,9 @@
-"""The encoder as a product: pixels in, features out, in two plain files that can be checked and run no code.
+"""The encoder as a product: plain files that can be checked and run no code, and what they are loaded as.
 
-    encoder.safetensors    the parameters and buffers of the whole network, in float32
-    encoder.json           how it is built and was made, how pixels are normalised, the SHA-256 of the other
-
-Shape letters: N images, C = 3 channels, H height, W width, D feature dimensions.
+encoder.safetensors     the parameters and buffers of the whole network, in float32
+probes.safetensors      a linear layer on each exit's features: `weights` (E, K, D) and `biases` (E, K)
+backbone.safetensors    the backbone alone, under torchvision's names
+encoder.json            how it is built and was made, how pixels are normalised, the others' SHA-256
 """
 
 import hashlib
@@ -15,59 +15,27 @@ from typing import Any
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 
 from selfcon.checkpoint import load_checkpoint, load_network
 from selfcon.config import TrainConfig
-from selfcon.data.augment import normalise
 from selfcon.data.dataset import ImageDataset
-from selfcon.errors import CheckpointError, ConfigError
+from selfcon.errors import CheckpointError
 from selfcon.model import SelfConEncoder, build_encoder
 from selfcon.model.weights import published_state
 from selfcon.objective import num_classes_of_heads
+from selfcon.pixel_encoder import PixelEncoder
+from selfcon.probe import Probes
 from selfcon.training_state import TrainingState
 
-FORMAT_VERSION = 1
-WEIGHTS, DESCRIPTION = "encoder.safetensors", "encoder.json"
+__all__ = [
+    "PixelEncoder", "encoder_of_checkpoint", "load_encoder", "save_backbone", "save_encoder",
+    "torchvision_state_dict",
+]  # fmt: skip
 
-
-class PixelEncoder(nn.Module):
-    """Images to features: normalisation, the network, and one of its exits. Always in evaluation mode.
-
-    `exit_stage` is the stage after which the sub-network leaves; None is the backbone. Raises `ConfigError`
-    for a stage without an exit.
-    """
-
-    def __init__(
-        self,
-        encoder: SelfConEncoder,
-        *,
-        mean: tuple[float, float, float],
-        std: tuple[float, float, float],
-        exit_stage: int | None = None,
-    ) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.feature_dim = encoder.feature_dim
-        self.mean, self.std = mean, std
-        self._exit = _exit_index(encoder.exit_stages, exit_stage)
-        self.eval()
-
-    def train(self, mode: bool = True) -> "PixelEncoder":
-        """Stay in evaluation mode: features must not depend on what else is in the batch."""
-        del mode
-        super().train(False)
-        return self
-
-    def forward(self, images_NCHW: Tensor) -> Tensor:
-        """Return the features (N, D) in float32 of images (N, 3, H, W): float32 in [0, 1], or uint8.
-
-        Any N and, to the accuracy the network has there, any H and W. Raises `ConfigError` for another shape
-        or type.
-        """
-        pixels = _pixels(images_NCHW).to(next(self.encoder.parameters()).dtype)
-        features = self.encoder.features(normalise(pixels, mean=self.mean, std=self.std))
-        return features[self._exit].float()
+FORMAT_VERSION = 2
+WEIGHTS, PROBES, BACKBONE = "encoder.safetensors", "probes.safetensors", "backbone.safetensors"
+DESCRIPTION = "encoder.json"
 
 
 def save_encoder(
@@ -77,15 +45,19 @@ def save_encoder(
     config: TrainConfig,
     dataset: ImageDataset,
     metrics: Mapping[str, float],
+    probes: Probes | None = None,
 ) -> None:
-    """Write the two files into `directory`, made if missing; the description last, so it vouches for a whole.
+    """Write the files into `directory`, made if missing; the description last, so it vouches for a whole.
 
-    Metrics must be finite. Raises `OSError` for a failing disk.
+    `probes` are the linear layers on the exits' features, one each. Metrics must be finite. Raises `OSError`
+    for a failing disk.
     """
-    weights = safetensors.torch.save({name: _portable(value) for name, value in encoder.state_dict().items()})
+    files = {WEIGHTS: _bytes(encoder.state_dict()), BACKBONE: _bytes(torchvision_state_dict(encoder))}
+    if probes is not None:
+        files[PROBES] = _bytes({"weights": probes.weights, "biases": probes.biases})
     description = {
         "version": FORMAT_VERSION,
-        "sha256": hashlib.sha256(weights).hexdigest(),
+        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         "config": config.flat(),
         "dataset": dataset.name,
         "data_digest": dataset.digest,
@@ -98,7 +70,8 @@ def save_encoder(
         "metrics": dict(metrics),
     }
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / WEIGHTS).write_bytes(weights)
+    for name, content in files.items():
+        (directory / name).write_bytes(content)
     (directory / DESCRIPTION).write_text(json.dumps(description, indent=1, allow_nan=False), encoding="utf-8")
 
 
@@ -125,32 +98,37 @@ def save_backbone(path: Path, encoder: SelfConEncoder) -> None:
     It is what `model.weights` reads. Raises `OSError` for a failing disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(safetensors.torch.save(torchvision_state_dict(encoder)))
+    path.write_bytes(_bytes(torchvision_state_dict(encoder)))
 
 
 def load_encoder(path: Path | str, *, exit_stage: int | None = None) -> PixelEncoder:
     """Return the encoder saved in the directory `path`, on the CPU, giving the features of `exit_stage`.
 
-    Without one it gives the backbone's. Torch's random generator is left as it was. Raises `CheckpointError`,
-    which names the file, for one that is missing, altered or of another version, and `ConfigError` for a
-    stage without an exit.
+    Without one it gives the backbone's. Every file is checked against its SHA-256 first. Torch's random
+    generator is left as it was. Raises `CheckpointError`, which names the file, for one that is missing,
+    altered or of another version, and `ConfigError` for a stage without an exit.
     """
     directory = Path(path)
     description = _description(directory / DESCRIPTION)
-    weights = _read(directory / WEIGHTS)
-    if hashlib.sha256(weights).hexdigest() != description["sha256"]:
-        raise CheckpointError(f"{directory / WEIGHTS}: damaged, its SHA-256 is not that of {DESCRIPTION}")
+    contents = {name: _verified(directory / name, digest) for name, digest in description["sha256"].items()}
     try:
         encoder = _build(
             TrainConfig.from_flat(description["config"]),
             image_size=description["image_size"],
             num_classes=len(description["class_names"]),
         )
-        load_network(encoder, safetensors.torch.load(weights), source=str(directory / WEIGHTS))
-        mean, std = tuple(description["mean"]), tuple(description["std"])
-    except (KeyError, SafetensorError) as error:
+        weights = safetensors.torch.load(contents[WEIGHTS])
+        load_network(encoder, weights, source=str(directory / WEIGHTS))
+        return PixelEncoder(
+            encoder,
+            mean=tuple(description["mean"]),
+            std=tuple(description["std"]),
+            exit_stage=exit_stage,
+            probes=Probes(**safetensors.torch.load(contents[PROBES])) if PROBES in contents else None,
+            class_names=description["class_names"],
+        )
+    except (KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(f"{directory}: not an encoder of this version: {_first_line(error)}") from error
-    return PixelEncoder(encoder, mean=mean, std=std, exit_stage=exit_stage)
 
 
 def encoder_of_checkpoint(
@@ -176,26 +154,8 @@ def _build(config: TrainConfig, *, image_size: int, num_classes: int) -> SelfCon
         return build_encoder(config.model, image_size=image_size, num_classes=of_heads)
 
 
-def _exit_index(exit_stages: tuple[int, ...], exit_stage: int | None) -> int:
-    if exit_stage is None:
-        return -1  # the backbone is the last
-    if exit_stage not in exit_stages:
-        valid = ", ".join(map(str, exit_stages))
-        expected = f"one of the stages with an exit ({valid})" if valid else "none, as there is no exit"
-        raise ConfigError("exit_stage", expected, repr(exit_stage))
-    return exit_stages.index(exit_stage)
-
-
-def _pixels(images_NCHW: Tensor) -> Tensor:
-    if images_NCHW.ndim != 4 or images_NCHW.shape[1] != 3:
-        raise ConfigError("images", "shape (N, 3, H, W)", str(tuple(images_NCHW.shape)))
-    if images_NCHW.dtype == torch.uint8:
-        return images_NCHW.float() / 255
-    if images_NCHW.dtype != torch.float32:
-        raise ConfigError(
-            "images", "float32 in [0, 1] or uint8", str(images_NCHW.dtype).removeprefix("torch.")
-        )
-    return images_NCHW
+def _bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    return safetensors.torch.save({name: _portable(value) for name, value in tensors.items()})
 
 
 def _portable(value: Tensor) -> Tensor:
@@ -209,9 +169,16 @@ def _description(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise CheckpointError(f"{path}: damaged, not valid JSON ({error})") from error
     version = content.get("version") if isinstance(content, dict) else None
-    if version != FORMAT_VERSION or "sha256" not in content:
+    if version != FORMAT_VERSION or not isinstance(content.get("sha256"), dict):
         raise CheckpointError(f"{path}: expected format version {FORMAT_VERSION}, got {version!r}")
     return dict(content)
+
+
+def _verified(path: Path, digest: str) -> bytes:
+    content = _read(path)
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise CheckpointError(f"{path}: damaged, its SHA-256 is not that of {DESCRIPTION}")
+    return content
 
 
 def _read(path: Path) -> bytes:

@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from selfcon.accounting import CostMeter
 from selfcon.checkpoint import load_network
 from selfcon.config import TrainConfig
+from selfcon.confusion import Confusion
 from selfcon.data.batches import num_steps
 from selfcon.data.dataset import ImageDataset, load_dataset
 from selfcon.distributed import world_size
@@ -29,7 +30,7 @@ class Run:
     """What a run is made of, the metrics of its epochs so far (0 is the untrained network), and its losses.
 
     `network` is what is trained: the encoder itself, or the encoder replicated over the ranks. `losses` are
-    those of the steps since the last finished epoch.
+    those of the steps since the last finished epoch, `confusions` has the newest evaluation's, by its epoch.
     """
 
     config: TrainConfig
@@ -44,6 +45,7 @@ class Run:
     costs: CostMeter
     history: list[dict[str, float]] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
+    confusions: dict[int, Confusion] = field(default_factory=dict)
 
     @property
     def epoch(self) -> int:
@@ -70,6 +72,7 @@ class Run:
             losses=list(self.losses),
             scaler=self.scaler.state_dict(),
             cost=dict(self.costs.totals),
+            confusions={str(epoch): found.as_json() for epoch, found in self.confusions.items()},
         )
 
     def restore(self, state: TrainingState) -> None:
@@ -91,6 +94,9 @@ class Run:
             self.scaler.load_state_dict(state.scaler)
         self.history[:] = state.history
         self.losses[:] = state.losses
+        self.confusions.update(
+            {int(epoch): Confusion.from_json(found) for epoch, found in state.confusions.items()}
+        )
         self.costs.restore(state.cost)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from selfcon.checkpoint import load_checkpoint, save_checkpoint
 from selfcon.collapse import collapsed_loss_of, is_collapsed
 from selfcon.config import TrainConfig
+from selfcon.confusion import Confusion
 from selfcon.data.batches import epoch_batches
 from selfcon.distributed import broadcast_object, on_any_rank, rank, reduce_sum, world_size
 from selfcon.errors import CheckpointError, ConfigError, NonFiniteLossError, TrainingStopped
@@ -36,14 +37,15 @@ class EpochReport:
     """An epoch is over; `epoch` 0 is the untrained network.
 
     `step` counts the steps of the next epoch that are taken already: 0, but in the first report of a run that
-    was resumed within an epoch. `metrics` are the same on every rank. `save(directory)` writes a checkpoint
-    of this moment, and `payloads()` returns the contents of its files; one rank may call them, before it
-    returns from the report.
+    was resumed within an epoch. `metrics` are the same on every rank, `confusion` is None where the epoch was
+    not evaluated. `save(directory)` writes a checkpoint of this moment, and `payloads()` returns the contents
+    of its files; one rank may call them, before it returns from the report.
     """
 
     epoch: int
     step: int
     metrics: dict[str, float]
+    confusion: Confusion | None
     save: Callable[[Path], None]
     payloads: Callable[[], dict[str, bytes]]
 
@@ -121,6 +123,7 @@ def _epoch_report(run: Run) -> EpochReport:
         epoch=run.epoch,
         step=len(run.losses),
         metrics=dict(run.history[-1]),
+        confusion=run.confusions.get(run.epoch),
         save=partial(_save, run=run, step=run.step),
         payloads=partial(_payloads, run=run, step=run.step),
     )
@@ -209,13 +212,16 @@ def _saving(
 
 
 def _evaluated(run: Run, *, epoch: int, progress: Progress) -> dict[str, float]:
-    return evaluate_encoder(
+    found = evaluate_encoder(
         run.encoder,
         run.dataset,
         config=run.config,
         split="validation",
         progress=lambda place: progress(f"evaluation of epoch {epoch}, {place}"),
     )
+    run.confusions.clear()
+    run.confusions[epoch] = found.confusion
+    return found.accuracies
 
 
 def _count_costs(run: Run, *, first_step: int, started: float) -> None:

@@ -30,7 +30,7 @@ MODEL, OPTIMIZER, STATE, MANIFEST = (
     "manifest.json",
 )
 CONTENT = (MODEL, OPTIMIZER, STATE)
-_JSON_FIELDS = ("epoch", "step", "history", "losses", "scaler", "cost")
+_JSON_FIELDS = ("epoch", "step", "history", "losses", "scaler", "cost", "confusions")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,8 @@ class TrainingState:
     `model` is the encoder's state dict, `optimizer` the momentum buffer of each parameter by its name (empty
     before the first step), `epoch` and `step` count what is finished, `history[e]` holds the metrics of
     epoch e (0 is the untrained network), `losses` those of the steps since the last finished epoch, `scaler`
-    the state of the gradient scaler (empty but in fp16), `cost` the totals that go on counting.
+    the state of the gradient scaler (empty but in fp16), `cost` the totals that go on counting, `confusions`
+    the newest evaluation's confusion matrix by its epoch, as JSON values.
     """
 
     model: dict[str, Tensor]
@@ -51,6 +52,7 @@ class TrainingState:
     cost: dict[str, float]
     losses: list[float] = field(default_factory=list)
     scaler: dict[str, float] = field(default_factory=dict)
+    confusions: dict[str, Any] = field(default_factory=dict)
 
     @property
     def best_epoch(self) -> int | None:

@@ -47,6 +47,16 @@ def wilson_half_width(top1: float, num_images: int) -> float:
     return Z_95 / (1 + z_squared / num_images) * spread
 
 
+def wilson_interval(top1: float, num_images: int) -> tuple[float, float]:
+    """Return the 95 % Wilson score interval of an accuracy measured on `num_images` images.
+
+    Its middle is (p + z^2/(2n)) / (1 + z^2/n); see `wilson_half_width`, also for what is raised.
+    """
+    half, z_squared = wilson_half_width(top1, num_images), Z_95**2
+    middle = (top1 + z_squared / (2 * num_images)) / (1 + z_squared / num_images)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
 def judge(new: Standing, champion: Standing | None) -> Verdict:
     """Return the alias of a new version: champion if there is none, or if it is better beyond chance.
 

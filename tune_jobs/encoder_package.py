@@ -3,12 +3,14 @@
     MLmodel, requirements.txt, conda.yaml    MLflow's description; flavors python_function and pytorch
     data/model.pt2                           the exported graph with its weights (torch.export)
     encoder/                                 the encoder as `selfcon.export` saves it, for uint8 and exits
+    README.md                                the model card
 
 Shape letters: N images, C channels, H height, W width, D feature dimensions.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from selfcon.export import PixelEncoder
 
-PRODUCT_FOLDER = "encoder"
+PRODUCT_FOLDER, CARD = "encoder", "README.md"
 TOLERANCE = 1e-5
 _PROGRAM = Path("data", "model.pt2")
 _CHECKED_BATCHES = (1, 3, 17)
@@ -89,6 +91,18 @@ def verify_package(
                 f"the exported encoder must give the features of the trained one to {TOLERANCE:g}, "
                 f"and does not for a batch of {count}"
             )
+
+
+def digests_of(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of a folder, by its path there."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def digest_of_package(folder: Path) -> str:
+    """Return the SHA-256 over all files: of the sorted lines `<SHA-256 of a file>  <its path>`."""
+    lines = sorted(f"{digest}  {path}\n" for path, digest in digests_of(folder).items())
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _remove_pickled_example(program: Path) -> None:

@@ -48,6 +48,7 @@ NOT_OF_THE_TRIAL = frozenset({Reason.PREEMPTED, Reason.NO_ROOM})
 
 # How the attributes of an Optuna trial begin that hold an epoch, the start and the end of an attempt.
 EPOCH, ATTEMPT, ATTEMPT_END = "epoch:", "attempt:", "end-of-attempt:"
+CONFUSION = "confusion"
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ class TrialRecord:
     A run of the confirmation is a record too: `confirms` is the number of the trial whose configuration it
     trains with another seed, `seed_index` says which one, counted from the trial itself as 0.
 
-    `workers` says on how many workers each of its `attempts` was handed out.
+    `workers` says on how many workers each of its `attempts` was handed out. `confusion` holds the newest
+    confusion matrix: the JSON values of `selfcon.confusion.Confusion`, and `epoch`.
     """
 
     number: int
@@ -103,6 +105,7 @@ class TrialRecord:
     confirms: int | None = None
     seed_index: int = 0
     workers: tuple[int, ...] = ()
+    confusion: Mapping[str, Any] | None = None
 
     @property
     def trial(self) -> int:
@@ -190,6 +193,7 @@ def record_of(trial: optuna.trial.FrozenTrial, *, mlflow_run: str | None = None)
         confirms=attributes.get("confirms"),
         seed_index=attributes.get("seed_index", 0),
         workers=_workers(attributes),
+        confusion=attributes.get(CONFUSION),
     )
 
 

@@ -7,6 +7,7 @@ stored, version made. Killed anywhere, the same call goes on; nothing is made tw
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,23 @@ from typing import TYPE_CHECKING
 
 from selfcon.config import TrainConfig
 from tune_jobs.champion import Alias, Standing, judge
+from tune_jobs.errors import TrackingError
+from tune_jobs.model_card import intervals
 from tune_jobs.records import TrialRecord
 from tune_jobs.tracking_store import resolve_uri, tracking_errors
-from tune_jobs.winner import TOP1, Winner, load_winner, metrics_on_test_set, stored_model
+from tune_jobs.winner import (
+    ENCODER_TAG,
+    PACKAGE_TAG,
+    TOP1,
+    Winner,
+    load_winner,
+    metrics_on_test_set,
+    stored_model,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
@@ -31,6 +44,10 @@ NUM_IMAGES_TAG = "selfcon.validation_images"
 MODEL_TAG = "selfcon.logged_model"
 ALIAS_TAG = "selfcon.alias"
 WHY_TAG = "selfcon.why"
+
+_VERSION_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<number>\d+)|@(?P<alias>[^/@]+))")
+
+MAX_DESCRIPTION_LENGTH = 5000  # of a version, in MLflow's databases
 
 
 @dataclass(frozen=True)
@@ -67,7 +84,13 @@ def publish(
         version = _existing_version(client, registered_model, run_id=run_id)
         if version is None:
             winner = load_winner(
-                client, run_id=run_id, search=search, record=record, checkpoint=checkpoint, config=config
+                client,
+                run_id=run_id,
+                registered_model=registered_model,
+                search=search,
+                record=record,
+                checkpoint=checkpoint,
+                config=config,
             )
             version = _create_version(winner, registered_model)
         return _with_alias(client, version)
@@ -77,21 +100,45 @@ def load_encoder(uri: str, *, exit_stage: int | None = None) -> PixelEncoder:
     """Return a registered encoder, downloaded and verified: `models:/selfcon-digits@champion`.
 
     Takes float32 images in [0, 1] or uint8 ones and gives the features of an exit, or of the backbone. MLflow
-    is the one that MLFLOW_TRACKING_URI names, or the one in this folder. Raises `TrackingError`, and what
+    is the one that MLFLOW_TRACKING_URI names, or the one in this folder. Its files must have the SHA-256 that
+    the version's tags say. Raises `TrackingError`, `CheckpointError` for other files, and what else
     `selfcon.export.load_encoder` raises.
     """
     from mlflow.artifacts import download_artifacts
 
+    from selfcon.errors import CheckpointError
+    from selfcon.export import DESCRIPTION
     from selfcon.export import load_encoder as load
-    from tune_jobs.encoder_package import PRODUCT_FOLDER
+    from tune_jobs.encoder_package import PRODUCT_FOLDER, digests_of
 
     store = resolve_uri(None)
     with tempfile.TemporaryDirectory() as folder:
         with tracking_errors(store):
+            version = _version_at(uri, store)
+            # By its number: an alias may move between two requests.
             path = download_artifacts(
-                f"{uri}/{PRODUCT_FOLDER}", dst_path=folder, tracking_uri=store, registry_uri=store
+                f"models:/{version.name}/{version.version}/{PRODUCT_FOLDER}",
+                dst_path=folder, tracking_uri=store, registry_uri=store,
+            )  # fmt: skip
+        wanted = version.tags.get(ENCODER_TAG)
+        if wanted is not None and digests_of(Path(path)).get(DESCRIPTION) != wanted:
+            raise CheckpointError(
+                f"{uri}: damaged, the SHA-256 of {DESCRIPTION} is not that of the version's tag"
             )
         return load(path, exit_stage=exit_stage)
+
+
+def _version_at(uri: str, store: str) -> ModelVersion:
+    """The version that `models:/NAME/NUMBER` or `models:/NAME@ALIAS` names."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=store, registry_uri=store)
+    found = _VERSION_URI.fullmatch(uri)
+    if found is None:
+        raise TrackingError(f"expected models:/NAME/NUMBER or models:/NAME@ALIAS, got {uri}")
+    if found["alias"]:
+        return client.get_model_version_by_alias(found["name"], found["alias"])
+    return client.get_model_version(found["name"], found["number"])
 
 
 def _create_version(winner: Winner, name: str) -> ModelVersion:
@@ -109,10 +156,13 @@ def _create_version(winner: Winner, name: str) -> ModelVersion:
         source=_source(client, model),
         run_id=winner.run.info.run_id,
         model_id=model.model_id,
+        description=_shortened(winner.card(metrics)),
         tags={
             **winner.tags,
             **_standing_tags(standing),
             **{metric: repr(value) for metric, value in metrics.items()},
+            **_interval_tags(metrics, winner.num_images),
+            **{name: model.tags[name] for name in (PACKAGE_TAG, ENCODER_TAG)},
             MODEL_TAG: model.model_id,
             ALIAS_TAG: verdict.alias,
             WHY_TAG: verdict.why,
@@ -133,6 +183,19 @@ def _standing_tags(standing: Standing) -> dict[str, str]:
         NUM_IMAGES_TAG: str(standing.num_images),
         DIGEST_TAG: standing.data_digest,
     }
+
+
+def _interval_tags(metrics: Mapping[str, float], num_images: Mapping[str, int]) -> dict[str, str]:
+    """The 95 % interval of each accuracy: `interval/val/top1` is `0.8941 to 0.9577`."""
+    found = intervals(metrics, num_images).items()
+    return {f"interval/{name}": f"{low:.4f} to {high:.4f}" for name, (low, high) in found}
+
+
+def _shortened(card: str) -> str:
+    """As many whole paragraphs of a card as a description may have; the model's files have all."""
+    while len(card) > MAX_DESCRIPTION_LENGTH:
+        card = card.rpartition("\n\n")[0]
+    return card
 
 
 def _champion(client: MlflowClient, name: str) -> Standing | None:

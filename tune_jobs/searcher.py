@@ -4,6 +4,7 @@ Both classes are thin on purpose: Tune creates and stops the actors, every decis
 study's.
 """
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -244,7 +245,8 @@ class StudyScheduler(FIFOScheduler):
         }
         for note in result.get("notes", ()):
             self._watcher.noted(number, note)
-        decision = self._study.report(number, attempt, int(result["epoch"]), metrics)
+        confusion = json.loads(result["confusion"]) if "confusion" in result else None
+        decision = self._study.report(number, attempt, int(result["epoch"]), metrics, confusion=confusion)
         self._watcher.reported(number, int(result["epoch"]), as_numbers(metrics))
         if decision is Decision.STOP or self._interruption.requested or self._fault.error:
             return str(TrialScheduler.STOP)

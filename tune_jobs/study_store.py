@@ -19,6 +19,7 @@ from tune_jobs.database import Database, SQLiteDatabase
 from tune_jobs.mysql import MySQLDatabase
 from tune_jobs.postgresql import PostgreSQLDatabase
 from tune_jobs.records import (
+    CONFUSION,
     AttemptEnd,
     Direction,
     EpochRecord,
@@ -139,6 +140,11 @@ class StudyStore:
         entry = EpochRecord(epoch, dict(metrics), self._last_ms, attempt)
         self._set_trial_attribute(number, epoch_key(epoch), as_json(vars(entry)))
         self._change(number, epochs=(*self.record(number).epochs, entry))
+
+    def set_confusion(self, number: int, confusion: Mapping[str, Any]) -> None:
+        """Store the newest confusion matrix of a trial, with its epoch."""
+        self._set_trial_attribute(number, CONFUSION, dict(confusion))
+        self._change(number, confusion=dict(confusion))
 
     def add_intermediate_values(self, number: int, series: Sequence[tuple[int, float]]) -> None:
         """Give Optuna the values that it does not have yet, by epoch."""

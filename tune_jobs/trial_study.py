@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from selfcon.config import TrainConfig
 from tune_jobs.failures import as_numbers, why_failed
@@ -137,10 +138,19 @@ class TrialStudy(ABC):
 
     # --- what attempts report ------------------------------------------------------------------------------
 
-    def report(self, number: int, attempt: int, epoch: int, metrics: Mapping[str, object]) -> Decision:
+    def report(
+        self,
+        number: int,
+        attempt: int,
+        epoch: int,
+        metrics: Mapping[str, object],
+        *,
+        confusion: Mapping[str, Any] | None = None,
+    ) -> Decision:
         """Record an epoch and decide. The first report of an epoch stands; other attempts' are ignored.
 
-        A metric that is no finite number fails the trial.
+        A metric that is no finite number fails the trial. `confusion` are the JSON values of the confusion
+        matrix, of which a trial keeps the newest.
         """
         record = self.record(number)
         if self._live.get(number) != attempt or record.state != State.RUNNING:
@@ -151,6 +161,8 @@ class TrialStudy(ABC):
             message = f"{bad} is {metrics[bad]!r} in epoch {epoch}"
             self._store.add_attempt_end(number, AttemptEnd(attempt, Reason.NON_FINITE, message))
         elif epoch > record.last_epoch:
+            if confusion is not None:  # first: the epoch may be what the trial ends with
+                self._store.set_confusion(number, {"epoch": epoch, **confusion})
             self._store.add_epoch(number, epoch, values, attempt=attempt)
         return self.settle(number)
 

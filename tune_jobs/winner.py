@@ -7,25 +7,32 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selfcon.config import TrainConfig
 from tune_jobs.errors import SearchError
+from tune_jobs.model_card import CardFacts, model_card
 from tune_jobs.records import TrialRecord
 from tune_jobs.run_entries import SEARCH_TAG, TRIAL_TAG
 from tune_jobs.source_code import commit_of_source
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Metric, Run
 
     from selfcon.data.dataset import ImageDataset
+    from selfcon.evaluate import Evaluation
     from selfcon.model import SelfConEncoder
     from selfcon.training_state import TrainingState
 
 TOP1 = "val/top1"
 COMMIT_TAG = "selfcon.commit"
+PACKAGE_TAG = "selfcon.sha256"  # of all files of the model
+ENCODER_TAG = "selfcon.encoder_sha256"  # of encoder.json, which has those of the other files there
 MODEL_NAME = "encoder"  # of the model on the run's page; the registry has its own
 
 
@@ -35,6 +42,7 @@ class Winner:
 
     client: MlflowClient
     run: Run
+    registered_model: str
     search: str
     record: TrialRecord
     config: TrainConfig
@@ -48,6 +56,38 @@ class Winner:
         if not epochs or TOP1 not in epochs[-1].metrics:
             raise SearchError(f"{TOP1} compares encoders, and trial {self.record.number} ends without it")
         return epochs[-1].metrics[TOP1]
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        """The figures on the test set, and the probes that they are made with."""
+        from selfcon.evaluate import evaluate_encoder
+
+        return evaluate_encoder(self.encoder, self.dataset, config=self.config, split="test")
+
+    @property
+    def num_images(self) -> dict[str, int]:
+        """How many images each split has, by the beginning of its metrics' names."""
+        parts = {"train": self.dataset.train, "val": self.dataset.validation, "test": self.dataset.test}
+        return {name: len(part) for name, part in parts.items()}
+
+    def card(self, metrics: Mapping[str, float]) -> str:
+        """Return the model card with these figures."""
+        return model_card(
+            CardFacts(
+                model=self.registered_model,
+                search=self.search,
+                trial=self.record.number,
+                commit=commit_of_source(),
+                dataset=self.dataset.name,
+                data_digest=self.dataset.digest,
+                image_size=self.dataset.image_size,
+                class_names=self.dataset.class_names,
+                num_images=self.num_images,
+                feature_dim=self.encoder.feature_dim,
+                config=self.config.flat(),
+                metrics=metrics,
+            )
+        )
 
     @property
     def tags(self) -> dict[str, str]:
@@ -64,6 +104,7 @@ def load_winner(
     client: MlflowClient,
     *,
     run_id: str,
+    registered_model: str,
     search: str,
     record: TrialRecord,
     checkpoint: Path | TrainingState,
@@ -81,6 +122,7 @@ def load_winner(
     return Winner(
         client=client,
         run=client.get_run(run_id),
+        registered_model=registered_model,
         search=search,
         record=record,
         config=config,
@@ -92,25 +134,24 @@ def load_winner(
 def stored_model(winner: Winner, *, metrics: dict[str, float]) -> LoggedModel:
     """Return the MLflow model of the trial's encoder, complete, verified and linked to the trial's run.
 
-    `metrics` are shown on its page and kept in its files. Raises `SearchError` when the exported encoder does
-    not give the features of the trained one.
+    `metrics` are shown on its page and kept in its files; its tags hold the SHA-256 of those. Raises
+    `SearchError` when the exported encoder does not give the features of the trained one, or when other bytes
+    come back than were sent.
     """
     from mlflow.entities import LoggedModelStatus
 
     model = _logged_model(winner)
     if model.status != LoggedModelStatus.READY:
         _upload(winner, model, metrics)
-    return model
+    return winner.client.get_logged_model(model.model_id)
 
 
 def metrics_on_test_set(winner: Winner) -> dict[str, float]:
     """Return the figures on the test set, from the run if they are there: the test set is looked at once."""
-    from selfcon.evaluate import evaluate_encoder
-
     present = {name: value for name, value in winner.run.data.metrics.items() if name.startswith("test/")}
     if present:
         return present
-    metrics = evaluate_encoder(winner.encoder, winner.dataset, config=winner.config, split="test")
+    metrics = winner.evaluation.accuracies
     winner.client.log_batch(winner.run.info.run_id, metrics=_points(winner, metrics))
     return metrics
 
@@ -144,14 +185,14 @@ def _logged_model(winner: Winner) -> LoggedModel:
 
 
 def _upload(winner: Winner, model: LoggedModel, metrics: dict[str, float]) -> None:
-    """Export, compare, store; only then is the model READY."""
+    """Export, compare, hash, store, fetch and compare; only then is the model READY."""
     from mlflow.entities import LoggedModelStatus
     from mlflow.models import Model
 
     from selfcon.export import PixelEncoder, save_encoder
-    from tune_jobs.encoder_package import PRODUCT_FOLDER, verify_package, write_package
+    from tune_jobs.encoder_package import CARD, PRODUCT_FOLDER, verify_package, write_package
 
-    dataset = winner.dataset
+    dataset, evaluation = winner.dataset, winner.evaluation
     description = Model(
         artifact_path=model.artifact_location,
         run_id=winner.run.info.run_id,
@@ -168,11 +209,32 @@ def _upload(winner: Winner, model: LoggedModel, metrics: dict[str, float]) -> No
             config=winner.config,
             dataset=dataset,
             metrics=metrics,
+            probes=evaluation.probes,
         )
+        (folder / CARD).write_text(winner.card(metrics), encoding="utf-8")
         verify_package(folder, encoder, image_size=dataset.image_size)
-        winner.client.log_model_artifacts(model.model_id, str(folder))
+        _store(winner, model, folder)
     _link_to_run(winner, model, metrics)
     winner.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+
+
+def _store(winner: Winner, model: LoggedModel, folder: Path) -> None:
+    """Send the package, fetch it again and compare every byte; then say its SHA-256."""
+    from mlflow.artifacts import download_artifacts
+
+    from selfcon.export import DESCRIPTION
+    from tune_jobs.encoder_package import PRODUCT_FOLDER, digest_of_package, digests_of
+
+    winner.client.log_model_artifacts(model.model_id, str(folder))
+    sent = digests_of(folder)
+    with tempfile.TemporaryDirectory() as fetched:
+        download_artifacts(model.artifact_location, dst_path=fetched, tracking_uri=winner.client.tracking_uri)
+        (found,) = [path.parent for path in Path(fetched).rglob("MLmodel")]
+        differing = sorted(sent.items() ^ digests_of(found).items())
+    if differing:
+        raise SearchError(f"the stored encoder must be what was sent, and {differing[0][0]} is not")
+    tags = {PACKAGE_TAG: digest_of_package(folder), ENCODER_TAG: sent[f"{PRODUCT_FOLDER}/{DESCRIPTION}"]}
+    winner.client.set_logged_model_tags(model.model_id, tags)
 
 
 def _link_to_run(winner: Winner, model: LoggedModel, metrics: dict[str, float]) -> None:

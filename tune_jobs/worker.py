@@ -1,5 +1,6 @@
 """Inside a Ray Train worker: the training of selfcon, with a checkpoint in storage before each report."""
 
+import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,8 @@ def _train(task: dict[str, Any], progress: "Progress") -> None:
     def report(result: EpochReport) -> None:
         if rank() == 0:
             checkpoints.save(result.payloads(), epoch=result.epoch, step=result.step)
-        ray.train.report({"epoch": result.epoch, "metrics": result.metrics, **checkpoints.notes()})
+        found = {} if result.confusion is None else {"confusion": json.dumps(result.confusion.as_json())}
+        ray.train.report({"epoch": result.epoch, "metrics": result.metrics, **found, **checkpoints.notes()})
         progress(f"the report of epoch {result.epoch}")
 
     def save(stopped: TrainingStopped) -> None:

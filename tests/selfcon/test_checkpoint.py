@@ -48,6 +48,7 @@ def a_state(epoch: int = 2) -> TrainingState:
         losses=[0.1 + 0.2, 1e-310],
         scaler={"scale": 2.0**31, "growth_factor": 2.0, "_growth_tracker": 1999},
         cost={"seconds": 1e-300, "train_macs": 3e19},
+        confusions={"2": {"totals": [3, 4], "correct": [3, 3], "pairs": [[1, 0, 1]]}},
     )
 
 

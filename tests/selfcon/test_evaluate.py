@@ -84,7 +84,7 @@ def test_features_carry_no_gradient(encoder: SelfConEncoder, dataset: ImageDatas
 def test_every_judge_reports_a_fraction(
     encoder: SelfConEncoder, dataset: ImageDataset, split: str, prefix: str
 ) -> None:
-    metrics = evaluate_encoder(encoder, dataset, config=CONFIG, split=split)  # type: ignore[arg-type]
+    metrics = evaluate_encoder(encoder, dataset, config=CONFIG, split=split).accuracies  # type: ignore[arg-type]
     judges = ("exit1_top1", "exit3_top1", "top1", "ensemble_top1", "knn_top1")
     assert list(metrics) == [f"{prefix}/{judge}" for judge in judges]
     # Ten classes: even an untrained network is far above chance, and none is perfect on unseen digits.
@@ -94,18 +94,21 @@ def test_every_judge_reports_a_fraction(
 def test_an_encoder_without_exits_is_its_own_ensemble(dataset: ImageDataset) -> None:
     torch.manual_seed(0)
     model = CONFIG.model.model_copy(update={"exit_stages": ()})
-    metrics = evaluate_encoder(build_encoder(model, image_size=8), dataset, config=CONFIG, split="validation")
+    encoder = build_encoder(model, image_size=8)
+    metrics = evaluate_encoder(encoder, dataset, config=CONFIG, split="validation").accuracies
     assert list(metrics) == ["val/top1", "val/ensemble_top1", "val/knn_top1"]
     assert metrics["val/ensemble_top1"] == metrics["val/top1"]
 
 
 def test_equal_encoders_are_judged_equally(encoder: SelfConEncoder, dataset: ImageDataset) -> None:
     first, again = (evaluate_encoder(encoder, dataset, config=CONFIG, split="validation") for _ in range(2))
-    assert first == again
+    assert first.accuracies == again.accuracies
+    assert first.confusion == again.confusion
 
 
 def test_the_numbers_are_the_shares_of_right_answers(encoder: SelfConEncoder, dataset: ImageDataset) -> None:
-    metrics = evaluate_encoder(encoder, dataset, config=CONFIG, split="test")
+    evaluation = evaluate_encoder(encoder, dataset, config=CONFIG, split="test")
+    metrics, confusion = evaluation.accuracies, evaluation.confusion
     train_ND, test_MD = (features_of(encoder, dataset, part) for part in (dataset.train, dataset.test))
     probes = train_probes(
         train_ND, dataset.train.labels_N, evaluate=CONFIG.evaluate, num_classes=10, seed=CONFIG.seed
@@ -114,6 +117,9 @@ def test_the_numbers_are_the_shares_of_right_answers(encoder: SelfConEncoder, da
     names = ["test/exit1_top1", "test/exit3_top1", "test/top1"]
     expected = [int(right_M.sum()) / len(dataset.test) for right_M in right_EM]
     assert [metrics[name] for name in names] == pytest.approx(expected, abs=1e-12)
+    assert sum(confusion.correct) == int(right_EM[-1].sum())
+    assert evaluation.probes is not None
+    assert torch.equal(evaluation.probes.weights, probes.weights)
 
 
 @pytest.mark.parametrize("weight", [math.nan, math.inf, 1e30])
@@ -133,14 +139,10 @@ def test_the_ensemble_follows_the_mean_probability_not_the_majority() -> None:
     vague_ND = 0.1 * signal_N1 + torch.randn(200, 2, generator=generator)
     sure_ND = 5.0 * signal_N1 + torch.randn(200, 2, generator=generator)
     judged_MD = [torch.tensor([[-0.4, -0.4]]), torch.tensor([[-0.4, -0.4]]), torch.tensor([[5.0, 5.0]])]
+    features_ND = [vague_ND, vague_ND, sure_ND]
+    probes = train_probes(features_ND, labels_N, evaluate=CONFIG.evaluate, num_classes=2, seed=0)
     predictions = predict_classes(
-        [vague_ND, vague_ND, sure_ND],
-        labels_N,
-        judged_MD,
-        exit_stages=(1, 2),
-        num_classes=2,
-        evaluate=CONFIG.evaluate,
-        seed=0,
+        probes, features_ND, labels_N, judged_MD, exit_stages=(1, 2), num_neighbours=5
     )
     votes = [predictions[name].item() for name in ("exit1_top1", "exit2_top1", "top1", "ensemble_top1")]
     assert votes == [0, 0, 1, 1]

@@ -14,6 +14,7 @@ from selfcon.config import ModelConfig, TrainConfig
 from selfcon.data.augment import normalise
 from selfcon.data.dataset import ImageDataset, load_dataset
 from selfcon.errors import CheckpointError, ConfigError
+from selfcon.evaluate import evaluate_encoder
 from selfcon.export import (
     PixelEncoder,
     encoder_of_checkpoint,
@@ -47,12 +48,20 @@ def encoder(dataset: ImageDataset) -> SelfConEncoder:
 @pytest.fixture
 def saved(tmp_path: Path, encoder: SelfConEncoder, dataset: ImageDataset) -> Path:
     folder = tmp_path / "encoder"
-    save_encoder(folder, encoder=encoder, config=CONFIG, dataset=dataset, metrics={"val/top1": 0.9})
+    evaluation = evaluate_encoder(encoder, dataset, config=CONFIG, split="test")
+    save_encoder(
+        folder, encoder=encoder, config=CONFIG, dataset=dataset, metrics=evaluation.accuracies,
+        probes=evaluation.probes,
+    )  # fmt: skip
     return folder
 
 
 def images_of(dataset: ImageDataset, num_images: int) -> Tensor:
     return next(iter(dataset.validation.plain([torch.arange(num_images)])))
+
+
+def images_of_test_set(dataset: ImageDataset) -> Tensor:
+    return next(iter(dataset.test.plain([torch.arange(len(dataset.test))])))
 
 
 def features_by_hand(encoder: SelfConEncoder, images_NCHW: Tensor, dataset: ImageDataset) -> list[Tensor]:
@@ -117,7 +126,10 @@ def test_the_description_says_what_the_encoder_is(saved: Path, dataset: ImageDat
     assert description["data_digest"] == dataset.digest
     assert description["class_names"] == list(dataset.class_names)
     assert description["exit_stages"] == [1, 2]
-    assert description["metrics"] == {"val/top1": 0.9}
+    assert 0.3 < description["metrics"]["test/top1"] < 1
+    assert sorted(description["sha256"]) == [
+        "backbone.safetensors", "encoder.safetensors", "probes.safetensors"
+    ]  # fmt: skip
     assert TrainConfig.from_flat(description["config"]) == CONFIG
 
 
@@ -136,6 +148,26 @@ def test_an_encoder_without_exits_says_so(dataset: ImageDataset) -> None:
         PixelEncoder(network, mean=dataset.mean, std=dataset.std, exit_stage=1)
 
 
+def test_the_ensemble_names_the_classes_that_were_counted(saved: Path, dataset: ImageDataset) -> None:
+    loaded = load_encoder(saved)
+    images = images_of_test_set(dataset)
+    logits_NK = loaded.ensemble_logits(images)
+    assert logits_NK.shape == (len(images), len(loaded.class_names)) == (len(images), 10)
+    torch.testing.assert_close(logits_NK.exp().sum(dim=1), torch.ones(len(images)))
+    right = (logits_NK.argmax(dim=1) == dataset.test.labels_N).double().mean().item()
+    metrics = json.loads((saved / "encoder.json").read_text())["metrics"]
+    assert right == pytest.approx(metrics["test/ensemble_top1"], abs=1e-12)
+    assert loaded.class_names == dataset.class_names
+
+
+def test_an_encoder_without_probes_says_so(
+    tmp_path: Path, encoder: SelfConEncoder, dataset: ImageDataset
+) -> None:
+    save_encoder(tmp_path, encoder=encoder, config=CONFIG, dataset=dataset, metrics={})
+    with pytest.raises(ConfigError, match="ensemble_logits: expected an encoder that was saved with its"):
+        load_encoder(tmp_path).ensemble_logits(images_of(dataset, 2))
+
+
 @pytest.mark.parametrize(
     ("images", "message"),
     [
@@ -149,26 +181,30 @@ def test_what_is_no_batch_of_images_is_refused(saved: Path, images: Tensor, mess
         load_encoder(saved)(images)
 
 
-@pytest.mark.parametrize("name", ["encoder.safetensors", "encoder.json"])
+FILES = ["encoder.safetensors", "probes.safetensors", "backbone.safetensors"]
+
+
+@pytest.mark.parametrize("name", [*FILES, "encoder.json"])
 def test_a_missing_file_is_named(saved: Path, name: str) -> None:
     (saved / name).unlink()
     with pytest.raises(CheckpointError, match=f"{name}: missing"):
         load_encoder(saved)
 
 
-def test_altered_weights_are_refused(saved: Path) -> None:
-    path = saved / "encoder.safetensors"
+@pytest.mark.parametrize("name", FILES)
+def test_altered_weights_are_refused(saved: Path, name: str) -> None:
+    path = saved / name
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"encoder\.safetensors: damaged, its SHA-256"):
+    with pytest.raises(CheckpointError, match=f"{name}: damaged, its SHA-256"):
         load_encoder(saved)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"version": 2, "sha256": ""}', '{"version": 1}'])
 def test_another_description_is_refused(saved: Path, text: str) -> None:
     (saved / "encoder.json").write_text(text)
-    with pytest.raises(CheckpointError, match=r"encoder\.json: (damaged|expected format version 1)"):
+    with pytest.raises(CheckpointError, match=r"encoder\.json: (damaged|expected format version 2)"):
         load_encoder(saved)
 
 

@@ -21,8 +21,10 @@ from mlflow.models import Model
 
 from selfcon.checkpoint import TrainingState, save_checkpoint
 from selfcon.config import TrainConfig
+from selfcon.confusion import Confusion
 from selfcon.data.dataset import ImageDataset, load_dataset
 from selfcon.errors import CheckpointError
+from selfcon.evaluate import Evaluation
 from selfcon.export import PixelEncoder
 from selfcon.model import build_encoder
 from tune_jobs.encoder_package import write_package
@@ -37,6 +39,8 @@ PythonRunner = Callable[..., subprocess.CompletedProcess[str]]
 
 MODEL = "selfcon-digits"
 FIELDS = {"model.width": 4, "model.exit_stages": (2,), "optim.epochs": 3, "evaluate.probe_epochs": 3}
+
+EVALUATION = Evaluation({"test/top1": 0.5}, Confusion((), (), ()), None)
 
 A_FRESH_PROCESS = """
 import sys
@@ -173,7 +177,7 @@ def store(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr("tune_jobs.encoder_package.write_package", write)
     monkeypatch.setattr("tune_jobs.encoder_package.verify_package", lambda *_, **__: None)
-    monkeypatch.setattr("selfcon.evaluate.evaluate_encoder", lambda *_, **__: {"test/top1": 0.5})
+    monkeypatch.setattr("selfcon.evaluate.evaluate_encoder", lambda *_, **__: EVALUATION)
     return f"sqlite:///{tmp_path / 'mlflow.db'}"
 
 
@@ -309,7 +313,7 @@ def test_a_server_stores_and_serves_the_encoder(
     tmp_path: Path,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("selfcon.evaluate.evaluate_encoder", lambda *_, **__: {"test/top1": 0.5})
+    monkeypatch.setattr("selfcon.evaluate.evaluate_encoder", lambda *_, **__: EVALUATION)
     desk = desk_of(mlflow_server, search="served")
     assert desk.publish().version == 1
     assert list(tmp_path.iterdir()) == []  # nothing but the server holds it
@@ -330,7 +334,7 @@ def test_an_export_that_differs_is_not_stored(
         write_package(folder, wrong, **named)
 
     monkeypatch.setattr("tune_jobs.encoder_package.write_package", write_wrong)
-    monkeypatch.setattr("selfcon.evaluate.evaluate_encoder", lambda *_, **__: {"test/top1": 0.5})
+    monkeypatch.setattr("selfcon.evaluate.evaluate_encoder", lambda *_, **__: EVALUATION)
     desk = desk_of(store)
     with pytest.raises(SearchError, match="must give the features of the trained one to 1e-05"):
         desk.publish()
