@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tune_jobs.records import EpochRecord
-from tune_jobs.run_entries import SYNCED_TAG, missing
+from tune_jobs.run_entries import DATASET_TAG, FILES_TAG, SYNCED_TAG, missing
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
 _PAGE = 1000
+MAX_DIGEST_LENGTH = 36  # of a data set, in MLflow's databases
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackedDataset:
+    """What MLflow shows of a data set: where it is read, and as `profile` its splits, classes and size."""
+
+    name: str
+    digest: str
+    source: str
+    class_names: tuple[str, ...]
+    profile: Mapping[str, Any]
 
 
 @dataclass
@@ -123,6 +139,36 @@ class ExperimentRuns:
             run.parameters.update(parameters)
             run.tags.update(tags)
 
+    def add_dataset(self, run: KnownRun, dataset: TrackedDataset) -> None:
+        """Say what a run was trained on, unless that is said."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        if run.tags.get(DATASET_TAG) == dataset.digest:
+            return
+        entity = Dataset(
+            name=dataset.name,
+            digest=dataset.digest[:MAX_DIGEST_LENGTH],
+            source_type="local",
+            source=json.dumps({"uri": dataset.source}),
+            profile=json.dumps({**dataset.profile, "digest": dataset.digest}),
+        )
+        context = InputTag("mlflow.data.context", "training")
+        self._client.log_inputs(run.run_id, datasets=[DatasetInput(entity, [context])])
+        self.add_tags(run, {DATASET_TAG: dataset.digest})
+
+    def add_files(self, run: KnownRun, files: Mapping[str, bytes]) -> None:
+        """Store files, by their paths, unless they are there already; a tag says which are."""
+        digest = _digest_of_files(files)
+        if not files or run.tags.get(FILES_TAG) == digest:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in files.items():
+                path = Path(folder, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            self._client.log_artifacts(run.run_id, folder)
+        self.add_tags(run, {FILES_TAG: digest})
+
     def set_status(self, run: KnownRun, status: str, end_ms: int | None) -> None:
         """Give the run its status; `end_ms` is when it ended, None for one that is RUNNING."""
         if run.status == status and end_ms in (None, run.end_ms):
@@ -132,3 +178,8 @@ class ExperimentRuns:
         else:
             self._client.set_terminated(run.run_id, status, end_ms)
         run.status, run.end_ms = status, end_ms
+
+
+def _digest_of_files(files: Mapping[str, bytes]) -> str:
+    parts = (f"{name} {hashlib.sha256(content).hexdigest()}\n" for name, content in sorted(files.items()))
+    return hashlib.sha256("".join(parts).encode()).hexdigest()

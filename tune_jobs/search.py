@@ -17,16 +17,19 @@ from selfcon.config import TrainConfig
 from selfcon.data.batches import num_steps
 from selfcon.data.dataset import ImageDataset, load_dataset
 from selfcon.errors import ConfigError
+from tune_jobs.artifacts import search_files
 from tune_jobs.causes import storage_faults
 from tune_jobs.checkpoint_store import CheckpointStore
 from tune_jobs.connection import Connection
 from tune_jobs.console import EventLog
 from tune_jobs.database import Database, held
 from tune_jobs.disk import num_needed
+from tune_jobs.environment import environment_tags
 from tune_jobs.errors import BadInputError, NoSuccessError, SearchError, StorageError, TrackingError
 from tune_jobs.farewell import Farewell
 from tune_jobs.follower import TrackingFollower
 from tune_jobs.interruption import Interruption
+from tune_jobs.mlflow_runs import TrackedDataset
 from tune_jobs.options import LaunchOptions, checkpoint_place
 from tune_jobs.records import State, TrialRecord
 from tune_jobs.registry import publish
@@ -65,8 +68,12 @@ class Search:
     def close_tracking(
         self, status: Literal["FINISHED", "KILLED", "FAILED"], metrics: dict[str, float] | None = None
     ) -> None:
-        """End the run of the search in MLflow."""
-        self.tracker.close(status, metrics=metrics or {}, summary=summary(self.study, self.space))
+        """End the run of the search in MLflow; one that is only interrupted gets its files later."""
+        words, files = summary(self.study, self.space), {}
+        if status != "KILLED":
+            records, winner = self.study.records(), self.study.winner()
+            files = search_files(records, space=self.space, winner=winner, summary=words)
+        self.tracker.close(status, metrics=metrics or {}, summary=words, files=files)
 
 
 def run_search(space: SearchSpace, options: LaunchOptions) -> int:
@@ -79,7 +86,7 @@ def run_search(space: SearchSpace, options: LaunchOptions) -> int:
     folder = (options.output / space.name).resolve()
     dataset = _load_dataset(space)
     _check_batch_sizes(space, num_train=len(dataset.train))
-    tracker = _tracker(space, options)
+    tracker = _tracker(space, options, dataset)
     if options.report:
         return _report(space, options, folder, tracker, dataset.digest)
     database = _database(options, folder)
@@ -147,15 +154,31 @@ def _retention(search: Search, store: CheckpointStore) -> Retention:
     )
 
 
-def _tracker(space: SearchSpace, options: LaunchOptions) -> Tracker:
+def _tracker(space: SearchSpace, options: LaunchOptions, dataset: ImageDataset) -> Tracker:
     commit = commit_of_source()
+    splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     return Tracker(
         uri=options.tracking_uri,
         experiment=space.tracking.experiment,
         search=space.name,
         description=space.description,
-        tags={"mlflow.source.name": "launch.py"} | ({"mlflow.source.git.commit": commit} if commit else {}),
+        tags={
+            "mlflow.source.name": "launch.py",
+            **({"mlflow.source.git.commit": commit} if commit else {}),
+            **environment_tags(),
+        },
         metric=space.objective.metric,
+        dataset=TrackedDataset(
+            name=dataset.name,
+            digest=dataset.digest,
+            source=dataset.name if dataset.name == "digits" else str(Path(space.data.root).resolve()),
+            class_names=tuple(dataset.class_names),
+            profile={
+                **{f"num_{name}": len(part) for name, part in splits.items()},
+                "num_classes": len(dataset.class_names),
+                "image_size": dataset.image_size,
+            },
+        ),
     )
 
 

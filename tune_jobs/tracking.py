@@ -12,7 +12,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from tune_jobs import run_entries as entries
-from tune_jobs.mlflow_runs import ExperimentRuns, KnownRun
+from tune_jobs.artifacts import trial_files
+from tune_jobs.mlflow_runs import ExperimentRuns, KnownRun, TrackedDataset
 from tune_jobs.records import State, TrialRecord
 from tune_jobs.tracking_store import check_store, resolve_uri, shown_uri, tracking_errors
 
@@ -36,7 +37,8 @@ class _Shown:
 class Tracker:
     """The MLflow side of one search. One thread at a time may use it.
 
-    `tags` go onto every run, `metric` is the objective. Nothing is written before the first `sync`.
+    `tags` go onto every run, `metric` is the objective, `dataset` what is trained on. Nothing is written
+    before the first `sync`.
     """
 
     def __init__(
@@ -48,7 +50,9 @@ class Tracker:
         description: str,
         tags: Mapping[str, str],
         metric: str,
+        dataset: TrackedDataset | None = None,
     ) -> None:
+        self._dataset = dataset
         self.uri = resolve_uri(uri)
         self._experiment_name, self._search, self._description = experiment, search, description
         self._tags, self._metric = dict(tags), metric
@@ -93,12 +97,19 @@ class Tracker:
             for record in followed:
                 self._follow(record, self._shown, remember_run)
             self._describe(followed, self._shown)
+            for record in followed:  # after all metrics: files take longer
+                self._attach(record, self._shown)
             self._is_stale = False
 
     def close(
-        self, status: Literal["FINISHED", "KILLED", "FAILED"], *, metrics: Mapping[str, float], summary: str
+        self,
+        status: Literal["FINISHED", "KILLED", "FAILED"],
+        *,
+        metrics: Mapping[str, float],
+        summary: str,
+        files: Mapping[str, bytes] | None = None,
     ) -> None:
-        """End the run of the search: its result as metrics, its summary (Markdown) as the description.
+        """End the run of the search: its result as metrics and files, its summary (Markdown) as description.
 
         Trials that are still unfinished end as KILLED, state INTERRUPTED, until a later `sync` takes them up
         again. A search without a trial has no run to end. Raises `TrackingError`.
@@ -114,6 +125,7 @@ class Tracker:
             # The time is the newest of the records', so that a repetition is the same point.
             shown.runs.add_result(shown.parent, metrics, timestamp_ms=shown.newest_ms)
             shown.runs.add_tags(shown.parent, {entries.NOTE_TAG: summary[: entries.MAX_TAG_LENGTH]})
+            shown.runs.add_files(shown.parent, files or {})
             shown.runs.set_status(shown.parent, status, shown.newest_ms)
         self._is_stale = True  # so that a later sync opens it again
 
@@ -136,6 +148,8 @@ class Tracker:
             tags={**identity, entries.NOTE_TAG: self._description},
         )
         runs.add_tags(parent, self._tags)
+        if self._dataset is not None:
+            runs.add_dataset(parent, self._dataset)
         runs.set_status(parent, "RUNNING", None)
         return _Shown(runs, parent, _find_trials(runs, parent, records))
 
@@ -177,6 +191,17 @@ class Tracker:
         shown.runs.add_tags(run, entries.run_tags(record))
         end_ms = None if record.state == State.RUNNING else record.finished_ms
         shown.runs.set_status(run, entries.run_status(record.state), end_ms)
+
+    def _attach(self, record: TrialRecord, shown: _Shown) -> None:
+        """Add what a run has besides its metrics: the data, and the files of a trial that has ended."""
+        key = entries.run_key(entries.identity_tags(record))
+        assert key is not None
+        run = shown.trials[key]
+        if self._dataset is None:
+            return
+        shown.runs.add_dataset(run, self._dataset)
+        if record.state != State.RUNNING and entries.FILES_TAG not in run.tags:
+            shown.runs.add_files(run, trial_files(record, self._dataset.class_names))
 
     def _describe(self, records: Sequence[TrialRecord], shown: _Shown) -> None:
         """Say which parameters vary, on the parent run and as the columns of the experiment's table."""

@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from tune_jobs.errors import TrackingError
+from tune_jobs.mlflow_runs import TrackedDataset
 from tune_jobs.records import TrialRecord
 from tune_jobs.tracking import Tracker
 from tune_jobs.tracking_store import CLIENT_SETTINGS
@@ -482,3 +483,69 @@ def test_the_plain_uri_is_mlflows_default_in_this_folder(store: str, monkeypatch
     assert tracker.uri == store
     assert tracker.where == "mlflow ui, then http://127.0.0.1:5000/#/experiments"
     tracker.check()
+
+
+DATASET = TrackedDataset(
+    name="digits", digest="ab" * 32, source="digits", class_names=("0", "1"), profile={"num_train": 5}
+)
+
+
+def tracker_with_data(uri: str) -> Tracker:
+    return Tracker(
+        uri=uri,
+        experiment="exits",
+        search="exits",
+        description="",
+        tags={},
+        metric="val/top1",
+        dataset=DATASET,
+    )
+
+
+def test_runs_say_their_data_and_have_their_files_once(
+    store: str, make_record: RecordMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    confusion = {"epoch": 3, "totals": [3, 2], "correct": [3, 1], "pairs": [[1, 0, 1]]}
+    records = [replace(make_record(0), confusion=confusion), make_record(1, "RUNNING")]
+    tracker = tracker_with_data(store)
+    tracker.sync(records, remember_run=forget)
+    tracker.close("FINISHED", metrics={}, summary="done", files={"report.md": b"done", "figures/a.png": b"1"})
+    (parent,), trials = parents_and_trials(store)
+    client = MlflowClient(store)
+    for run in (parent, *trials.values()):
+        ((dataset,),) = [[entry.dataset for entry in run.inputs.dataset_inputs]]
+        assert (dataset.name, dataset.digest) == ("digits", DATASET.digest[:36])
+        assert json.loads(dataset.profile) == {"num_train": 5, "digest": DATASET.digest}
+    names = {name: files_of(client, run) for name, run in trials.items()}
+    assert names["trial-0000"] == [
+        "config.yaml", "confusion_matrix.csv", "confusion_matrix.png", "exits.png", "learning_curves.png",
+    ]  # fmt: skip
+    assert names["trial-0001"] == []  # it runs
+    assert files_of(client, parent) == ["figures", "report.md"]
+    sent: list[str] = []
+    monkeypatch.setattr(MlflowClient, "log_artifacts", lambda _self, run_id, _folder: sent.append(run_id))
+    again = tracker_with_data(store)
+    again.sync(records, remember_run=forget)
+    again.close("FINISHED", metrics={}, summary="done", files={"report.md": b"done", "figures/a.png": b"1"})
+    assert sent == []
+
+
+def files_of(client: MlflowClient, run: Run) -> list[str]:
+    return [item.path for item in client.list_artifacts(run.info.run_id)]
+
+
+def test_files_that_could_not_be_sent_are_sent_by_the_next_call(
+    store: str, make_record: RecordMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("no answer")
+
+    tracker = tracker_with_data(store)
+    with monkeypatch.context() as away:
+        away.setattr(MlflowClient, "log_artifacts", refuse)
+        with pytest.raises(TrackingError, match="no answer"):
+            tracker.sync([make_record(0)], remember_run=forget)
+    (_,), trials = parents_and_trials(store)
+    assert steps(store, trials["trial-0000"]) == [0, 1, 2, 3]  # the metrics came first
+    tracker.sync([make_record(0)], remember_run=forget)
+    assert "config.yaml" in files_of(MlflowClient(store), trials["trial-0000"])

@@ -1,0 +1,113 @@
+import csv
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from selfcon.config import TrainConfig
+from selfcon.confusion import Confusion
+from tune_jobs.artifacts import search_files, trial_files
+from tune_jobs.records import TrialRecord
+from tune_jobs.space import SearchSpace, load_space
+
+RecordMaker = Callable[..., TrialRecord]
+
+CLASSES = ("ant", "bee", "cow, or calf")
+CONFUSION = {"epoch": 3, "totals": [4, 3, 2], "correct": [3, 3, 0], "pairs": [[2, 0, 2], [0, 1, 1]]}
+SPACE = """
+name: exits
+space: {loss.temperature: {low: 0.05, high: 0.5}, model.exit_stages: {choices: [[1], [2, 3]]}}
+trial: {num_workers: [1, 2], cpus_per_worker: 1}
+"""
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> SearchSpace:
+    path = tmp_path / "exits.yaml"
+    path.write_text(SPACE)
+    return load_space(path)
+
+
+def rows_of(content: bytes) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(content.decode())))
+
+
+def size_of(content: bytes) -> tuple[int, int]:
+    return Image.open(io.BytesIO(content)).size
+
+
+def test_a_trial_has_its_configuration_curves_exits_and_confusions(make_record: RecordMaker) -> None:
+    record = replace(make_record(7), confusion=CONFUSION)
+    files = trial_files(record, CLASSES)
+    assert list(files) == [
+        "config.yaml", "learning_curves.png", "exits.png", "confusion_matrix.png", "confusion_matrix.csv",
+    ]  # fmt: skip
+    assert record.config is not None
+    config = TrainConfig.from_mapping(yaml.safe_load(files["config.yaml"]))
+    assert config == TrainConfig.from_flat(record.config)
+    assert all(min(size_of(files[name])) > 100 for name in files if name.endswith(".png"))
+    table = rows_of(files["confusion_matrix.csv"])
+    assert table[1:4] == [
+        ["ant", "ant", "3", "4"],
+        ["bee", "bee", "3", "3"],
+        ["cow, or calf"] * 2 + ["0", "2"],
+    ]
+    assert table[4:] == [["cow, or calf", "ant", "2", "2"], ["ant", "bee", "1", "4"]]
+
+
+def test_equal_records_make_equal_files(make_record: RecordMaker) -> None:
+    record = replace(make_record(7), confusion=CONFUSION)
+    assert trial_files(record, CLASSES) == trial_files(record, CLASSES)
+
+
+def test_a_trial_that_failed_at_once_has_its_configuration(make_record: RecordMaker) -> None:
+    record = replace(make_record(2, "FAIL", num_epochs=0, reason="error"), epochs=())
+    assert list(trial_files(record, CLASSES)) == ["config.yaml"]
+
+
+def test_of_very_many_classes_there_is_a_table_only(make_record: RecordMaker) -> None:
+    confusion = Confusion(totals=(1,) * 101, correct=(1,) * 101, pairs=()).as_json()
+    record = replace(make_record(7), confusion={"epoch": 3, **confusion})
+    names = list(trial_files(record, [f"class {number}" for number in range(101)]))
+    assert "confusion_matrix.csv" in names
+    assert "confusion_matrix.png" not in names
+
+
+def test_a_search_has_its_table_figures_summary_and_winner(
+    make_record: RecordMaker, space: SearchSpace, tmp_path: Path
+) -> None:
+    parameters = {"loss.temperature": 0.3, "model.exit_stages": (2, 3)}
+    records = [
+        make_record(0, parameters={"loss.temperature": 0.05, "model.exit_stages": (1,)}),
+        make_record(1, "PRUNED", num_epochs=2, reason="rung"),
+        make_record(2, parameters=parameters),
+        make_record(3, "FAIL", num_epochs=1, reason="invalid"),
+    ]
+    files = search_files(records, space=space, winner=records[2], summary="# words")
+    assert list(files) == [
+        "trials.csv",
+        "report.md",
+        "figures/history.png",
+        "figures/slices.png",
+        "best.yaml",
+    ]
+    header, *rows = rows_of(files["trials.csv"])
+    assert [row[header.index("trial")] for row in rows] == ["0", "1", "2"]  # what does not count is left out
+    assert [row[header.index("state")] for row in rows] == ["COMPLETE", "PRUNED", "COMPLETE"]
+    assert rows[2][header.index("model.exit_stages")] == "[2, 3]"
+    assert float(rows[2][header.index("val/top1")]) == records[2].epochs[-1].metrics["val/top1"]
+    (tmp_path / "best.yaml").write_bytes(files["best.yaml"])
+    best = load_space(tmp_path / "best.yaml")
+    (combination,) = best.tree.combinations(["seed"])
+    assert records[2].config is not None
+    assert best.resolve(combination) == TrainConfig.from_flat(records[2].config)
+    assert (best.name, best.trial, best.tracking) == ("exits-best", space.trial, space.tracking)
+
+
+def test_a_search_without_a_result_has_its_table(make_record: RecordMaker, space: SearchSpace) -> None:
+    records = [make_record(0, "FAIL", num_epochs=1, reason="error")]
+    assert list(search_files(records, space=space, winner=None, summary="")) == ["trials.csv", "report.md"]

@@ -1,0 +1,115 @@
+"""The files of the runs in MLflow, path to content: pure functions of the study's records."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from selfcon.config import TrainConfig
+from selfcon.confusion import Confusion
+from tune_jobs import figures
+from tune_jobs.records import TrialRecord
+from tune_jobs.space import SearchSpace
+
+Files = dict[str, bytes]
+BEST, MAX_NAME_LENGTH = "-best", 64
+
+
+def trial_files(record: TrialRecord, class_names: Sequence[str]) -> Files:
+    """Return what a trial that has ended shows: its configuration, curves, exits, and confusions."""
+    assert record.config is not None
+    found: dict[str, bytes | None] = {
+        "config.yaml": _yaml(TrainConfig.from_flat(record.config).model_dump(mode="json")),
+        "learning_curves.png": figures.learning_curves(record),
+        "exits.png": figures.exits_accuracies(record),
+    }
+    if record.confusion is not None:
+        confusion, epoch = Confusion.from_json(record.confusion), record.confusion["epoch"]
+        title = f"trial {record.label}, validation, after epoch {epoch}"
+        found["confusion_matrix.png"] = figures.confusion_matrix(confusion, class_names, title=title)
+        found["confusion_matrix.csv"] = _confusion_table(confusion, class_names)
+    return {name: content for name, content in found.items() if content is not None}
+
+
+def search_files(
+    records: Sequence[TrialRecord], *, space: SearchSpace, winner: TrialRecord | None, summary: str
+) -> Files:
+    """Return what a search shows: its table of trials, figures, summary, and the winner as `best.yaml`."""
+    objective = space.objective
+    counting = [record for record in records if record.counts and record.config is not None]
+    found: dict[str, bytes | None] = {
+        "trials.csv": trials_table(counting),
+        "report.md": summary.encode(),
+        "figures/history.png": figures.optimisation_history(
+            counting, metric=objective.metric, maximize=objective.direction == "maximize"
+        ),
+        "figures/slices.png": figures.slices(counting, metric=objective.metric),
+        "best.yaml": None if winner is None else best_space(space, winner),
+    }
+    return {name: content for name, content in found.items() if content is not None}
+
+
+def best_space(space: SearchSpace, winner: TrialRecord) -> bytes:
+    """Return a search-space file of one trial, the winner's configuration: it runs as it is."""
+    assert winner.config is not None
+    train = TrainConfig.from_flat(winner.config).model_dump(mode="json")
+    seed = train.pop("seed")
+    objectives = [objective.model_dump() for objective in space.objectives]
+    return _yaml(
+        {
+            "name": f"{space.name[: MAX_NAME_LENGTH - len(BEST)]}{BEST}",
+            "description": f"The winner of the search {space.name}, trial {winner.label}.",
+            "train": train,
+            "space": {"seed": {"choices": [seed]}},
+            "objective": objectives[0] if len(objectives) == 1 else objectives,
+            "search": {"num_trials": 1, "sampler": "brute_force"},
+            "trial": space.trial.model_dump(mode="json"),
+            "tracking": space.tracking.model_dump(),
+        }
+    )
+
+
+def trials_table(records: Sequence[TrialRecord]) -> bytes:
+    """Return the trials as CSV: how each ended, its parameters and the metrics of its last epoch."""
+    parameters = sorted({name for record in records for name in record.parameters})
+    metrics = sorted({name for record in records if record.epochs for name in record.epochs[-1].metrics})
+    header = ["trial", "state", "reason", "attempts", "epochs", "started_ms", "finished_ms", "value"]
+    rows = [
+        [
+            record.label, str(record.state), record.reason, record.attempts, max(record.last_epoch, 0),
+            record.started_ms, record.finished_ms, record.value,
+            *(_cell(record.parameters.get(name)) for name in parameters),
+            *((record.epochs[-1].metrics if record.epochs else {}).get(name) for name in metrics),
+        ]
+        for record in records
+    ]  # fmt: skip
+    return _csv([*header, *parameters, *metrics], rows)
+
+
+def _confusion_table(confusion: Confusion, class_names: Sequence[str]) -> bytes:
+    """The diagonal, then the pairs that were confused, the most frequent first."""
+    right = [
+        (class_names[label], class_names[label], count, confusion.totals[label])
+        for label, count in enumerate(confusion.correct)
+    ]
+    wrong = [
+        (class_names[true], class_names[named], count, confusion.totals[true])
+        for true, named, count in confusion.pairs
+    ]
+    return _csv(["class", "named", "images", "images_of_the_class"], [*right, *wrong])
+
+
+def _cell(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    return text.getvalue().encode()
+
+
+def _yaml(content: Mapping[str, Any]) -> bytes:
+    return bytes(yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True), "utf-8")
