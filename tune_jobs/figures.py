@@ -133,8 +133,10 @@ def _scatter(axes: Axes, points: Sequence[tuple[Any, Any]]) -> None:
 
 
 def _count_in_whole_numbers(*axes: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     for each in axes:
-        each.xaxis.get_major_locator().set_params(integer=True)
+        each.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _write_counts(axes: Axes, counts: Any, shares: Any) -> None:

@@ -513,9 +513,10 @@ def test_runs_say_their_data_and_have_their_files_once(
     (parent,), trials = parents_and_trials(store)
     client = MlflowClient(store)
     for run in (parent, *trials.values()):
-        ((dataset,),) = [[entry.dataset for entry in run.inputs.dataset_inputs]]
+        assert run.inputs is not None
+        (dataset,) = [entry.dataset for entry in run.inputs.dataset_inputs]
         assert (dataset.name, dataset.digest) == ("digits", DATASET.digest[:36])
-        assert json.loads(dataset.profile) == {"num_train": 5, "digest": DATASET.digest}
+        assert json.loads(dataset.profile or "") == {"num_train": 5, "digest": DATASET.digest}
     names = {name: files_of(client, run) for name, run in trials.items()}
     assert names["trial-0000"] == [
         "config.yaml", "confusion_matrix.csv", "confusion_matrix.png", "exits.png", "learning_curves.png",
