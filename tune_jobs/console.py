@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from rich.console import Console
 
 from tune_jobs.records import Reason, State, TrialRecord
 from tune_jobs.trial_study import HandOut, TrialStudy
+from tune_jobs.wording import shown_parameters
 
 
 class EventLog:
@@ -78,17 +78,3 @@ def _left_running(record: TrialRecord) -> str:
         return "stopped, to be handed out again"
     why = "" if end.reason == Reason.PREEMPTED else f": {end.message}"
     return f"{end.reason} in epoch {record.last_epoch + 1}, to be handed out again{why}"
-
-
-def shown_parameters(parameters: Mapping[str, Any]) -> str:
-    """Return search parameters in one line, by the last word of their names."""
-    return "  ".join(f"{name.rpartition('.')[2]} {shown_value(value)}" for name, value in parameters.items())
-
-
-def shown_value(value: Any) -> str:
-    """Return a parameter's value as short as it stays readable."""
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    if isinstance(value, tuple):
-        return "[" + ", ".join(shown_value(item) for item in value) + "]"
-    return str(value)

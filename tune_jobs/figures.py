@@ -9,8 +9,8 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from selfcon.confusion import Confusion
-from tune_jobs.console import shown_value
 from tune_jobs.records import State, TrialRecord
+from tune_jobs.wording import shown_value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,11 +7,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tune_jobs.console import shown_parameters
 from tune_jobs.records import State, TrialRecord
 from tune_jobs.selection import Candidate
 from tune_jobs.space import SearchSpace
 from tune_jobs.study import SearchStudy
+from tune_jobs.wording import shown_parameters
 
 NUM_BEST = 5
 CONFIRMED_COLUMNS = ("trial", "mean", "standard deviation", "seeds", "values")
