@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from selfcon.export import PixelEncoder
 
 PRODUCT_FOLDER, CARD = "encoder", "README.md"
+ADDED_BY_MLFLOW = "registered_model_meta"  # to what is fetched by a registered model's name
 TOLERANCE = 1e-5
 _PROGRAM = Path("data", "model.pt2")
 _CHECKED_BATCHES = (1, 3, 17)
@@ -94,8 +95,8 @@ def verify_package(
 
 
 def digests_of(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file of a folder, by its path there."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    """Return the SHA-256 of each file of a folder, by its path there, less what MLflow adds on the way."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != ADDED_BY_MLFLOW)
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 

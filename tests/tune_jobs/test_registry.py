@@ -3,20 +3,25 @@ import json
 import pickletools
 import shutil
 import subprocess
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import mlflow.artifacts
 import mlflow.pytorch
 import numpy as np
 import pytest
 import torch
 import yaml
 from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
 from mlflow.entities import LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from selfcon.checkpoint import TrainingState, save_checkpoint
@@ -27,7 +32,7 @@ from selfcon.errors import CheckpointError
 from selfcon.evaluate import Evaluation
 from selfcon.export import PixelEncoder
 from selfcon.model import build_encoder
-from tune_jobs.encoder_package import write_package
+from tune_jobs.encoder_package import digest_of_package, write_package
 from tune_jobs.errors import SearchError, TrackingError
 from tune_jobs.records import TrialRecord
 from tune_jobs.registry import Publication, load_encoder, publish
@@ -166,10 +171,8 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def store(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A store of this test's own, where evaluating and exporting are quick: they only leave a trace."""
-    monkeypatch.chdir(tmp_path)
-    shutil.copy(empty_database, tmp_path / "mlflow.db")
+def quick(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Evaluating and exporting only leave a trace."""
 
     def write(folder: Path, *_: object, description: Model, **__: object) -> None:
         folder.mkdir()
@@ -178,6 +181,14 @@ def store(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("tune_jobs.encoder_package.write_package", write)
     monkeypatch.setattr("tune_jobs.encoder_package.verify_package", lambda *_, **__: None)
     monkeypatch.setattr("selfcon.evaluate.evaluate_encoder", lambda *_, **__: EVALUATION)
+    return monkeypatch
+
+
+@pytest.fixture
+def store(empty_database: Path, tmp_path: Path, quick: pytest.MonkeyPatch) -> str:
+    """A store of this test's own, where evaluating and exporting are quick."""
+    quick.chdir(tmp_path)
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
     return f"sqlite:///{tmp_path / 'mlflow.db'}"
 
 
@@ -351,37 +362,76 @@ def test_a_repetition_changes_nothing_and_never_looks_at_the_test_set_again(
     assert len(desk.client.search_model_versions(f"name = '{MODEL}'")) == 1
 
 
-STEPS = [
-    "log_batch",
-    "create_logged_model",
-    "log_model_artifacts",
-    "log_outputs",
-    "finalize_logged_model",
-    "create_registered_model",
-    "create_model_version",
-    "set_logged_model_tags",
-    "set_registered_model_alias",
-]
+# Everything of MLflow's client that changes something, and what fetches.
+CHANGES = (
+    "create_", "delete_", "finalize_", "log_", "set_", "update_", "transition_", "rename_", "restore_",
+)  # fmt: skip
 
 
-@pytest.mark.parametrize("step", STEPS)
+class Crash:
+    """Dies in the call number `at` that changes MLflow or fetches from it, before or after its work."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, *, at: int, is_done: bool) -> None:
+        self.calls: list[str] = []
+        self._at, self._is_done = at, is_done
+        for name in [name for name in dir(MlflowClient) if name.startswith(CHANGES)]:
+            patch.setattr(MlflowClient, name, self._dying(getattr(MlflowClient, name), name))
+        patch.setattr(mlflow.artifacts, "download_artifacts", self._dying(download_artifacts, "download"))
+
+    def _dying(self, original: Callable[..., Any], name: str) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            self.calls.append(name)
+            if len(self.calls) - 1 != self._at:
+                return original(*arguments, **named)
+            if self._is_done:
+                original(*arguments, **named)
+            raise KeyboardInterrupt
+
+        return call
+
+
 @pytest.mark.parametrize("is_done", [False, True], ids=["before", "after"])
-def test_killed_at_any_step_the_next_call_goes_on(
-    desk_of: DeskMaker, store: str, monkeypatch: pytest.MonkeyPatch, step: str, is_done: bool
+def test_killed_in_any_call_the_alias_names_whole_versions_only_and_the_next_call_goes_on(
+    desk_of: DeskMaker, quick: pytest.MonkeyPatch, tmp_path: Path, empty_database: Path, is_done: bool
 ) -> None:
-    desk = desk_of(store)
-    original = getattr(MlflowClient, step)
+    for at in range(100):
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        quick.chdir(folder)
+        shutil.copy(empty_database, folder / "mlflow.db")
+        desk = desk_of(f"sqlite:///{folder}/mlflow.db")
+        with pytest.MonkeyPatch.context() as patch:
+            crash = Crash(patch, at=at, is_done=is_done)
+            with suppress(KeyboardInterrupt):
+                desk.publish()
+        check_alias(desk)
+        check_published(desk, desk.publish())
+        if len(crash.calls) <= at:
+            break
+    assert {"create_logged_model", "log_model_artifacts", "download", "create_model_version"} <= set(
+        crash.calls
+    )
+    assert crash.calls[-1] == "set_registered_model_alias"
 
-    def die(*arguments: Any, **named: Any) -> None:
-        for call in [original] * is_done:
-            call(*arguments, **named)
-        raise KeyboardInterrupt
 
-    monkeypatch.setattr(MlflowClient, step, die)
-    with pytest.raises(KeyboardInterrupt):
-        desk.publish()
-    monkeypatch.setattr(MlflowClient, step, original)
-    publication = desk.publish()
+def check_alias(desk: Desk) -> None:
+    """If the alias is there, its version has the bytes that its tag says."""
+    try:
+        version = desk.client.get_model_version_by_alias(MODEL, "champion")
+    except MlflowException:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = download_artifacts(
+            f"models:/{MODEL}/{version.version}",
+            dst_path=folder,
+            tracking_uri=desk.uri,
+            registry_uri=desk.uri,
+        )
+        assert digest_of_package(Path(path)) == version.tags["selfcon.sha256"]
+
+
+def check_published(desk: Desk, publication: Publication) -> None:
+    check_alias(desk)
     assert (publication.version, publication.alias) == (1, "champion")
     assert desk.version(1).aliases == ["champion"]
     assert desk.points("test/top1") == [(0.5, 3)]
@@ -390,6 +440,49 @@ def test_killed_at_any_step_the_next_call_goes_on(
     assert model.status == LoggedModelStatus.READY
     assert desk.model_outputs() == [model.model_id]
     assert sorted(metric.key for metric in model.metrics or []) == ["test/top1", "val/top1"]
+
+
+def test_other_bytes_than_were_sent_are_not_published(
+    desk_of: DeskMaker, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk, send = desk_of(store), MlflowClient.log_model_artifacts
+
+    def alter(client: MlflowClient, model_id: str, folder: str) -> None:
+        path = Path(folder, "README.md")
+        path.write_text(path.read_text() + " ")
+        send(client, model_id, folder)
+        path.write_text(path.read_text()[:-1])
+
+    monkeypatch.setattr(MlflowClient, "log_model_artifacts", alter)
+    with pytest.raises(SearchError, match=r"the stored encoder must be what was sent, and README\.md is not"):
+        desk.publish()
+    assert desk.client.search_registered_models() == []
+
+
+def test_a_registered_encoder_that_was_altered_is_refused(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", shop.desk.uri)
+    path = shop.model_folder / "encoder/encoder.json"
+    content = path.read_text()
+    path.write_text(content.replace('"image_size": 8', '"image_size": 9'))
+    try:
+        with pytest.raises(CheckpointError, match=r"selfcon-digits@champion: damaged, .* encoder\.json"):
+            load_encoder(f"models:/{MODEL}@champion")
+    finally:
+        path.write_text(content)
+
+
+def test_the_version_has_the_card_intervals_and_hashes(shop: Shop) -> None:
+    version = shop.desk.version(1)
+    card = (shop.model_folder / "README.md").read_text()
+    assert card.startswith(f"# {MODEL}: an encoder of digits")
+    assert version.description
+    assert card.startswith(version.description)
+    assert len(version.description) <= 5000
+    assert version.tags["selfcon.sha256"] == digest_of_package(shop.model_folder)
+    low, high = map(float, version.tags["interval/val/top1"].split(" to "))
+    assert low < 0.93 < high
 
 
 def test_only_a_version_that_is_better_beyond_chance_becomes_champion(desk_of: DeskMaker, store: str) -> None:
