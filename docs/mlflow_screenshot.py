@@ -1,13 +1,20 @@
-"""Photograph a search in the MLflow UI: python docs/mlflow_screenshot.py LINK OUTPUT.png
+"""Photograph a search in the MLflow UI: python docs/mlflow_screenshot.py LINK [FOLDER]
 
-Start `mlflow ui` in the folder of the search first; LINK is what the search printed behind `MLflow:`. Needs
-Chromium, and Playwright from the `dev` extra.
+Start `mlflow ui` in the folder of the search first; LINK is what the search printed behind `MLflow:`. Writes
+`mlflow-*.png` into FOLDER, which is docs/ unless it is given: the search with its trials, five trials
+compared, the winner's confusion matrix, its registered model, and the model's card. Needs Chromium, and
+Playwright from the `dev` extra.
 """
 
+import json
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
 from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
 CHROMIUM_OPTIONS = [
@@ -18,22 +25,89 @@ SIZE: ViewportSize = {"width": 1400, "height": 800}
 TIMEOUT_MS = 30_000
 
 
-def main() -> None:
-    """Write the picture that the README shows."""
-    link, output = sys.argv[1:]
+NUM_COMPARED = 5
+
+
+def main(link: str, folder: str = str(Path(__file__).parent)) -> None:
+    """Write the pictures that the documentation shows."""
+    address, _, rest = link.partition("/#/experiments/")
+    client, experiment = MlflowClient(address), rest.partition("/")[0]
+    version = newest_champion(client, experiment)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_OPTIONS)
-        unfolded_search(browser, link).screenshot(path=Path(output))
+        pages = {
+            "runs": unfolded_search(browser, link),
+            "comparison": compared_trials(
+                browser, address, experiment, trials_of(client, experiment)[:NUM_COMPARED]
+            ),
+            "confusion": artifact(browser, address, experiment, version.run_id or "", "confusion_matrix.png"),
+            "model": registered_model(browser, address, version.name),
+            "card": model_card(browser, address, version),
+        }
+        for name, page in pages.items():
+            page.screenshot(path=Path(folder, f"mlflow-{name}.png"))
         browser.close()
+
+
+def trials_of(client: MlflowClient, experiment: str) -> list[str]:
+    """Return the runs of the trials of an experiment, the first trial first."""
+    runs = client.search_runs([experiment], order_by=["attributes.start_time ASC"])
+    return [run.info.run_id for run in runs if "mlflow.parentRunId" in run.data.tags]
+
+
+def newest_champion(client: MlflowClient, experiment: str) -> ModelVersion:
+    """Return the newest registered version of a run of an experiment."""
+    runs = set(trials_of(client, experiment))
+    return next(
+        version
+        for version in client.search_model_versions(order_by=["creation_timestamp DESC"])
+        if version.run_id in runs
+    )
+
+
+def compared_trials(browser: Browser, address: str, experiment: str, runs: Sequence[str]) -> Page:
+    """Return the page that compares some runs of an experiment."""
+    query = f"runs={quote(json.dumps(list(runs)))}&experiments={quote(json.dumps([experiment]))}"
+    page = new_page(browser, f"{address}/#/compare-runs?{query}")
+    expect(page.get_by_text(f"Comparing {len(runs)} Runs")).to_be_visible(timeout=TIMEOUT_MS)
+    expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=TIMEOUT_MS)
+    return page
+
+
+def artifact(browser: Browser, address: str, experiment: str, run: str, name: str) -> Page:
+    """Return the page of a file of a run, a picture."""
+    page = new_page(browser, f"{address}/#/experiments/{experiment}/runs/{run}/artifacts/{name}")
+    expect(page.get_by_text("Path:")).to_be_visible(timeout=TIMEOUT_MS)
+    page.wait_for_timeout(1000)  # the picture comes after its name
+    return page
+
+
+def registered_model(browser: Browser, address: str, name: str) -> Page:
+    """Return the page of a registered model."""
+    page = new_page(browser, f"{address}/#/models/{name}")
+    expect(page.get_by_text("@ champion").first).to_be_visible(timeout=TIMEOUT_MS)
+    return page
+
+
+def model_card(browser: Browser, address: str, version: ModelVersion) -> Page:
+    """Return the page of a version, whose description is its card."""
+    page = new_page(browser, f"{address}/#/models/{version.name}/versions/{version.version}")
+    expect(page.get_by_role("heading", name="How good it is")).to_be_visible(timeout=TIMEOUT_MS)
+    return page
+
+
+def new_page(browser: Browser, link: str) -> Page:
+    """Return a page at a link, without the assistant, which covers a quarter of a first visit."""
+    page = browser.new_page(viewport=SIZE)
+    page.set_default_timeout(TIMEOUT_MS)
+    page.add_init_script("localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')")
+    page.goto(link)
+    return page
 
 
 def unfolded_search(browser: Browser, link: str) -> Page:
     """Return the runs page of a search: its parent run unfolded into its trials, the side bar folded."""
-    page = browser.new_page(viewport=SIZE)
-    page.set_default_timeout(TIMEOUT_MS)
-    # The assistant opens by itself on a first visit and covers a quarter of the table.
-    page.add_init_script("localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')")
-    page.goto(link)
+    page = new_page(browser, link)
     page.get_by_label("Hide banner").click()
     page.locator('[data-component-id*="runnamecellrenderer"]').first.click()
     page.get_by_label("Toggle sidebar").click()
@@ -43,4 +117,4 @@ def unfolded_search(browser: Browser, link: str) -> Page:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -132,6 +132,19 @@ def mlflow_server(
         yield uri
 
 
+@pytest.fixture
+def browser(require_program: Callable[[str], str]) -> Iterator[Any]:
+    """Return a headless Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    options = runpy.run_path(str(PROJECT / "docs/mlflow_screenshot.py"))["CHROMIUM_OPTIONS"]
+    chromium = require_program("chromium")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=chromium, args=options)
+        yield launched
+        launched.close()
+
+
 class LaunchedSearch:
     """`launch.py` in a process of its own: its lines as they come, and how it ends."""
 

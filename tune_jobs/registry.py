@@ -47,6 +47,11 @@ WHY_TAG = "selfcon.why"
 
 _VERSION_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<number>\d+)|@(?P<alias>[^/@]+))")
 
+ABOUT = """Encoders of {dataset}, each the winner of a search; every version has its card.
+
+`champion` is the first, and later one that is better beyond chance on the same data; any other that was found
+is the `challenger`, and the tag `selfcon.why` says why."""
+
 MAX_DESCRIPTION_LENGTH = 5000  # of a version, in MLflow's databases
 
 
@@ -149,7 +154,7 @@ def _create_version(winner: Winner, name: str) -> ModelVersion:
         top1=winner.top1, num_images=len(winner.dataset.validation), data_digest=winner.dataset.digest
     )
     if not client.search_registered_models(f"name = '{name}'"):
-        client.create_registered_model(name)
+        client.create_registered_model(name, description=ABOUT.format(dataset=winner.dataset.name))
     verdict = judge(standing, _champion(client, name))
     return client.create_model_version(
         name,

@@ -1,9 +1,9 @@
 import runpy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from tune_jobs.records import TrialRecord
 from tune_jobs.tracking import Tracker
@@ -11,15 +11,6 @@ from tune_jobs.tracking import Tracker
 RecordMaker = Callable[..., TrialRecord]
 
 SCREENSHOT = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "mlflow_screenshot.py"))
-
-
-@pytest.fixture
-def browser(require_program: Callable[[str], str]) -> Iterator[Browser]:
-    chromium = require_program("chromium")
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium, args=SCREENSHOT["CHROMIUM_OPTIONS"])
-        yield launched
-        launched.close()
 
 
 def row(page: Page, number: int, columns: list[str]) -> list[str]:

@@ -3,13 +3,15 @@
 import json
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ import mlflow.pytorch
 import numpy as np
 import pytest
 import torch
+from mlflow import MlflowClient
+from playwright.sync_api import Browser, Page
 from torch import Tensor
 
 from selfcon.checkpoint import TrainingState, save_checkpoint
@@ -25,12 +29,14 @@ from selfcon.config import TrainConfig
 from selfcon.data.augment import normalise
 from selfcon.data.dataset import ImageDataset, load_dataset
 from selfcon.model import build_encoder
+from tune_jobs.mlflow_runs import TrackedDataset
 from tune_jobs.records import TrialRecord
 from tune_jobs.registry import load_encoder, publish
 from tune_jobs.tracking import Tracker
 from tune_jobs.tracking_store import CLIENT_SETTINGS
 
 READY_TIMEOUT_S = 120.0
+SCREENSHOT = runpy.run_path(str(Path(__file__).parents[2] / "docs/mlflow_screenshot.py"))
 URI = "models:/selfcon-digits@champion"
 # The width of torchvision's own networks; images of 8 pixels get the small stem.
 FIELDS = {"model.exit_stages": (2,), "optim.epochs": 3, "evaluate.probe_epochs": 3}
@@ -67,15 +73,23 @@ def registered(
     network(torch.randn(64, 3, dataset.image_size, dataset.image_size))  # statistics as after training
     state = TrainingState(model=network.state_dict(), optimizer={}, epoch=3, step=60, history=[], cost={})
     save_checkpoint(folder / "0003-a1", state, config=config)
-    record, uri = make_record(7, parameters=FIELDS), f"sqlite:///{folder}/mlflow.db"
+    confusion = {"epoch": 3, "totals": [9] * 10, "correct": [8] * 10, "pairs": [[3, 8, 5], [1, 7, 5]]}
+    records = [replace(make_record(number, parameters=FIELDS), confusion=confusion) for number in range(5)]
+    record, uri = records[2], f"sqlite:///{folder}/mlflow.db"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("MLFLOW_TRACKING_URI", uri)
-        tracker = Tracker(uri=uri, experiment="e", search="e", description="", tags={}, metric="val/top1")
+        tracker = Tracker(
+            uri=uri, experiment="e", search="e", description="", tags={}, metric="val/top1",
+            dataset=TrackedDataset(
+                name="digits", digest=dataset.digest, source="digits",
+                class_names=dataset.class_names, profile={},
+            ),
+        )  # fmt: skip
         runs: list[str] = []
-        tracker.sync([record], remember_run=lambda _record, run_id: runs.append(run_id))
+        tracker.sync(records, remember_run=lambda _record, run_id: runs.append(run_id))
         publish(
-            uri=uri, run_id=runs[0], registered_model="selfcon-digits", search="e", record=record,
+            uri=uri, run_id=runs[record.number], registered_model="selfcon-digits", search="e", record=record,
             checkpoint=folder / "0003-a1", config=config,
         )  # fmt: skip
         yield Registered(folder, dataset)
@@ -198,3 +212,34 @@ def test_the_documented_client_in_the_shell_works(
         ["bash", "-c", code], cwd=registered.model_folder, capture_output=True, text=True, check=True
     )
     assert np.array(json.loads(done.stdout)["predictions"]).shape == (2, 512)
+
+
+@pytest.mark.browser
+def test_the_browser_shows_trials_compared_confusions_the_alias_and_the_card(
+    registered: Registered,
+    browser: Browser,
+    start_mlflow_server: Callable[..., AbstractContextManager[str]],
+    tmp_path: Path,
+) -> None:
+    with start_mlflow_server(registered.folder) as address:
+        client = MlflowClient(address)
+        experiment = client.get_experiment_by_name("e")
+        assert experiment is not None
+        at, version = (browser, address), SCREENSHOT["newest_champion"](client, experiment.experiment_id)
+        trials = SCREENSHOT["trials_of"](client, experiment.experiment_id)
+        compared = SCREENSHOT["compared_trials"](*at, experiment.experiment_id, trials)
+        assert "Comparing 5 Runs" in compared.inner_text("body")
+        assert "trial-0004" in compared.inner_text("body")
+        of_run = (experiment.experiment_id, version.run_id, "confusion_matrix.png")
+        files = SCREENSHOT["artifact"](*at, *of_run).inner_text("body")
+        for name in ("config.yaml", "confusion_matrix.csv", "exits.png", "learning_curves.png"):
+            assert name in files
+        model = SCREENSHOT["registered_model"](*at, version.name).inner_text("body")
+        assert "Version 1" in model
+        assert "@\xa0champion" in model
+        card: Page = SCREENSHOT["model_card"](*at, version)
+        words = card.inner_text("body")
+        assert "Intended use and limits" in words
+        assert "test/ensemble_top1" in words
+        card.screenshot(path=tmp_path / "card.png")
+        assert (tmp_path / "card.png").stat().st_size > 20_000
