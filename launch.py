@@ -20,6 +20,7 @@ from tune_jobs.options import (
     is_checkpoint_storage,
     is_database,
     masked,
+    masked_uri,
 )
 
 EPILOG = """\
@@ -87,7 +88,9 @@ def _other_database(url: str, from_environment: Sequence[str]) -> str:
     key = ENVIRONMENT["study_storage"] if "study_storage" in from_environment else "--study-storage"
     hint = nearest(url.partition(":")[0], DATABASES)
     return str(
-        ConfigError(key, "sqlite:///FILE, or postgresql:// or mysql://USER@HOST/DATABASE", masked(url), hint)
+        ConfigError(
+            key, "sqlite:///FILE, or postgresql:// or mysql://USER@HOST/DATABASE", masked_uri(url), hint
+        )
     )
 
 
@@ -98,7 +101,7 @@ def _other_storage(place: str, from_environment: Sequence[str]) -> str:
         f"a path, or s3://BUCKET/PATH with {', '.join(sorted(S3_SETTINGS))} alone"
         " (keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY on each node)"
     )
-    return str(ConfigError(key, expected, masked(place)))
+    return str(ConfigError(key, expected, masked_uri(place)))
 
 
 def _launch(options: LaunchOptions) -> int:

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 from pyarrow import fs
 
 from tune_jobs.checkpoint_store import PROBE, CheckpointStore, storage_errors
-from tune_jobs.options import masked
+from tune_jobs.options import masked_uri
 
 # A dead endpoint is told within seconds; a busy one is asked again, with pauses that grow.
 CONNECT_TIMEOUT_S = 3.0
@@ -22,7 +22,7 @@ class ObjectStore(CheckpointStore):
     """Checkpoints below an S3 URI."""
 
     def __init__(self, uri: str) -> None:
-        self.where = masked(uri)
+        self.where = masked_uri(uri)
         parts = urlsplit(uri)
         self._root = f"{parts.netloc}{parts.path}".rstrip("/")
         with storage_errors(self.where):

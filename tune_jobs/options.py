@@ -19,14 +19,17 @@ DATABASES = ("sqlite", "postgresql", "postgresql+psycopg", "mysql", "mysql+pymys
 
 S3_SETTINGS = frozenset({"endpoint_override", "scheme", "region"})
 
+# Query parameters that hold one: PostgreSQL's, MySQL's, S3's, and what web servers take.
+_SECRET_KEYS = r"\w*(?:password|passwd|pwd|access_key|secret_key|api_key|token|secret)"
 # user:password@host, where a password may itself hold slashes, and ?password=...
-_PASSWORD = re.compile(
-    r"://[^/@:]*:[^@]+@|[?&](password|passwd|pwd|access_key|secret_key|session_token)=[^&]", re.IGNORECASE
-)
+_PASSWORD = re.compile(rf"://[^/@:]*:[^@]+@|[?&]{_SECRET_KEYS}=[^&]", re.IGNORECASE)
+# In a text. What stands alone before the host of a web server is a token, elsewhere it is a user.
 _SECRETS = re.compile(
-    r"(://[^/@:\s]*:)\S+(?=@)|([?&](?:password|passwd|pwd|access_key|secret_key|session_token)=)[^&\s]+",
-    re.IGNORECASE,
+    rf"(://[^/@:\s]*:)\S+(?=@)|(\bhttps?://)[^/@\s]+(?=@)|([?&]{_SECRET_KEYS}=)[^&\s]+", re.IGNORECASE
 )
+# An @ that ends no secret: in the path of a file, or behind a user alone.
+_HARMLESS = re.compile(r"[\w.+-]+://(/|[^/@:]*@[^@]*$)")
+_TO_THE_HOST = re.compile(r"^([\w.+-]+://(?:[^/@:]*:)?)?.*@", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +87,7 @@ def is_checkpoint_storage(place: str) -> bool:
         return True
     parts = urlsplit(place)
     settings = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
-    is_plain = "@" not in parts.netloc and ":" not in parts.netloc and not parts.fragment
+    is_plain = not (set("@:") & set(parts.netloc) or "@" in parts.query or parts.fragment)
     return parts.scheme == "s3" and bool(parts.netloc) and is_plain and settings <= S3_SETTINGS
 
 
@@ -100,7 +103,18 @@ def checkpoint_place(storage: str | None, folder: Path) -> str:
 
 def masked(text: str) -> str:
     """Return a text with the passwords of the URIs in it left out, for messages."""
-    return _SECRETS.sub(lambda found: f"{found[1] or found[2]}***", text)
+    return _SECRETS.sub(lambda found: f"{found[1] or found[2] or found[3]}***", text)
+
+
+def masked_uri(uri: str) -> str:
+    """Return what was given as a URI with no secret in it, for messages, however wrong it is written.
+
+    All before the last @ goes but scheme and user, and with it values of secrets in the query, the fragment.
+    """
+    if not _HARMLESS.match(uri):
+        uri = _TO_THE_HOST.sub(r"\1***@", uri)
+    place, mark, _ = masked(uri).partition("#")
+    return f"{place}#***" if mark else place
 
 
 def holds_password(uri: str) -> bool:

@@ -16,7 +16,7 @@ from tune_jobs.cluster import (
     workers_held,
 )
 from tune_jobs.errors import BadInputError
-from tune_jobs.options import LaunchOptions
+from tune_jobs.options import LaunchOptions, masked_uri
 from tune_jobs.space import SearchSpace
 from tune_jobs.space.examples import example_parameters
 from tune_jobs.space.settings import TrialSettings
@@ -63,8 +63,9 @@ def check_address(address: str | None) -> None:
 
     Ray's client addresses (`ray://`) would move the search into another process, without its study.
     """
-    if address is not None and address != "auto" and not re.fullmatch(r"[^/\s]+:[0-9]{1,5}", address):
-        raise BadInputError(str(ConfigError("--address", "auto, or HOST:PORT of a Ray cluster", address)))
+    if address is not None and address != "auto" and not re.fullmatch(r"[^/@\s]+:[0-9]{1,5}", address):
+        got = masked_uri(address)
+        raise BadInputError(str(ConfigError("--address", "auto, or HOST:PORT of a Ray cluster", got)))
 
 
 def check_machine(space: SearchSpace, resources: Mapping[str, float]) -> None:

@@ -13,7 +13,7 @@ import sqlalchemy
 
 from tune_jobs.database import Database
 from tune_jobs.lock import already_running
-from tune_jobs.options import masked
+from tune_jobs.options import masked_uri
 
 CONNECT_TIMEOUT_S = 10
 
@@ -22,7 +22,7 @@ class ServerDatabase(Database):
     """A server's, by its URL; not through a pooler that shares sessions. `drivername` is SQLAlchemy's."""
 
     def __init__(self, url: str, *, drivername: str, failures: tuple[type[Exception], ...]) -> None:
-        super().__init__(masked(url))
+        super().__init__(masked_uri(url))
         self.failures = (*self.failures, *failures)
         self._url = sqlalchemy.make_url(url).set(drivername=drivername)
         self._is_held = False

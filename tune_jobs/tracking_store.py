@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from tune_jobs.errors import BadInputError, TrackingError
+from tune_jobs.options import masked, masked_uri
 
 T = TypeVar("T")
 
@@ -45,8 +46,8 @@ def resolve_uri(uri: str | None) -> str:
 
 
 def shown_uri(uri: str) -> str:
-    """Return the URI without the user and password it may hold, for messages."""
-    return re.sub(r"//[^/@]*@", "//***@", uri)
+    """Return the URI without the user, the password and the other secrets it may hold, for messages."""
+    return re.sub(r"^([\w.+-]+://)[^/@]+@", r"\1***@", masked_uri(uri))
 
 
 @contextmanager
@@ -196,4 +197,4 @@ def within(timeout_s: float, call: Callable[[], T], *, what: str) -> T:
 def _first_line(error: BaseException) -> str:
     """What went wrong in one line, without credentials."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return shown_uri(lines[0]) if lines else type(error).__name__
+    return masked(lines[0]) if lines else type(error).__name__

@@ -1,16 +1,24 @@
-"""A way to a server that can be cut and mended, on one port of the loopback interface."""
+"""A way to a server that can be cut, made to fail in several manners, and mended, on one port of loopback."""
 
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 
 from .surroundings import free_port
 
 CHUNK = 1 << 16
+END_OF_HEAD = b"\r\n\r\n"
+FAILURE = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+Serve = Callable[[socket.socket], None]
 
 
 class Proxy:
-    """Passes on what comes in at `address` to a server at HOST:PORT, as long as it is open."""
+    """Passes on what comes in at `address` to a server at HOST:PORT, as long as it is open.
+
+    Each change of manner breaks the connections that are there, so that the next request meets the new one.
+    """
 
     def __init__(self, target: str) -> None:
         host, _, port = target.rpartition(":")
@@ -28,38 +36,79 @@ class Proxy:
 
     def open(self) -> None:
         """Let connections through."""
-        self._listener = socket.create_server(("127.0.0.1", self._port))
-        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+        self._listen(self._pass_on)
+
+    def stall(self) -> None:
+        """Accept connections and never answer."""
+        self._listen(_drain)
+
+    def cut_answers(self) -> None:
+        """Pass each request on, to be carried out, and break off in the body of its HTTP answer."""
+        self._listen(self._pass_on_half)
+
+    def fail(self) -> None:
+        """Answer every HTTP request with status 500; it does not reach the server."""
+        self._listen(_answer_failure)
 
     def cut(self) -> None:
         """Refuse connections, and break those that are there."""
-        if self._listener is not None:
-            with suppress(OSError):
-                self._listener.shutdown(socket.SHUT_RDWR)
-            self._listener.close()
         with self._lock:
-            for connection in self._connections:
-                with suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
+            listener, self._listener = self._listener, None
+            connections = list(self._connections)
+        if listener is not None:
+            with suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+        for connection in connections:
+            _break(connection)
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _listen(self, serve: Serve) -> None:
+        self.cut()
+        self._listener = socket.create_server(("127.0.0.1", self._port))
+        threading.Thread(target=self._accept, args=(self._listener, serve), daemon=True).start()
+
+    def _accept(self, listener: socket.socket, serve: Serve) -> None:
         with suppress(OSError):  # closed
             while True:
                 client, _ = listener.accept()
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+                threading.Thread(target=self._attend, args=(client, listener, serve), daemon=True).start()
 
-    def _serve(self, client: socket.socket) -> None:
-        with client, suppress(OSError), socket.create_connection(self._target) as server:
+    def _attend(self, client: socket.socket, listener: socket.socket, serve: Serve) -> None:
+        with client:
             with self._lock:
-                self._connections |= {client, server}
+                if listener is not self._listener:
+                    return  # its manner has ended by now
+                self._connections.add(client)
             try:
-                back = threading.Thread(target=_pump, args=(server, client), daemon=True)
-                back.start()
-                _pump(client, server)
-                back.join()
+                serve(client)
+            except OSError:
+                pass  # broken by one of the two, or by us
             finally:
                 with self._lock:
-                    self._connections -= {client, server}
+                    self._connections.discard(client)
+                _break(client)
+
+    def _pass_on(self, client: socket.socket) -> None:
+        with socket.create_connection(self._target) as server:
+            back = threading.Thread(target=_pump, args=(server, client), daemon=True)
+            back.start()
+            _pump(client, server)
+            back.join()
+
+    def _pass_on_half(self, client: socket.socket) -> None:
+        with socket.create_connection(self._target) as server:
+            threading.Thread(target=_pump, args=(client, server), daemon=True).start()
+            answer = b""
+            while not answer.partition(END_OF_HEAD)[2] and (data := server.recv(CHUNK)):
+                answer += data
+            head, end, body = answer.partition(END_OF_HEAD)
+            client.sendall(head + end + body[: len(body) // 2])
+
+
+def _break(connection: socket.socket) -> None:
+    """End it also where another thread reads from it, which `close` does not."""
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _pump(source: socket.socket, sink: socket.socket) -> None:
@@ -68,3 +117,15 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
             sink.sendall(data)
     with suppress(OSError):
         sink.shutdown(socket.SHUT_WR)
+
+
+def _drain(client: socket.socket) -> None:
+    while client.recv(CHUNK):
+        pass
+
+
+def _answer_failure(client: socket.socket) -> None:
+    client.recv(CHUNK)
+    client.sendall(FAILURE)
+    client.shutdown(socket.SHUT_WR)
+    _drain(client)  # closed with a request half read, the connection would be reset and the answer lost

@@ -7,7 +7,7 @@ from pathlib import Path
 PROJECT = Path(__file__).parents[2]
 
 # What would send a search elsewhere.
-_FOREIGN = (
+FOREIGN = (
     "RAY_ADDRESS",
     "MLFLOW_TRACKING_URI",
     "SELFCON_STUDY_STORAGE",
@@ -17,7 +17,7 @@ _FOREIGN = (
 
 def environment() -> dict[str, str]:
     """Return our environment less what is foreign, with this project importable in every process."""
-    kept = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
+    kept = {name: value for name, value in os.environ.items() if name not in FOREIGN}
     # One thread each: what is trained has the same bits every time.
     return {**kept, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
 

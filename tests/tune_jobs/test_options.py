@@ -3,7 +3,14 @@ from pathlib import Path
 
 import pytest
 
-from tune_jobs.options import LaunchOptions, checkpoint_place, holds_password, is_checkpoint_storage
+from tune_jobs.options import (
+    LaunchOptions,
+    checkpoint_place,
+    holds_password,
+    is_checkpoint_storage,
+    masked,
+    masked_uri,
+)
 
 
 def test_the_command_is_short_where_nothing_was_asked_for() -> None:
@@ -49,6 +56,7 @@ def test_the_command_leaves_out_what_the_environment_gave() -> None:
         "mysql://host/db?user=u&PASSWD=secret",
         "s3://KEY:SE/CRET@bucket/path",
         "s3://bucket/path?secret_key=secret",
+        "http://host?token=secret",
     ],
 )
 def test_a_password_in_a_uri_is_seen(uri: str) -> None:
@@ -72,6 +80,33 @@ def test_a_uri_without_a_password_is_told_apart(uri: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgresql://me:secret@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:se/c@r et@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://host/db?user=me&password=secret", "postgresql://host/db?user=me&password=***"),
+        ("postgresql://me@host/db", "postgresql://me@host/db"),
+        ("postgresql:/me:secret@host/db", "***@host/db"),
+        ("me:secret@host:6379", "***@host:6379"),
+        ("https://secret@host:5000/x", "https://***@host:5000/x"),
+        ("s3://bucket/x?endpoint_override=me:secret@host", "s3://***@host"),
+        ("s3://bucket/x#secret", "s3://bucket/x#***"),
+        ("sqlite:////home/a:b/me@host/study.db", "sqlite:////home/a:b/me@host/study.db"),
+        ("mlruns", "mlruns"),
+    ],
+)
+def test_a_uri_is_shown_without_its_secrets(uri: str, shown: str) -> None:
+    assert masked_uri(uri) == shown
+
+
+def test_a_text_is_shown_without_the_secrets_of_its_uris() -> None:
+    text = "MLflow at https://secret@host: http://me:se/cret@host:80/x?a=1 of postgresql://me@host/db?token=secret"
+    assert masked(text) == (
+        "MLflow at https://***@host: http://me:***@host:80/x?a=1 of postgresql://me@host/db?token=***"
+    )
+
+
+@pytest.mark.parametrize(
     "place",
     ["/shared/x", "x", "s3://bucket", "s3://b/p?endpoint_override=127.0.0.1:9000&scheme=http&region=r"],
 )
@@ -81,7 +116,15 @@ def test_places_of_checkpoints(place: str) -> None:
 
 @pytest.mark.parametrize(
     "place",
-    ["gs://bucket/x", "S4://bucket", "s3:///x", "s3://k:s@b/x", "s3://b/x?access_key=k", "s3://b/x#y"],
+    [
+        "gs://bucket/x",
+        "S4://bucket",
+        "s3:///x",
+        "s3://k:s@b/x",
+        "s3://b/x?access_key=k",
+        "s3://b/x#y",
+        "s3://b/x?region=k:s@r",
+    ],
 )
 def test_where_no_checkpoint_can_be_kept(place: str) -> None:
     assert not is_checkpoint_storage(place)

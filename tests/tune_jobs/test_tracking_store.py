@@ -59,6 +59,8 @@ def test_the_store_is_the_one_given_then_the_environments_then_this_folders(
     ("uri", "shown"),
     [
         ("postgresql://me:secret@host/db", "postgresql://***@host/db"),
+        ("postgresql://host/db?user=me&password=secret", "postgresql://host/db?user=me&password=***"),
+        ("https://me:se/c@ret@host", "https://***@host"),
         ("https://token@host:5000", "https://***@host:5000"),
         ("sqlite:////folder/mlflow.db", "sqlite:////folder/mlflow.db"),
     ],
