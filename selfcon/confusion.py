@@ -3,12 +3,15 @@
 Shape letters: M judged images.
 """
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+if TYPE_CHECKING:  # who only reads one needs no torch
+    from torch import Tensor
 
 # A thousand classes have a million pairs; a study, and a reader, want the ones that matter.
 MAX_PAIRS = 1000
@@ -26,7 +29,7 @@ class Confusion:
     pairs: tuple[tuple[int, int, int], ...]
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Confusion":
+    def from_json(cls, values: Mapping[str, Any]) -> Confusion:
         """Return what `as_json` made values of."""
         pairs = tuple((int(true), int(named), int(count)) for true, named, count in values["pairs"])
         return cls(totals=tuple(values["totals"]), correct=tuple(values["correct"]), pairs=pairs)
