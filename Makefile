@@ -11,7 +11,7 @@ search: .venv/installed ## the main job: which exit position, depth, temperature
 test: export OMP_NUM_THREADS = 1
 test: .venv/installed-dev ## all tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 -m "not cluster and not soak"
-	$(BIN)/python -m pytest -m cluster
+	$(BIN)/python -m pytest -m "cluster and not soak"
 
 soak: export OMP_NUM_THREADS = 1
 soak: .venv/installed-dev ## the tests that take too long for every change: clusters, disks and servers that fail

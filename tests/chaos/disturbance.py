@@ -14,7 +14,7 @@ from .search import Launches, SearchCommand
 from .training import Saved, TrainingWatch
 
 POLL_S = 0.05  # an epoch takes many times as long
-TIME_PER_KILL_S, TIME_PER_TRIAL_S, TIME_TO_START_S = 60.0, 60.0, 120.0
+TIME_PER_KILL_S, TIME_PER_TRIAL_S, TIME_TO_START_S = 60.0, 120.0, 120.0
 NOTICE_S = 30  # which is what a cloud gives, at the least
 MAX_BLOWS = 2  # three attempts in a row without a new epoch fail a trial
 

@@ -91,6 +91,7 @@ def test_waiting_can_be_interrupted_before_anything_is_written(cluster: RayClust
     assert [path.name for path in tmp_path.iterdir()] == ["space.yaml"]
 
 
+@pytest.mark.soak
 def test_trials_follow_the_nodes_that_come_and_go(cluster: RayCluster, tmp_path: Path) -> None:
     with cluster.launched(tmp_path) as process:
         read_until(process, "^waiting for 1 more worker of 1 CPU: 0 of 1 fit on 1 node$")
