@@ -1,5 +1,6 @@
 """Secrets that a search is given and that must stand nowhere afterwards, and every place where one looks."""
 
+import re
 import sqlite3
 import threading
 import urllib.parse
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+
+from .processes import family
 
 # One each, so that what is found tells where it came from.
 PASSWORDS = {
@@ -65,6 +68,12 @@ class Canaries:
         finally:
             is_over.set()
             watcher.join()
+
+
+def ray_session_folder(launcher: int) -> Path:
+    """Return where the Ray cluster that a launcher has started on its machine writes."""
+    found = (re.search(r"--session[-_]dir=(\S+)", process.title) for process in family(launcher))
+    return Path(next(folder[1] for folder in found if folder is not None))
 
 
 def given(uris: Mapping[str, str]) -> dict[str, str]:

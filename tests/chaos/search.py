@@ -17,7 +17,8 @@ SPACE = Path(__file__).with_name("space.yaml")
 class SearchCommand:
     """One search of the soak: where it lies, and the words of its command.
 
-    `study_storage`, which may hold a password, and `variables` go into the launcher's environment.
+    `tracking_uri` and `study_storage`, which may hold a password, and `variables` go into the launcher's
+    environment.
     """
 
     folder: Path
@@ -38,7 +39,7 @@ class SearchCommand:
     def words(self, num_trials: int) -> list[str]:
         """Return the command for a total of trials."""
         words = [sys.executable, str(PROJECT / "launch.py"), "--space", str(self.space), "--name", self.name]
-        words += ["--tracking-uri", self.tracking_uri, "--num-trials", str(num_trials)]
+        words += ["--num-trials", str(num_trials)]
         words += ["--address", self.address] if self.address else []
         words += ["--checkpoint-storage", self.checkpoint_storage] if self.checkpoint_storage else []
         return words + [word for override in self.overrides for word in ("--set", override)]
@@ -46,7 +47,7 @@ class SearchCommand:
     def environment(self) -> dict[str, str]:
         """Return the environment of the launcher."""
         study = {"SELFCON_STUDY_STORAGE": self.study_storage} if self.study_storage else {}
-        return {**environment(), **self.variables, **study}
+        return {**environment(), **self.variables, **study, "MLFLOW_TRACKING_URI": self.tracking_uri}
 
 
 class Launches:
