@@ -30,6 +30,7 @@ bench: .venv/installed ## the figures of docs/results.md
 	$(BIN)/python benchmarks/searcher.py
 	$(BIN)/python benchmarks/recovery.py
 	$(BIN)/python benchmarks/checkpoints.py
+	$(BIN)/python benchmarks/tracking.py
 
 collapse: .venv/installed ## the study of docs/method.md: when training collapses; half an hour on two CPUs
 	$(BIN)/python benchmarks/collapse.py
