@@ -15,6 +15,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from tune_jobs.records import TrialRecord
+from tune_jobs.tracking import Tracker
+
 from .canary import OF_URI, PASSWORDS, Canaries, given
 from .proxy import Proxy
 from .surroundings import FOREIGN, PROJECT
@@ -102,6 +105,24 @@ def test_the_password_of_a_server_with_a_fault_is_not_shown(
     proxy.fail()
     check_launch("MLFLOW_TRACKING_URI", f"http://user:{OF_URI}@{proxy.address}", 2)
     proxy.cut()
+
+
+def test_a_tracking_database_does_not_hold_its_own_password(
+    make_record: Callable[..., TrialRecord],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    postgresql_server: Any,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    canaries, url = Canaries([postgresql_server.password]), postgresql_server.new_database()
+    tracker = Tracker(
+        uri=url.replace("://", "+psycopg://"), experiment="e", search="s", description="", tags={}, metric="m"
+    )
+    tracker.sync([make_record(0), make_record(1, "RUNNING")], remember_run=lambda *_: None)
+    tracker.close("FINISHED", metrics={"best/value": 0.5}, summary="done")
+    assert canaries.in_postgresql(url) == []
+    assert canaries.in_text("".join([tracker.where, *capfd.readouterr()])) == []
 
 
 def test_secrets_are_found_where_they_are(tmp_path: Path, postgresql_server: Any) -> None:
