@@ -10,8 +10,10 @@ from typing import Any
 
 import optuna
 import sqlalchemy
+import sqlalchemy.exc
 
 from tune_jobs.database import Database
+from tune_jobs.errors import BadInputError
 from tune_jobs.lock import already_running
 from tune_jobs.options import masked_uri
 
@@ -24,7 +26,10 @@ class ServerDatabase(Database):
     def __init__(self, url: str, *, drivername: str, failures: tuple[type[Exception], ...]) -> None:
         super().__init__(masked_uri(url))
         self.failures = (*self.failures, *failures)
-        self._url = sqlalchemy.make_url(url).set(drivername=drivername)
+        try:
+            self._url = sqlalchemy.make_url(url).set(drivername=drivername)
+        except (sqlalchemy.exc.ArgumentError, ValueError):  # a port that is no number, say
+            raise BadInputError(f"study storage: expected a database's URL, got {self.shown}") from None
         self._is_held = False
         self._unused: Any = None  # the connection that holds the lock, until the storage takes it
 

@@ -194,6 +194,12 @@ def test_a_wrong_password_is_one_line_without_it(url: str) -> None:
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql"])
+def test_a_port_is_a_number(scheme: str) -> None:
+    with pytest.raises(BadInputError, match=rf"a database's URL, got {scheme}://user:\*\*\*@host:x/db$"):
+        open_database(f"{scheme}://user:secret@host:x/db")
+
+
 def test_a_url_of_mysql_names_a_database() -> None:
     with pytest.raises(BadInputError, match=r"a URL that names a database, got mysql://user:\*\*\*@host$"):
         open_database("mysql://user:secret@host")
