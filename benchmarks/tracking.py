@@ -21,20 +21,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from measure import spread
 from mlflow_server import Server, mlflow_server
 
 from tune_jobs.follower import TrackingFollower
+from tune_jobs.mlflow_runs import TrackedDataset
 from tune_jobs.records import EpochRecord, State, TrialRecord
 from tune_jobs.space import SearchSpace, load_space
 from tune_jobs.study import SearchStudy
 from tune_jobs.tracking import Tracker
 from tune_jobs.tracking_store import CLIENT_SETTINGS
 
+if TYPE_CHECKING:  # only the training process loads torch
+    from selfcon.train import EpochReport
+
 TRIALS, EPOCHS, METRICS = 40, 25, 10  # ten thousand points
 REPEATS = 5
+DATASET = TrackedDataset(
+    name="digits", digest="0" * 64, source="digits", class_names=tuple("0123456789"), profile={}
+)
 START_MS = 1_760_000_000_000
 SPACE = """
 name: cost
@@ -94,7 +102,7 @@ def send(uri: str, search: str, states: list[list[TrialRecord]]) -> tuple[float,
     tracker = tracker_of(uri, search)
     started_s, started_cpu_s = time.perf_counter(), time.thread_time()
     for state in states:
-        tracker.sync(state, remember_run=forget)
+        tracker.sync(state, remember_run=forget, max_files=0)  # the points alone
     return time.perf_counter() - started_s, time.thread_time() - started_cpu_s
 
 
@@ -110,7 +118,9 @@ def print_points(what: str, wall_s: float, cpu_s: float) -> None:
 
 def tracker_of(uri: str, search: str) -> Tracker:
     """Return the writer of a search."""
-    return Tracker(uri=uri, experiment="cost", search=search, description="", tags={}, metric="metric/0")
+    return Tracker(
+        uri=uri, experiment="cost", search=search, description="", tags={}, metric="metric/0", dataset=DATASET
+    )
 
 
 def forget(_record: TrialRecord, _run_id: str) -> None:
@@ -125,10 +135,10 @@ class TimedFollower(TrackingFollower):
 
     cpu_s = 0.0
 
-    def _sync(self) -> None:
+    def _sync(self, max_files: int | None) -> None:
         started_s = time.thread_time()
         try:
-            super()._sync()
+            super()._sync(max_files)
         finally:
             self.cpu_s += time.thread_time() - started_s
 
@@ -180,7 +190,8 @@ def search(
                 first_s, server_s = time.perf_counter(), server.cpu_seconds()
                 if follower is not None:
                     follower.start()
-            study.report(given.number, given.attempt, *reported)
+            epoch, metrics, confusion = reported
+            study.report(given.number, given.attempt, epoch, metrics, confusion=confusion)
             last_s = time.perf_counter()
         study.end_attempt(given.number, given.attempt)
     if follower is not None:
@@ -215,9 +226,14 @@ def train(connection: Connection) -> None:
 
     torch.set_num_threads(1)
     while True:
-        config = TrainConfig.from_flat(connection.recv())
-        fit(config, report=lambda result: connection.send((result.epoch, result.metrics)))
+        fit(TrainConfig.from_flat(connection.recv()), report=lambda result: connection.send(told(result)))
         connection.send(None)
+
+
+def told(result: "EpochReport") -> tuple[int, dict[str, float], dict[str, Any]]:
+    """Return what a worker reports of an epoch."""
+    assert result.confusion is not None
+    return result.epoch, result.metrics, result.confusion.as_json()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from selfcon.distributed import gather_rows_without_gradient, world_size
 
 # A step costs about three forward passes: itself, and the gradients of the inputs and of the weights.
 _PASSES_OF_A_TRAINING_STEP = 3
+# Among the totals since a checkpoint may be written within an epoch; it is no metric.
+EPOCH_SECONDS = "epoch_seconds"
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
@@ -22,6 +24,7 @@ class CostMeter:
         self._encoder_parameters = encoder_parameters
         self._forward_macs = forward_macs
         self.totals = {"seconds": 0.0, "peak_memory_mb": 0.0, "accelerator_hours": 0.0, "train_macs": 0.0}
+        self.totals[EPOCH_SECONDS] = 0.0
 
     def now(self) -> float:
         """Return a time in seconds after everything asked of the device so far is done."""
@@ -37,13 +40,26 @@ class CostMeter:
         self.totals["train_macs"] += _PASSES_OF_A_TRAINING_STEP * self._forward_macs * num_views
         self.totals["peak_memory_mb"] = max(self.totals["peak_memory_mb"], self._peak_memory_mb())
 
+    def begin_epoch(self) -> None:
+        """Count the time of an epoch's steps from 0."""
+        self.totals[EPOCH_SECONDS] = 0.0
+
+    def add_steps(self, *, seconds: float, num_views: int) -> float:
+        """Count steps of the epoch in progress, as `add` does, and return how long its steps took so far.
+
+        Those before an interruption are among them.
+        """
+        self.add(seconds=seconds, num_views=num_views)
+        self.totals[EPOCH_SECONDS] += seconds
+        return self.totals[EPOCH_SECONDS]
+
     def restore(self, totals: Mapping[str, float]) -> None:
         """Go on from the totals of a checkpoint, so that work done before an interruption stays counted."""
-        self.totals = dict(totals)
+        self.totals = {EPOCH_SECONDS: 0.0, **totals}
 
     def metrics(self) -> dict[str, float]:
         """Return the totals as `cost/...` metrics, with `cost/encoder_parameters`."""
-        totals = {f"cost/{name}": value for name, value in self.totals.items()}
+        totals = {f"cost/{name}": value for name, value in self.totals.items() if name != EPOCH_SECONDS}
         return {**totals, "cost/encoder_parameters": float(self._encoder_parameters)}
 
     def _peak_memory_mb(self) -> float:

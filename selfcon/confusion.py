@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # who only reads one needs no torch
 
 # A thousand classes have a million pairs; a study, and a reader, want the ones that matter.
 MAX_PAIRS = 1000
+MAX_CLASSES = 2000  # a text of 64 KB is the most that some databases store
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,13 @@ class Confusion:
         }
 
 
-def confusion_of(named_M: Tensor, labels_M: Tensor, *, num_classes: int) -> Confusion:
-    """Return how the classes that were named compare with the labels, both (M,) and in [0, num_classes)."""
+def confusion_of(named_M: Tensor, labels_M: Tensor, *, num_classes: int) -> Confusion | None:
+    """Return how the classes that were named compare with the labels, both (M,) and in [0, num_classes).
+
+    None for more than `MAX_CLASSES`.
+    """
+    if num_classes > MAX_CLASSES:
+        return None
     counts = Counter(zip(labels_M.tolist(), named_M.tolist(), strict=True))
     totals = labels_M.bincount(minlength=num_classes).tolist()
     wrong = [(true, named, count) for (true, named), count in counts.items() if true != named]

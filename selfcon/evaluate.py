@@ -36,12 +36,12 @@ class Evaluation:
 
     `accuracies` are fractions: `val/top1` (linear probe on the backbone), `val/exit<s>_top1` (on the exit
     after stage s), `val/ensemble_top1` (the mean of all the probes' probabilities) and `val/knn_top1`;
-    `test/...` for the test split. `confusion` is that of the backbone's probe. The `probes` are on the first
-    rank only.
+    `test/...` for the test split. `confusion` is that of the backbone's probe, None for very many classes.
+    The `probes` are on the first rank only.
     """
 
     accuracies: dict[str, float]
-    confusion: Confusion
+    confusion: Confusion | None
     probes: Probes | None
 
 
@@ -83,7 +83,7 @@ def evaluate_encoder(
 
     num_classes, probes = len(dataset.class_names), list[Probes]()
 
-    def judge(progress: Progress) -> tuple[dict[str, float], Confusion]:
+    def judge(progress: Progress) -> tuple[dict[str, float], Confusion | None]:
         labels_N, labels_M = (part.labels_N.to(parameter.device) for part in (dataset.train, judged))
         trained = train_probes(
             train_ND,
@@ -108,6 +108,27 @@ def evaluate_encoder(
     # One rank's arithmetic decides, so that no difference between machines makes the ranks disagree.
     accuracies, confusion = run_on_first(judge, progress=progress)
     return Evaluation(accuracies, confusion, probes[0] if probes else None)
+
+
+def probes_of(encoder: SelfConEncoder, dataset: ImageDataset, *, config: TrainConfig) -> Probes:
+    """Return the probes that `evaluate_encoder` judges with, of one process: they know no other split."""
+    parameter = next(encoder.parameters())
+    train_ND = extract_features(
+        encoder,
+        dataset.train,
+        batch_size=_IMAGES_AT_ONCE,
+        mean=dataset.mean,
+        std=dataset.std,
+        device=parameter.device,
+        dtype=parameter.dtype,
+    )
+    return train_probes(
+        train_ND,
+        dataset.train.labels_N.to(parameter.device),
+        evaluate=config.evaluate,
+        num_classes=len(dataset.class_names),
+        seed=config.seed,
+    )
 
 
 @torch.no_grad()

@@ -174,12 +174,12 @@ def _trained_epoch(
     except TrainingStopped:
         _count_costs(run, first_step=first_step, started=started)
         raise
-    _count_costs(run, first_step=first_step, started=started)
-    num_images = (run.steps_per_epoch - first_step) * run.config.optim.global_batch_size
+    seconds = _count_costs(run, first_step=first_step, started=started)
+    num_images = run.steps_per_epoch * run.config.optim.global_batch_size
     metrics = {
         "train/loss": math.fsum(run.losses) / run.steps_per_epoch,
         "train/learning_rate": _learning_rate(run, epoch=epoch, step=run.steps_per_epoch - 1),
-        "cost/images_per_second": num_images / (run.costs.now() - started),
+        "cost/images_per_second": num_images / seconds,
     }
     if epoch % run.config.evaluate.every_epochs == 0 or epoch == run.config.optim.epochs:
         started = run.costs.now()
@@ -187,6 +187,7 @@ def _trained_epoch(
             progress = _saving(run, stop_requested=stop_requested, save=save_at_once, progress=progress)
         metrics |= _evaluated(run, epoch=epoch, progress=progress)
         run.costs.add(seconds=run.costs.now() - started, num_views=0)
+    run.costs.begin_epoch()
     # Clocks differ between ranks: all report what the first one measured.
     return broadcast_object(metrics | run.costs.metrics())
 
@@ -220,16 +221,17 @@ def _evaluated(run: Run, *, epoch: int, progress: Progress) -> dict[str, float]:
         progress=lambda place: progress(f"evaluation of epoch {epoch}, {place}"),
     )
     run.confusions.clear()
-    run.confusions[epoch] = found.confusion
+    if found.confusion is not None:
+        run.confusions[epoch] = found.confusion
     return found.accuracies
 
 
-def _count_costs(run: Run, *, first_step: int, started: float) -> None:
-    """Count the steps that were taken since, and the time: whoever resumes an epoch counts the rest."""
+def _count_costs(run: Run, *, first_step: int, started: float) -> float:
+    """Count the steps that were taken since, and the time; return how long the epoch's steps took so far."""
     num_views = (
         (len(run.losses) - first_step) * run.config.optim.global_batch_size * run.config.data.num_views
     )
-    run.costs.add(seconds=run.costs.now() - started, num_views=num_views)
+    return run.costs.add_steps(seconds=run.costs.now() - started, num_views=num_views)
 
 
 def _train(run: Run, *, epoch: int, stop_requested: Callable[[], bool] | None, progress: Progress) -> None:

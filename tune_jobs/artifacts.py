@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -14,23 +14,27 @@ from tune_jobs.records import TrialRecord
 from tune_jobs.space import SearchSpace
 
 Files = dict[str, bytes]
+Makers = dict[str, Callable[[], bytes | None]]
 BEST, MAX_NAME_LENGTH = "-best", 64
 
 
 def trial_files(record: TrialRecord, class_names: Sequence[str]) -> Files:
     """Return what a trial that has ended shows: its configuration, curves, exits, and confusions."""
     assert record.config is not None
-    found: dict[str, bytes | None] = {
-        "config.yaml": _yaml(TrainConfig.from_flat(record.config).model_dump(mode="json")),
-        "learning_curves.png": figures.learning_curves(record),
-        "exits.png": figures.exits_accuracies(record),
+    config = record.config
+    makers: Makers = {
+        "config.yaml": lambda: _yaml(TrainConfig.from_flat(config).model_dump(mode="json")),
+        "learning_curves.png": lambda: figures.learning_curves(record),
+        "exits.png": lambda: figures.exits_accuracies(record),
     }
     if record.confusion is not None:
         confusion, epoch = Confusion.from_json(record.confusion), record.confusion["epoch"]
         title = f"trial {record.label}, validation, after epoch {epoch}"
-        found["confusion_matrix.png"] = figures.confusion_matrix(confusion, class_names, title=title)
-        found["confusion_matrix.csv"] = _confusion_table(confusion, class_names)
-    return {name: content for name, content in found.items() if content is not None}
+        makers |= {
+            "confusion_matrix.png": lambda: figures.confusion_matrix(confusion, class_names, title=title),
+            "confusion_matrix.csv": lambda: _confusion_table(confusion, class_names),
+        }
+    return _made(makers)
 
 
 def search_files(
@@ -39,16 +43,32 @@ def search_files(
     """Return what a search shows: its table of trials, figures, summary, and the winner as `best.yaml`."""
     objective = space.objective
     counting = [record for record in records if record.counts and record.config is not None]
-    found: dict[str, bytes | None] = {
-        "trials.csv": trials_table(counting),
-        "report.md": summary.encode(),
-        "figures/history.png": figures.optimisation_history(
-            counting, metric=objective.metric, maximize=objective.direction == "maximize"
-        ),
-        "figures/slices.png": figures.slices(counting, metric=objective.metric),
-        "best.yaml": None if winner is None else best_space(space, winner),
-    }
-    return {name: content for name, content in found.items() if content is not None}
+    maximize = objective.direction == "maximize"
+    return _made(
+        {
+            "trials.csv": lambda: trials_table(counting),
+            "report.md": summary.encode,
+            "figures/history.png": lambda: figures.optimisation_history(
+                counting, metric=objective.metric, maximize=maximize
+            ),
+            "figures/slices.png": lambda: figures.slices(counting, metric=objective.metric),
+            "best.yaml": lambda: None if winner is None else best_space(space, winner),
+        }
+    )
+
+
+def _made(makers: Makers) -> Files:
+    """Make each file; one that cannot be made is a line that says why: it must not stop a search."""
+    files = {}
+    for name, make in makers.items():
+        try:
+            content = make()
+        except Exception as error:
+            files[f"{name}.txt"] = f"{name} could not be made: {error!r}\n".encode()
+            continue
+        if content is not None:
+            files[name] = content
+    return files
 
 
 def best_space(space: SearchSpace, winner: TrialRecord) -> bytes:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Mapping, Sequence
-from itertools import accumulate
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from itertools import accumulate, cycle
 from typing import TYPE_CHECKING, Any
 
 from selfcon.confusion import Confusion
@@ -24,6 +26,22 @@ MAX_CLASSES = 100
 _NAMED_CLASSES = 25
 
 
+def _drawn(draw: Callable[..., bytes | None]) -> Callable[..., bytes | None]:
+    """Draw in matplotlib's own style, whatever the user's is, and take names as they are, `$` too."""
+
+    @wraps(draw)
+    def in_our_style(*arguments: Any, **named: Any) -> bytes | None:
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # building its cache of fonts is no news
+        import matplotlib.style
+
+        with warnings.catch_warnings(), matplotlib.style.context(["default", {"text.parse_math": False}]):
+            warnings.simplefilter("ignore")  # a letter that the font lacks is a box
+            return draw(*arguments, **named)
+
+    return in_our_style
+
+
+@_drawn
 def learning_curves(record: TrialRecord) -> bytes | None:
     """Return loss and accuracies by epoch; None for a trial without a trained epoch."""
     if record.last_epoch < 1:
@@ -33,7 +51,7 @@ def learning_curves(record: TrialRecord) -> bytes | None:
     loss.plot(*zip(*record.series("train/loss"), strict=True), color=COLORS[0], marker=".")
     loss.set(xlabel="epoch", ylabel="train/loss", title="loss")
     names = sorted({name for epoch in record.epochs for name in epoch.metrics if name.startswith("val/")})
-    for name, color in zip(names, COLORS, strict=False):
+    for name, color in zip(names, cycle(COLORS), strict=False):
         points = [(epoch.epoch, epoch.metrics[name]) for epoch in record.epochs if name in epoch.metrics]
         accuracy.plot(*zip(*points, strict=True), color=color, marker=".", label=name)
     accuracy.set(xlabel="epoch", ylabel="accuracy", title="validation accuracy (epoch 0 is untrained)")
@@ -42,6 +60,7 @@ def learning_curves(record: TrialRecord) -> bytes | None:
     return _png(figure, f"trial {record.label}")
 
 
+@_drawn
 def exits_accuracies(record: TrialRecord) -> bytes | None:
     """Return the accuracies of the newest evaluation as bars, exits first; None where there was none."""
     evaluated = [epoch for epoch in record.epochs if "val/top1" in epoch.metrics]
@@ -59,6 +78,7 @@ def exits_accuracies(record: TrialRecord) -> bytes | None:
     return _png(figure, f"trial {record.label}")
 
 
+@_drawn
 def confusion_matrix(confusion: Confusion, class_names: Sequence[str], *, title: str) -> bytes | None:
     """Return the matrix, each row as shares of its class; None for more classes than a picture can show."""
     import numpy as np
@@ -69,7 +89,7 @@ def confusion_matrix(confusion: Confusion, class_names: Sequence[str], *, title:
     counts = np.diag(np.array(confusion.correct, dtype=float))
     for true, named, count in confusion.pairs:
         counts[true, named] = count
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    shares = counts / np.maximum(confusion.totals, 1)[:, None]
     figure = _figure(7, 6)
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="cividis", vmin=0, vmax=1)
@@ -82,6 +102,7 @@ def confusion_matrix(confusion: Confusion, class_names: Sequence[str], *, title:
     return _png(figure, None)
 
 
+@_drawn
 def optimisation_history(records: Sequence[TrialRecord], *, metric: str, maximize: bool) -> bytes | None:
     """Return the objective by trial, the best so far, and where pruned trials were; None before any value."""
     complete = [(r.number, r.value) for r in records if r.state == State.COMPLETE and r.value is not None]
@@ -101,6 +122,7 @@ def optimisation_history(records: Sequence[TrialRecord], *, metric: str, maximiz
     return _png(figure, None)
 
 
+@_drawn
 def slices(records: Sequence[TrialRecord], *, metric: str) -> bytes | None:
     """Return the objective of completed trials against each parameter that varies; None before any value."""
     complete = [record for record in records if record.value is not None]
@@ -148,7 +170,6 @@ def _write_counts(axes: Axes, counts: Any, shares: Any) -> None:
 
 def _figure(width: float, height: float) -> Figure:
     """A figure of its own: pyplot's are global, and this is called from a thread."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # building its cache of fonts is no news
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tune_jobs.records import EpochRecord
 from tune_jobs.run_entries import DATASET_TAG, FILES_TAG, SYNCED_TAG, missing
+from tune_jobs.tracking_store import artifact_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -166,7 +167,8 @@ class ExperimentRuns:
                 path = Path(folder, name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
-            self._client.log_artifacts(run.run_id, folder)
+            with artifact_errors():
+                self._client.log_artifacts(run.run_id, folder)
         self.add_tags(run, {FILES_TAG: digest})
 
     def set_status(self, run: KnownRun, status: str, end_ms: int | None) -> None:

@@ -79,8 +79,10 @@ def _data(facts: CardFacts) -> str:
 
 
 def _loading(facts: CardFacts) -> str:
-    uri, size = f"models:/{facts.model}@champion", facts.image_size
+    uri, size = f"models:/{facts.model}/VERSION", facts.image_size
     return f"""## How to load it
+
+`VERSION` is the number of this version; `models:/{facts.model}@champion` is the best so far.
 
 With MLflow and torch alone; images are float32 in [0, 1], normalisation is inside:
 
@@ -108,7 +110,8 @@ names = [encoder.class_names[i] for i in encoder.ensemble_logits(images).argmax(
 
 def _torchvision(facts: CardFacts) -> str:
     backbone, width = str(facts.config["model.backbone"]), facts.config["model.width"]
-    if not backbone.startswith("resnet") or width != 64:
+    is_torchvisions = width == 64 and facts.config["model.normalization"] in ("batch", "frozen")
+    if not (backbone.startswith("resnet") and is_torchvisions):
         return (
             "`encoder/backbone.safetensors` holds the backbone's weights under torchvision's names; its own "
             "networks take them where they have the same shape (`selfcon.export.torchvision_state_dict` says "
@@ -131,6 +134,7 @@ import torchvision
 network = torchvision.models.{backbone}()
 {stem}network.fc = torch.nn.Identity()
 network.load_state_dict(safetensors.torch.load_file("encoder/backbone.safetensors"))
+network.eval()
 ```"""
 
 

@@ -25,7 +25,7 @@ _SECRET_KEYS = r"\w*(?:password|passwd|pwd|access_key|secret_key|api_key|token|s
 _PASSWORD = re.compile(rf"://[^/@:]*:[^@]+@|[?&]{_SECRET_KEYS}=[^&]", re.IGNORECASE)
 # In a text. What stands alone before the host of a web server is a token, elsewhere it is a user.
 _SECRETS = re.compile(
-    rf"(://[^/@:\s]*:)\S+(?=@)|(\bhttps?://)[^/@\s]+(?=@)|([?&]{_SECRET_KEYS}=)[^&\s]+", re.IGNORECASE
+    rf"(://[^/@:\s]*:)\S+(?=@)|(\bhttps?://)[^/@:\s]+(?=@)|([?&]{_SECRET_KEYS}=)[^&\s]+", re.IGNORECASE
 )
 # An @ that ends no secret: in the path of a file, or behind a user alone.
 _HARMLESS = re.compile(r"[\w.+-]+://(/|[^/@:]*@[^@]*$)")

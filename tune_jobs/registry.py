@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from selfcon.config import TrainConfig
 from tune_jobs.champion import Alias, Standing, judge
-from tune_jobs.errors import TrackingError
+from tune_jobs.errors import BadInputError
 from tune_jobs.model_card import intervals
 from tune_jobs.records import TrialRecord
 from tune_jobs.tracking_store import resolve_uri, tracking_errors
@@ -140,7 +140,7 @@ def _version_at(uri: str, store: str) -> ModelVersion:
     client = MlflowClient(tracking_uri=store, registry_uri=store)
     found = _VERSION_URI.fullmatch(uri)
     if found is None:
-        raise TrackingError(f"expected models:/NAME/NUMBER or models:/NAME@ALIAS, got {uri}")
+        raise BadInputError(f"expected models:/NAME/NUMBER or models:/NAME@ALIAS, got {uri}")
     if found["alias"]:
         return client.get_model_version_by_alias(found["name"], found["alias"])
     return client.get_model_version(found["name"], found["number"])

@@ -44,6 +44,7 @@ from tune_jobs.tracking_store import CLIENT_SETTINGS
 from tune_jobs.trial_checkpoints import load_state, newest_valid, open_store
 from tune_jobs.trial_folder import refuse_unknown_trials
 from tune_jobs.tuning import run_trials
+from tune_jobs.wording import printable
 
 GRACE_S = 60.0  # an interrupted trial may use this long to end its epoch
 
@@ -172,7 +173,7 @@ def _tracker(space: SearchSpace, options: LaunchOptions, dataset: ImageDataset) 
             name=dataset.name,
             digest=dataset.digest,
             source=dataset.name if dataset.name == "digits" else str(Path(space.data.root).resolve()),
-            class_names=tuple(dataset.class_names),
+            class_names=tuple(map(printable, dataset.class_names)),
             profile={
                 **{f"num_{name}": len(part) for name, part in splits.items()},
                 "num_classes": len(dataset.class_names),
@@ -262,7 +263,7 @@ def _interrupted(search: Search, interruption: Interruption) -> int:
 
 def _end_tracking(search: Search) -> None:
     """Send what is there and end the runs, until the next launch takes them up again."""
-    search.follower.finish()
+    search.follower.finish(with_files=False)
     search.close_tracking("KILLED")
 
 

@@ -80,11 +80,14 @@ class Tracker:
         store = "" if self.uri == resolve_uri(None) else f" --backend-store-uri {shown_uri(self.uri)}"
         return f"mlflow ui{store}, then http://127.0.0.1:5000{page}"
 
-    def sync(self, records: Sequence[TrialRecord], *, remember_run: RunMemory) -> None:
+    def sync(
+        self, records: Sequence[TrialRecord], *, remember_run: RunMemory, max_files: int | None = None
+    ) -> None:
         """Make MLflow equal to the records; `remember_run(record, run_id)` hears of runs they do not know.
 
         `records` are all trials of the study by number, then their further seeds. A repetition, in this
-        process or another, makes no second run and no second point. Raises `TrackingError` when MLflow does
+        process or another, makes no second run and no second point. Once all metrics are there, files are
+        added to `max_files` runs at most, to the rest by later calls. Raises `TrackingError` when MLflow does
         not do what is asked; what is missing then is sent by the next call.
         """
         followed = [record for record in records if entries.has_run(record)]
@@ -97,9 +100,8 @@ class Tracker:
             for record in followed:
                 self._follow(record, self._shown, remember_run)
             self._describe(followed, self._shown)
-            for record in followed:  # after all metrics: files take longer
-                self._attach(record, self._shown)
             self._is_stale = False
+            self._attach(followed, self._shown, max_files)
 
     def close(
         self,
@@ -167,9 +169,7 @@ class Tracker:
 
     def _follow(self, record: TrialRecord, shown: _Shown, remember_run: RunMemory) -> None:
         """Bring one run up to its record."""
-        identity = entries.identity_tags(record)
-        key = entries.run_key(identity)
-        assert key is not None
+        identity, key = entries.identity_tags(record), _key_of(record)
         run = shown.trials.get(key)
         if run is None:
             run = shown.trials[key] = shown.runs.create(
@@ -192,16 +192,17 @@ class Tracker:
         end_ms = None if record.state == State.RUNNING else record.finished_ms
         shown.runs.set_status(run, entries.run_status(record.state), end_ms)
 
-    def _attach(self, record: TrialRecord, shown: _Shown) -> None:
-        """Add what a run has besides its metrics: the data, and the files of a trial that has ended."""
-        key = entries.run_key(entries.identity_tags(record))
-        assert key is not None
-        run = shown.trials[key]
+    def _attach(self, records: Sequence[TrialRecord], shown: _Shown, max_files: int | None) -> None:
+        """Add what runs have besides their metrics: the data, and the files of trials that have ended."""
         if self._dataset is None:
             return
-        shown.runs.add_dataset(run, self._dataset)
-        if record.state != State.RUNNING and entries.FILES_TAG not in run.tags:
-            shown.runs.add_files(run, trial_files(record, self._dataset.class_names))
+        num_left = len(records) if max_files is None else max_files
+        for record in records:
+            run = shown.trials[_key_of(record)]
+            shown.runs.add_dataset(run, self._dataset)
+            if num_left and record.state != State.RUNNING and entries.FILES_TAG not in run.tags:
+                shown.runs.add_files(run, trial_files(record, self._dataset.class_names))
+                num_left -= 1
 
     def _describe(self, records: Sequence[TrialRecord], shown: _Shown) -> None:
         """Say which parameters vary, on the parent run and as the columns of the experiment's table."""
@@ -214,6 +215,12 @@ class Tracker:
         if self._experiment.tags.get(name) != view:
             self._client.set_experiment_tag(self._experiment.experiment_id, name, view)
             self._experiment.tags[name] = view
+
+
+def _key_of(record: TrialRecord) -> tuple[str, str]:
+    key = entries.run_key(entries.identity_tags(record))
+    assert key is not None
+    return key
 
 
 def _find_parent(

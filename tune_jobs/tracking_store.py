@@ -62,6 +62,21 @@ def tracking_errors(uri: str) -> Iterator[None]:
         raise TrackingError(f"MLflow at {shown_uri(uri)}: {_first_line(error)}") from error
 
 
+@contextmanager
+def artifact_errors() -> Iterator[None]:
+    """Raise what goes wrong with the files of MLflow as a `TrackingError`.
+
+    Where they go past the server, to S3 say, the store's own library speaks, or is not installed.
+    """
+    try:
+        yield
+    except TrackingError:
+        raise
+    except Exception as error:
+        line = f"{type(error).__name__}: {_first_line(error)}"
+        raise TrackingError(f"MLflow's files cannot be stored or read: {line}") from error
+
+
 def check_store(uri: str, *, experiment: str, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
     """Return within `timeout_s` if the store can be used for `experiment`; nothing is written.
 

@@ -17,6 +17,8 @@ from tune_jobs.model_card import CardFacts, model_card
 from tune_jobs.records import TrialRecord
 from tune_jobs.run_entries import SEARCH_TAG, TRIAL_TAG
 from tune_jobs.source_code import commit_of_source
+from tune_jobs.tracking_store import artifact_errors
+from tune_jobs.wording import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from selfcon.data.dataset import ImageDataset
     from selfcon.evaluate import Evaluation
     from selfcon.model import SelfConEncoder
+    from selfcon.probe import Probes
     from selfcon.training_state import TrainingState
 
 TOP1 = "val/top1"
@@ -65,6 +68,15 @@ class Winner:
         return evaluate_encoder(self.encoder, self.dataset, config=self.config, split="test")
 
     @property
+    def probes(self) -> Probes:
+        """The probes of the exits; the test set is not looked at again for them."""
+        from selfcon.evaluate import probes_of
+
+        if "evaluation" in vars(self) and self.evaluation.probes is not None:
+            return self.evaluation.probes
+        return probes_of(self.encoder, self.dataset, config=self.config)
+
+    @property
     def num_images(self) -> dict[str, int]:
         """How many images each split has, by the beginning of its metrics' names."""
         parts = {"train": self.dataset.train, "val": self.dataset.validation, "test": self.dataset.test}
@@ -81,7 +93,7 @@ class Winner:
                 dataset=self.dataset.name,
                 data_digest=self.dataset.digest,
                 image_size=self.dataset.image_size,
-                class_names=self.dataset.class_names,
+                class_names=[printable(name) for name in self.dataset.class_names],
                 num_images=self.num_images,
                 feature_dim=self.encoder.feature_dim,
                 config=self.config.flat(),
@@ -192,7 +204,7 @@ def _upload(winner: Winner, model: LoggedModel, metrics: dict[str, float]) -> No
     from selfcon.export import PixelEncoder, save_encoder
     from tune_jobs.encoder_package import CARD, PRODUCT_FOLDER, verify_package, write_package
 
-    dataset, evaluation = winner.dataset, winner.evaluation
+    dataset, probes = winner.dataset, winner.probes
     description = Model(
         artifact_path=model.artifact_location,
         run_id=winner.run.info.run_id,
@@ -209,7 +221,7 @@ def _upload(winner: Winner, model: LoggedModel, metrics: dict[str, float]) -> No
             config=winner.config,
             dataset=dataset,
             metrics=metrics,
-            probes=evaluation.probes,
+            probes=probes,
         )
         (folder / CARD).write_text(winner.card(metrics), encoding="utf-8")
         verify_package(folder, encoder, image_size=dataset.image_size)
@@ -225,14 +237,18 @@ def _store(winner: Winner, model: LoggedModel, folder: Path) -> None:
     from selfcon.export import DESCRIPTION
     from tune_jobs.encoder_package import PRODUCT_FOLDER, digest_of_package, digests_of
 
-    winner.client.log_model_artifacts(model.model_id, str(folder))
     sent = digests_of(folder)
-    with tempfile.TemporaryDirectory() as fetched:
+    with artifact_errors(), tempfile.TemporaryDirectory() as fetched:
+        winner.client.log_model_artifacts(model.model_id, str(folder))
         download_artifacts(model.artifact_location, dst_path=fetched, tracking_uri=winner.client.tracking_uri)
-        (found,) = [path.parent for path in Path(fetched).rglob("MLmodel")]
-        differing = sorted(sent.items() ^ digests_of(found).items())
+        folders = [path.parent for path in Path(fetched).rglob("MLmodel")]
+        found = digests_of(folders[0]) if folders else {}
+    differing = sorted(sent.items() ^ found.items())
     if differing:
-        raise SearchError(f"the stored encoder must be what was sent, and {differing[0][0]} is not")
+        raise SearchError(
+            f"the stored encoder must be what was sent, and {differing[0][0]} is not "
+            f"(if it stays so, delete the logged model {model.model_id} in MLflow)"
+        )
     tags = {PACKAGE_TAG: digest_of_package(folder), ENCODER_TAG: sent[f"{PRODUCT_FOLDER}/{DESCRIPTION}"]}
     winner.client.set_logged_model_tags(model.model_id, tags)
 

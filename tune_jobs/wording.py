@@ -9,6 +9,11 @@ def shown_parameters(parameters: Mapping[str, Any]) -> str:
     return "  ".join(f"{name.rpartition('.')[2]} {shown_value(value)}" for name, value in parameters.items())
 
 
+def printable(name: str) -> str:
+    """Return a name that any file and page can hold: a folder's bytes that are no text are escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def shown_value(value: Any) -> str:
     """Return a parameter's value as short as it stays readable."""
     if isinstance(value, float):

@@ -63,7 +63,9 @@ def _train(task: dict[str, Any], progress: "Progress") -> None:
         if state is not None:
             history = state.history
             for epoch in range(task["last_epoch"] + 1, len(history) - 1):  # fit reports the newest itself
-                ray.train.report({"epoch": epoch, "metrics": history[epoch], **checkpoints.notes()})
+                confusion = state.confusions.get(str(epoch))
+                found = {} if confusion is None else {"confusion": json.dumps(confusion)}
+                ray.train.report({"epoch": epoch, "metrics": history[epoch], **found, **checkpoints.notes()})
         try:
             fit(
                 config,

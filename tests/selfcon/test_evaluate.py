@@ -117,6 +117,7 @@ def test_the_numbers_are_the_shares_of_right_answers(encoder: SelfConEncoder, da
     names = ["test/exit1_top1", "test/exit3_top1", "test/top1"]
     expected = [int(right_M.sum()) / len(dataset.test) for right_M in right_EM]
     assert [metrics[name] for name in names] == pytest.approx(expected, abs=1e-12)
+    assert confusion is not None
     assert sum(confusion.correct) == int(right_EM[-1].sum())
     assert evaluation.probes is not None
     assert torch.equal(evaluation.probes.weights, probes.weights)

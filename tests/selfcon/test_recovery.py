@@ -135,6 +135,7 @@ def test_of_an_epoch_that_is_cut_short_in_its_evaluation_only_that_is_repeated(
     assert {rank["resumed_from"] for rank in resumed} == {f"0000-s{STEPS_PER_EPOCH:06d}-a0"}
     for first, second in zip(whole, resumed, strict=True):
         assert second["losses"] == first["losses"][STEPS_PER_EPOCH:]
+        assert all(report["cost/images_per_second"] > 0 for report in second["reports"][1:])
         assert without_volatile(second["reports"]) == without_volatile(first["reports"])
     assert_same_final_state(tmp_path / "c", tmp_path / "undisturbed", config=config)
 

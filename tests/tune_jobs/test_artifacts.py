@@ -3,6 +3,7 @@ import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -10,6 +11,7 @@ from PIL import Image
 
 from selfcon.config import TrainConfig
 from selfcon.confusion import Confusion
+from tune_jobs import figures
 from tune_jobs.artifacts import search_files, trial_files
 from tune_jobs.records import TrialRecord
 from tune_jobs.space import SearchSpace, load_space
@@ -111,3 +113,33 @@ def test_a_search_has_its_table_figures_summary_and_winner(
 def test_a_search_without_a_result_has_its_table(make_record: RecordMaker, space: SearchSpace) -> None:
     records = [make_record(0, "FAIL", num_epochs=1, reason="error")]
     assert list(search_files(records, space=space, winner=None, summary="")) == ["trials.csv", "report.md"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_odd_names_of_classes_stop_nothing(make_record: RecordMaker) -> None:
+    record = replace(make_record(7), confusion=CONFUSION)
+    for names in (("$1_$5", "{", "a\\b"), ("猫", "犬", "鳥"), ("a\nb", "", "x" * 300)):
+        files = trial_files(record, names)
+        assert "confusion_matrix.png" in files
+        assert rows_of(files["confusion_matrix.csv"])[1][0] == names[0]
+
+
+def test_a_file_that_cannot_be_made_is_a_line_and_the_others_are_there(
+    make_record: RecordMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tune_jobs.figures.learning_curves", lambda _record: 1 / 0)
+    files = trial_files(make_record(7), CLASSES)
+    assert list(files) == ["config.yaml", "learning_curves.png.txt", "exits.png"]
+    assert files["learning_curves.png.txt"].startswith(b"learning_curves.png could not be made: ZeroDivision")
+
+
+def test_shares_are_of_the_class_also_where_pairs_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[float] = []
+
+    def note(_axes: object, _counts: object, shares: Any) -> None:
+        shown.append(float(shares[0, 0]))
+
+    monkeypatch.setattr(figures, "_write_counts", note)
+    confusion = Confusion(totals=(10, 10), correct=(4, 10), pairs=())  # six wrong ones that are not listed
+    assert figures.confusion_matrix(confusion, ("a", "b"), title="") is not None
+    assert shown == [0.4]

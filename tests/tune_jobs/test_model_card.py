@@ -69,7 +69,7 @@ def test_the_torchvision_network_of_the_card_gives_the_backbones_features(
     images = torch.randn(3, 3, image_size, image_size)
     with torch.no_grad():
         expected = encoder.features(images)[-1]
-        torch.testing.assert_close(names["network"].eval()(images), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(names["network"](images), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_where_torchvision_has_no_such_network_it_says_so() -> None:

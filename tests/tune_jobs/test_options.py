@@ -99,6 +99,11 @@ def test_a_uri_is_shown_without_its_secrets(uri: str, shown: str) -> None:
     assert masked_uri(uri) == shown
 
 
+@pytest.mark.parametrize("password", ["p@ss", "se/cret", "a:b@c", "@"])
+def test_a_password_with_odd_letters_is_left_out_whole(password: str) -> None:
+    assert masked(f"no answer from https://me:{password}@host/x") == "no answer from https://me:***@host/x"
+
+
 def test_a_text_is_shown_without_the_secrets_of_its_uris() -> None:
     text = "MLflow at https://secret@host: http://me:se/cret@host:80/x?a=1 of postgresql://me@host/db?token=secret"
     assert masked(text) == (

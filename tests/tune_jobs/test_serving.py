@@ -155,7 +155,7 @@ def in_torchvision(registered: Registered, images: Tensor) -> Tensor:
         patch.chdir(registered.model_folder)
         exec(code, names)
     dataset = registered.dataset
-    network: torch.nn.Module = names["network"].eval()
+    network: torch.nn.Module = names["network"]
     features: Tensor = network(normalise(images, mean=dataset.mean, std=dataset.std))
     return features
 
