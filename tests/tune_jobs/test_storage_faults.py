@@ -26,7 +26,7 @@ train:
 space: {loss.temperature: {low: 0.05, high: 0.5}}
 search: {num_trials: 1}
 """
-EXIT_AFTER_S = 20.0  # the fault is noticed within a second or an epoch; the rest is Ray's end
+EXIT_AFTER_S = 60.0  # a fault is noticed within a second or an epoch; the rest is a busy machine
 DISK_BYTES = 48_000_000
 
 HOLD = """
