@@ -56,24 +56,13 @@ def evaluate_encoder(
     """Return how good `encoder` is on one split of the data set.
 
     Probes and neighbours know the training split only, without augmentation. Under a process group every rank
-    calls it and gets the same numbers. `progress` is told of every batch and of every epoch
-    of the probes, on all ranks. Raises `NonFiniteLossError` for an encoder whose features are not finite
-    numbers.
+    calls it and gets the same numbers. `progress` is told of every batch and of every epoch of the probes, on
+    all ranks. Raises `NonFiniteLossError` for an encoder whose features are not finite numbers.
     """
     judged, prefix = (dataset.validation, "val") if split == "validation" else (dataset.test, "test")
-    parameter = next(encoder.parameters())
+    device = next(encoder.parameters()).device
     train_ND, judged_MD = (
-        extract_features(
-            encoder,
-            part,
-            batch_size=_IMAGES_AT_ONCE,
-            mean=dataset.mean,
-            std=dataset.std,
-            device=parameter.device,
-            dtype=parameter.dtype,
-            progress=progress,
-        )
-        for part in (dataset.train, judged)
+        _features_of(encoder, dataset, part, progress=progress) for part in (dataset.train, judged)
     )
     # Of what any rank has seen, so that every rank raises.
     if _num_not_finite((*train_ND, *judged_MD)):
@@ -84,15 +73,8 @@ def evaluate_encoder(
     num_classes, probes = len(dataset.class_names), list[Probes]()
 
     def judge(progress: Progress) -> tuple[dict[str, float], Confusion | None]:
-        labels_N, labels_M = (part.labels_N.to(parameter.device) for part in (dataset.train, judged))
-        trained = train_probes(
-            train_ND,
-            labels_N,
-            evaluate=config.evaluate,
-            num_classes=num_classes,
-            seed=config.seed,
-            progress=progress,
-        )
+        labels_N, labels_M = (part.labels_N.to(device) for part in (dataset.train, judged))
+        trained = _probes_on(train_ND, dataset, config=config, progress=progress)
         probes.append(trained)  # which stay here: they are large
         predictions = predict_classes(
             trained,
@@ -112,22 +94,41 @@ def evaluate_encoder(
 
 def probes_of(encoder: SelfConEncoder, dataset: ImageDataset, *, config: TrainConfig) -> Probes:
     """Return the probes that `evaluate_encoder` judges with, of one process: they know no other split."""
+    return _probes_on(_features_of(encoder, dataset, dataset.train), dataset, config=config)
+
+
+def _features_of(
+    encoder: SelfConEncoder, dataset: ImageDataset, part: Split, *, progress: Progress = unwatched
+) -> list[Tensor]:
+    """The features of a part of a data set, where the encoder is and in its precision."""
     parameter = next(encoder.parameters())
-    train_ND = extract_features(
+    return extract_features(
         encoder,
-        dataset.train,
+        part,
         batch_size=_IMAGES_AT_ONCE,
         mean=dataset.mean,
         std=dataset.std,
         device=parameter.device,
         dtype=parameter.dtype,
+        progress=progress,
     )
+
+
+def _probes_on(
+    train_ND: Sequence[Tensor],
+    dataset: ImageDataset,
+    *,
+    config: TrainConfig,
+    progress: Progress = unwatched,
+) -> Probes:
+    """The probes of the exits, learnt from all ranks' features of the training split."""
     return train_probes(
         train_ND,
-        dataset.train.labels_N.to(parameter.device),
+        dataset.train.labels_N.to(train_ND[0].device),
         evaluate=config.evaluate,
         num_classes=len(dataset.class_names),
         seed=config.seed,
+        progress=progress,
     )
 
 

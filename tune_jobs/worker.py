@@ -42,11 +42,15 @@ def _train(task: dict[str, Any], progress: "Progress") -> None:
 
     checkpoints = TrialCheckpoints(task["checkpoints"], trial=task["name"], attempt=int(task["attempt"]))
 
+    def tell(epoch: int, metrics: dict[str, float], confusion: dict[str, Any] | None) -> None:
+        found = {} if confusion is None else {"confusion": json.dumps(confusion)}
+        ray.train.report({"epoch": epoch, "metrics": metrics, **found, **checkpoints.notes()})
+
     def report(result: EpochReport) -> None:
         if rank() == 0:
             checkpoints.save(result.payloads(), epoch=result.epoch, step=result.step)
-        found = {} if result.confusion is None else {"confusion": json.dumps(result.confusion.as_json())}
-        ray.train.report({"epoch": result.epoch, "metrics": result.metrics, **found, **checkpoints.notes()})
+        confusion = None if result.confusion is None else result.confusion.as_json()
+        tell(result.epoch, result.metrics, confusion)
         progress(f"the report of epoch {result.epoch}")
 
     def save(stopped: TrainingStopped) -> None:
@@ -63,9 +67,7 @@ def _train(task: dict[str, Any], progress: "Progress") -> None:
         if state is not None:
             history = state.history
             for epoch in range(task["last_epoch"] + 1, len(history) - 1):  # fit reports the newest itself
-                confusion = state.confusions.get(str(epoch))
-                found = {} if confusion is None else {"confusion": json.dumps(confusion)}
-                ray.train.report({"epoch": epoch, "metrics": history[epoch], **found, **checkpoints.notes()})
+                tell(epoch, history[epoch], state.confusions.get(str(epoch)))
         try:
             fit(
                 config,
