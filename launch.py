@@ -110,8 +110,11 @@ def _launch(options: LaunchOptions) -> int:
     from tune_jobs.space import load_space
 
     space = load_space(options.space, overrides=options.overrides, name=options.name)
-    if not options.report:  # what is there can be reported on any machine
-        preflight(space, options)
+    if options.report:  # what is there can be reported on any machine
+        from tune_jobs.inspection import write_report
+
+        return write_report(space, options)
+    preflight(space, options)
     if options.dry_run:
         from tune_jobs.preview import dry_run
 

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ import pytest
 
 from selfcon.config import TrainConfig
 from tune_jobs.records import EpochRecord, State, TrialRecord
+from tune_jobs.snapshot import DataFacts, Snapshot
+from tune_jobs.space import SearchSpace
 
 REQUIRE_PROGRAMS = "SELFCON_REQUIRE_PROGRAMS"
 READY_TIMEOUT_S = 120.0
@@ -35,6 +37,7 @@ EPOCH_MS = 3_000
 TRIAL_MS = 60_000
 
 RecordMaker = Callable[..., TrialRecord]
+SnapshotMaker = Callable[..., Snapshot]
 ServerStarter = Callable[..., AbstractContextManager[str]]
 PythonRunner = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -323,6 +326,7 @@ def make_record() -> RecordMaker:
         parameters = dict(parameters or {"loss.temperature": 0.1 + 0.01 * number, "model.exit_stages": (1,)})
         start_ms = search_start_ms + number * TRIAL_MS
         epochs = tuple(_epoch(number, epoch, start_ms) for epoch in range(num_epochs + 1))
+        value = epochs[-1].metrics["val/top1"] if state == "COMPLETE" else None
         return TrialRecord(
             number=number,
             state=State(state),
@@ -334,9 +338,42 @@ def make_record() -> RecordMaker:
             attempts=1,
             started_ms=start_ms,
             finished_ms=None if state == "RUNNING" else epochs[-1].timestamp_ms + 500,
-            value=epochs[-1].metrics["val/top1"] if state == "COMPLETE" else None,
+            value=value,
+            values=() if value is None else (value,),
             mlflow_run=mlflow_run,
         )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_snapshot() -> SnapshotMaker:
+    """Return a function that makes the snapshot of a search from its space and its records alone."""
+
+    def make(space: SearchSpace, records: Sequence[TrialRecord], **changes: Any) -> Snapshot:
+        fixed = space.fixed_for_life()
+        about: dict[str, Any] = {
+            "experiment": space.tracking.experiment,
+            "name": space.name,
+            "description": space.description,
+            "objectives": space.objectives,
+            "constraints": space.constraints,
+            "pruner": space.pruner,
+            "confirm": space.confirm,
+            "space": fixed["space"],
+            "train": space.train,
+            "fixed": {**fixed, "data_digest": "d" * 64},
+            "trial": space.trial.model_dump(mode="json"),
+            "tracking": space.tracking.model_dump(),
+            "data": DataFacts("digits", "d" * 64, {"train": 1150, "validation": 287, "test": 360}, 10),
+            "num_trials": sum(record.counts for record in records),
+            "spent_s": 60.0,
+            "seeds": (),
+            "launches": (),
+            "publication": None,
+            "taken_ms": FIRST_START_MS + 100 * TRIAL_MS,
+        }
+        return Snapshot(records=tuple(records), **{**about, **changes})
 
     return make
 

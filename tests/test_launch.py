@@ -219,15 +219,13 @@ def test_a_search_is_run_with_what_the_flags_say(
 ) -> None:
     calls: list[tuple[Any, Any]] = []
     search_is(lambda space, options: calls.append((space, options)) or 4)  # type: ignore[func-returns-value]
-    flags = (
-        "--output out --name other --num-trials 7 --set search.seed=3 --set search.seed=4 --report --debug"
-    )
+    flags = "--output out --name other --num-trials 7 --set search.seed=3 --set search.seed=4 --debug"
     assert launch.main(["--space", "good.yaml", *flags.split()]) == 4
     ((space, options),) = calls
     assert (space.name, space.search.seed) == ("other", 4)
     assert (options.space, options.output, options.name) == (Path("good.yaml"), Path("out"), "other")
     assert (options.num_trials, options.overrides) == (7, ("search.seed=3", "search.seed=4"))
-    assert (options.dry_run, options.report, options.debug) == (False, True, True)
+    assert (options.dry_run, options.report, options.debug) == (False, False, True)
     assert (options.address, options.tracking_uri, options.study_storage) == (None, None, None)
 
 
@@ -252,13 +250,12 @@ def test_with_an_address_this_machine_decides_nothing(
     assert "as many as the cluster at auto holds" in capsys.readouterr().out
 
 
-def test_a_report_needs_no_room_for_a_trial(
-    launch: ModuleType, search_is: Callable[[RunSearch], None]
-) -> None:
-    search_is(lambda _space, _options: 0)
+def test_a_report_needs_no_room_for_a_trial(launch: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--space", "good.yaml", "--set", "trial.num_workers=100"]
-    assert launch.main([*flags, "--report"]) == 0
     assert launch.main(flags) == 2
+    assert launch.main([*flags, "--report"]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: --report: expected a search that was started, got no study in ")
 
 
 def test_a_dry_run_starts_nothing(

@@ -11,7 +11,7 @@ from selfcon.config import TrainConfig
 from selfcon.confusion import Confusion
 from tune_jobs import figures
 from tune_jobs.records import TrialRecord
-from tune_jobs.space import SearchSpace
+from tune_jobs.snapshot import Snapshot
 
 Files = dict[str, bytes]
 Makers = dict[str, Callable[[], bytes | None]]
@@ -34,30 +34,27 @@ def trial_files(record: TrialRecord, class_names: Sequence[str]) -> Files:
             "confusion_matrix.png": lambda: figures.confusion_matrix(confusion, class_names, title=title),
             "confusion_matrix.csv": lambda: _confusion_table(confusion, class_names),
         }
-    return _made(makers)
+    return made(makers)
 
 
-def search_files(
-    records: Sequence[TrialRecord], *, space: SearchSpace, winner: TrialRecord | None, summary: str
-) -> Files:
+def search_files(snapshot: Snapshot, *, summary: str) -> Files:
     """Return what a search shows: its table of trials, figures, summary, and the winner as `best.yaml`."""
-    objective = space.objective
-    counting = [record for record in records if record.counts and record.config is not None]
-    maximize = objective.direction == "maximize"
-    return _made(
+    metric, winner = snapshot.objective.metric, snapshot.winner
+    counting = [record for record in snapshot.counted if record.config is not None]
+    return made(
         {
             "trials.csv": lambda: trials_table(counting),
             "report.md": summary.encode,
             "figures/history.png": lambda: figures.optimisation_history(
-                counting, metric=objective.metric, maximize=maximize
+                counting, metric=metric, maximize=snapshot.maximize
             ),
-            "figures/slices.png": lambda: figures.slices(counting, metric=objective.metric),
-            "best.yaml": lambda: None if winner is None else best_space(space, winner),
+            "figures/slices.png": lambda: figures.slices(counting, metric=metric),
+            "best.yaml": lambda: None if winner is None else best_space(snapshot, winner),
         }
     )
 
 
-def _made(makers: Makers) -> Files:
+def made(makers: Makers) -> Files:
     """Make each file; one that cannot be made is a line that says why: it must not stop a search."""
     files = {}
     for name, make in makers.items():
@@ -71,22 +68,22 @@ def _made(makers: Makers) -> Files:
     return files
 
 
-def best_space(space: SearchSpace, winner: TrialRecord) -> bytes:
+def best_space(snapshot: Snapshot, winner: TrialRecord) -> bytes:
     """Return a search-space file of one trial, the winner's configuration: it runs as it is."""
     assert winner.config is not None
     train = TrainConfig.from_flat(winner.config).model_dump(mode="json")
     seed = train.pop("seed")
-    objectives = [objective.model_dump() for objective in space.objectives]
+    objectives = [objective.model_dump() for objective in snapshot.objectives]
     return _yaml(
         {
-            "name": f"{space.name[: MAX_NAME_LENGTH - len(BEST)]}{BEST}",
-            "description": f"The winner of the search {space.name}, trial {winner.label}.",
+            "name": f"{snapshot.name[: MAX_NAME_LENGTH - len(BEST)]}{BEST}",
+            "description": f"The winner of the search {snapshot.name}, trial {winner.label}.",
             "train": train,
             "space": {"seed": {"choices": [seed]}},
             "objective": objectives[0] if len(objectives) == 1 else objectives,
             "search": {"num_trials": 1, "sampler": "brute_force"},
-            "trial": space.trial.model_dump(mode="json"),
-            "tracking": space.tracking.model_dump(),
+            "trial": dict(snapshot.trial),
+            "tracking": dict(snapshot.tracking),
         }
     )
 

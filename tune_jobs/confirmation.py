@@ -13,7 +13,7 @@ from selfcon.config import TrainConfig
 from tune_jobs.database import Database
 from tune_jobs.drawing import stored_config
 from tune_jobs.records import Reason, State, TrialRecord, as_json, attempt_key
-from tune_jobs.selection import Candidate, by_mean
+from tune_jobs.selection import Candidate, by_mean, candidates_of
 from tune_jobs.space import ConfirmSettings, SearchSpace
 from tune_jobs.study_store import StudyStore, attempt_start
 from tune_jobs.trial_study import TrialStudy
@@ -55,15 +55,7 @@ class Confirmation(TrialStudy):
 
     def candidates(self) -> list[Candidate]:
         """Return the best trials with their further seeds as far as they are, ranked by `by_mean`."""
-        asked = [record for record in self.records() if record.seed_index < self._settings.seeds]
-        found = [
-            Candidate(
-                trial,
-                tuple(record for record in asked if record.confirms == trial.number),
-                num_seeds=self._settings.seeds,
-            )
-            for trial in self._best()
-        ]
+        found = candidates_of(self._best(), self.records(), num_seeds=self._settings.seeds)
         return by_mean(found, objective=self._space.objective)
 
     def winner(self) -> TrialRecord | None:

@@ -66,11 +66,15 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class AttemptEnd:
-    """Why an attempt ended that neither finished its trial nor was stopped by the launcher."""
+    """Why an attempt ended that neither finished its trial nor was stopped by the launcher, and when.
+
+    `ended_ms` is None in studies of versions that did not keep it.
+    """
 
     attempt: int
     reason: str
     message: str
+    ended_ms: int | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,8 @@ class TrialRecord:
     A run of the confirmation is a record too: `confirms` is the number of the trial whose configuration it
     trains with another seed, `seed_index` says which one, counted from the trial itself as 0.
 
-    `workers` says on how many workers each of its `attempts` was handed out. `confusion` holds the newest
+    `workers` says on how many workers each of its `attempts` was handed out, `attempts_started_ms` when.
+    `confusion` holds the newest
     confusion matrix: the JSON values of `selfcon.confusion.Confusion`, and `epoch`.
     """
 
@@ -105,6 +110,7 @@ class TrialRecord:
     confirms: int | None = None
     seed_index: int = 0
     workers: tuple[int, ...] = ()
+    attempts_started_ms: tuple[int, ...] = ()
     confusion: Mapping[str, Any] | None = None
 
     @property
@@ -174,15 +180,16 @@ def record_of(trial: optuna.trial.FrozenTrial, *, mlflow_run: str | None = None)
     # What a launcher that died meant to tell is decided again: the reason counts once the state is told.
     ended_early = state in (State.PRUNED, State.FAIL)
     values = tuple(trial.values) if state == State.COMPLETE else ()
+    starts = [attributes[key] for key in sorted(attributes) if key.startswith(ATTEMPT)]
     return TrialRecord(
         number=trial.number,
         state=state,
         reason=attributes.get("reason") if ended_early else None,
         message=attributes.get("message") if ended_early else None,
-        parameters=_with_tuples(attributes.get("parameters", {})),
-        config=_with_tuples(attributes["config"]["fields"]) if "config" in attributes else None,
+        parameters=with_tuples(attributes.get("parameters", {})),
+        config=with_tuples(attributes["config"]["fields"]) if "config" in attributes else None,
         epochs=_epochs(attributes),
-        attempts=sum(key.startswith(ATTEMPT) for key in attributes),
+        attempts=len(starts),
         started_ms=int(trial.datetime_start.timestamp() * 1000) if trial.datetime_start else 0,
         finished_ms=int(trial.datetime_complete.timestamp() * 1000) if trial.datetime_complete else None,
         value=values[0] if values else None,
@@ -192,7 +199,8 @@ def record_of(trial: optuna.trial.FrozenTrial, *, mlflow_run: str | None = None)
         attempt_ends=_attempt_ends(attributes),
         confirms=attributes.get("confirms"),
         seed_index=attributes.get("seed_index", 0),
-        workers=_workers(attributes),
+        workers=tuple(int(start.get("workers", 1)) for start in starts),
+        attempts_started_ms=tuple(int(start["started_ms"]) for start in starts),
         confusion=attributes.get(CONFUSION),
     )
 
@@ -200,11 +208,6 @@ def record_of(trial: optuna.trial.FrozenTrial, *, mlflow_run: str | None = None)
 def _epochs(attributes: Mapping[str, Any]) -> tuple[EpochRecord, ...]:
     found = (EpochRecord(**value) for key, value in attributes.items() if key.startswith(EPOCH))
     return tuple(sorted(found, key=lambda record: record.epoch))
-
-
-def _workers(attributes: Mapping[str, Any]) -> tuple[int, ...]:
-    starts = sorted(key for key in attributes if key.startswith(ATTEMPT))
-    return tuple(int(attributes[key].get("workers", 1)) for key in starts)
 
 
 def _attempt_ends(attributes: Mapping[str, Any]) -> tuple[AttemptEnd, ...]:
@@ -216,8 +219,8 @@ def _attempt_ends(attributes: Mapping[str, Any]) -> tuple[AttemptEnd, ...]:
     return tuple(sorted(found, key=lambda end: end.attempt))
 
 
-def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON turned the lists of a TrainConfig into lists; ours are tuples."""
+def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values with tuples for lists, as a TrainConfig has them: JSON knows lists only."""
     return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 

@@ -1,6 +1,5 @@
 """Run or resume a search: preflight, trials, winner, report. The one module that wires the platform."""
 
-import os
 import sys
 import time
 from contextlib import redirect_stdout, suppress
@@ -10,7 +9,6 @@ from io import StringIO
 from pathlib import Path
 from typing import Literal
 
-import optuna
 from rich.console import Console
 
 from selfcon.config import TrainConfig
@@ -31,16 +29,17 @@ from tune_jobs.follower import TrackingFollower
 from tune_jobs.interruption import Interruption
 from tune_jobs.mlflow_runs import TrackedDataset
 from tune_jobs.options import LaunchOptions, checkpoint_place
+from tune_jobs.quiet import quiet_libraries
 from tune_jobs.records import State, TrialRecord
 from tune_jobs.registry import publish
 from tune_jobs.report import print_result, result_metrics, summary
+from tune_jobs.report_files import report_files, write_files
 from tune_jobs.retention import Retention
-from tune_jobs.source_code import commit_of_source
+from tune_jobs.source_code import commit_of_source, shown_commit
 from tune_jobs.space import SearchSpace
 from tune_jobs.study import SearchStudy
 from tune_jobs.study_store import open_database, study_name
 from tune_jobs.tracking import Tracker
-from tune_jobs.tracking_store import CLIENT_SETTINGS
 from tune_jobs.trial_checkpoints import load_state, newest_valid, open_store
 from tune_jobs.trial_folder import refuse_unknown_trials
 from tune_jobs.tuning import run_trials
@@ -57,6 +56,7 @@ class Search:
     options: LaunchOptions
     folder: Path
     console: Console
+    dataset: ImageDataset
     study: SearchStudy
     tracker: Tracker
     follower: TrackingFollower
@@ -64,16 +64,20 @@ class Search:
 
     def print_result(self) -> None:
         """Show the result of the search, or how far it is."""
-        print_result(self.console, self.study, self.space, self.folder, tracking=self.tracker.where)
+        print_result(self.console, self.study.snapshot(), self.folder, tracking=self.tracker.where)
+
+    def write_files(self) -> None:
+        """Put what people open into the folder of the search."""
+        write_files(self.folder, report_files(self.study.snapshot()))
 
     def close_tracking(
         self, status: Literal["FINISHED", "KILLED", "FAILED"], metrics: dict[str, float] | None = None
     ) -> None:
         """End the run of the search in MLflow; one that is only interrupted gets its files later."""
-        words, files = summary(self.study, self.space), {}
+        snapshot = self.study.snapshot()
+        words, files = summary(snapshot), {}
         if status != "KILLED":
-            records, winner = self.study.records(), self.study.winner()
-            files = search_files(records, space=self.space, winner=winner, summary=words)
+            files = search_files(snapshot, summary=words)
         self.tracker.close(status, metrics=metrics or {}, summary=words, files=files)
 
 
@@ -83,13 +87,11 @@ def run_search(space: SearchSpace, options: LaunchOptions) -> int:
     The same call starts, resumes and, on a finished search, shows the result. Raises `SearchError` with a
     line for the user.
     """
-    _quiet_libraries()
+    quiet_libraries()
     folder = (options.output / space.name).resolve()
     dataset = _load_dataset(space)
     _check_batch_sizes(space, num_train=len(dataset.train))
     tracker = _tracker(space, options, dataset)
-    if options.report:
-        return _report(space, options, folder, tracker, dataset.digest)
     database = _database(options, folder)
     is_first_launch = not folder.is_dir()
     _check_tracking(tracker, is_first_launch=is_first_launch)
@@ -105,7 +107,7 @@ def run_search(space: SearchSpace, options: LaunchOptions) -> int:
         if is_first_launch and options.checkpoint_storage is not None:
             _check_storage(checkpoint_place(options.checkpoint_storage, folder))
         with storage_faults(folder), held(database, study=study_name(space), folder=folder):
-            search = _open(space, options, folder, tracker, digest=dataset.digest, database=database)
+            search = _open(space, options, folder, tracker, dataset=dataset, database=database)
             farewell.first(partial(_end_tracking, search))
             return _run(search, connection, interruption, database=database.shown)
 
@@ -157,7 +159,6 @@ def _retention(search: Search, store: CheckpointStore) -> Retention:
 
 def _tracker(space: SearchSpace, options: LaunchOptions, dataset: ImageDataset) -> Tracker:
     commit = commit_of_source()
-    splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     return Tracker(
         uri=options.tracking_uri,
         experiment=space.tracking.experiment,
@@ -175,7 +176,7 @@ def _tracker(space: SearchSpace, options: LaunchOptions, dataset: ImageDataset) 
             source=dataset.name if dataset.name == "digits" else str(Path(space.data.root).resolve()),
             class_names=tuple(map(printable, dataset.class_names)),
             profile={
-                **{f"num_{name}": len(part) for name, part in splits.items()},
+                **{f"num_{name}": count for name, count in dataset.num_images.items()},
                 "num_classes": len(dataset.class_names),
                 "image_size": dataset.image_size,
             },
@@ -193,30 +194,22 @@ def _open(
     folder: Path,
     tracker: Tracker,
     *,
-    digest: str,
+    dataset: ImageDataset,
     database: Database,
 ) -> Search:
-    study = SearchStudy(database, space, data_digest=digest)
+    study = SearchStudy(database, space, data_digest=dataset.digest)
     follower = TrackingFollower(tracker, records=study.all_records, remember_run=study.remember_run_of)
     return Search(
         space=space,
         options=options,
         folder=folder,
         console=Console(file=sys.stdout, soft_wrap=True),
+        dataset=dataset,
         study=study,
         tracker=tracker,
         follower=follower,
         checkpoints=checkpoint_place(options.checkpoint_storage, folder),
     )
-
-
-def _report(space: SearchSpace, options: LaunchOptions, folder: Path, tracker: Tracker, digest: str) -> int:
-    """Show what is there, also of a search that runs now."""
-    if options.study_storage is None and not (folder / "study.db").is_file():
-        raise BadInputError(f"--report: expected a search that was started, got no study in {folder}")
-    database = _database(options, folder)
-    _open(space, options, folder, tracker, digest=digest, database=database).print_result()
-    return 0
 
 
 def _run(search: Search, connection: Connection, interruption: Interruption, *, database: str) -> int:
@@ -233,6 +226,7 @@ def _run(search: Search, connection: Connection, interruption: Interruption, *, 
     refuse_unknown_trials(store.trials(), study.all_records(), where=store.where, database=database)
     retention = _retention(search, store)
     retention.apply()  # what a launcher that was killed left
+    _take_note(search)
     search.follower.start()
     start_s, metric = time.monotonic(), search.space.objective.metric
     for stage in study.stages:
@@ -250,6 +244,25 @@ def _run(search: Search, connection: Connection, interruption: Interruption, *, 
     connection.close()
     retention.apply()
     return _interrupted(search, interruption) if interruption.requested else _conclude(search)
+
+
+def _take_note(search: Search) -> None:
+    """Keep on what this launch runs, and say so where it runs other code than the one before."""
+    study, dataset, commit = search.study, search.dataset, commit_of_source()
+    before = study.snapshot().launches
+    study.launched(
+        data={
+            "name": dataset.name,
+            "num_images": dataset.num_images,
+            "num_classes": len(dataset.class_names),
+        },
+        environment=environment_tags(),
+        commit=commit,
+    )
+    if before and before[-1].commit != commit:
+        was, now = (shown_commit(each) for each in (before[-1].commit, commit))
+        line = f"note: the code is at {now}; the launch before ran {was}"
+        search.console.print(line, markup=False, highlight=False)
 
 
 def _interrupted(search: Search, interruption: Interruption) -> int:
@@ -276,14 +289,16 @@ def _conclude(search: Search) -> int:
     winner = study.winner()
     if winner is None:
         search.close_tracking("FAILED")
+        search.write_files()
         search.print_result()
         completed = any(record.state == State.COMPLETE for record in study.records())
         raise NoSuccessError("no trial keeps the constraints" if completed else "no trial succeeded")
     publication = study.publication()
     if publication is None or publication["trial"] != winner.number:
         study.set_publication(_publish(search, winner))
-    search.close_tracking("FINISHED", result_metrics(study, objective=search.space.objective.metric))
+    search.close_tracking("FINISHED", result_metrics(study.snapshot()))
     study.conclude()
+    search.write_files()
     search.print_result()
     return 0
 
@@ -314,10 +329,3 @@ def _publish(search: Search, winner: TrialRecord) -> dict[str, object]:
         "why": publication.why,
         "metrics": publication.metrics,
     }
-
-
-def _quiet_libraries() -> None:
-    """Our output is for the user; the libraries' chatter is not."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    for name, value in CLIENT_SETTINGS.items():
-        os.environ.setdefault(name, value)

@@ -61,6 +61,17 @@ class Candidate:
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
 
+def candidates_of(
+    best: Sequence[TrialRecord], seeds: Sequence[TrialRecord], *, num_seeds: int
+) -> list[Candidate]:
+    """Return the best trials with the runs that confirm each, as far as so many seeds were asked for."""
+    asked = [record for record in seeds if record.seed_index < num_seeds]
+    return [
+        Candidate(trial, tuple(s for s in asked if s.confirms == trial.number), num_seeds=num_seeds)
+        for trial in best
+    ]
+
+
 def by_mean(candidates: Sequence[Candidate], *, objective: Objective) -> list[Candidate]:
     """Return the candidates, the best mean first, the lower number on a tie.
 

@@ -17,6 +17,14 @@ def commit_of_source(folder: Path | None = None) -> str | None:
     return f"{commit}-dirty" if _git(folder, "status", "--porcelain", "--untracked-files=no") else commit
 
 
+def shown_commit(commit: str | None) -> str:
+    """Return a commit as short as people read it."""
+    if commit is None:
+        return "an unknown commit"
+    name, _, dirty = commit.partition("-")
+    return f"commit {name[:12]}{' with changes' if dirty else ''}"
+
+
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(

@@ -17,8 +17,9 @@ from tune_jobs.fingerprint import fix_for_life
 from tune_jobs.pruning import why_pruned
 from tune_jobs.records import Reason, State, TrialRecord, as_json
 from tune_jobs.selection import pareto_front, ranked
+from tune_jobs.snapshot import ABOUT, LAUNCH, NUM_TRIALS, PUBLICATION, Snapshot, snapshot_of
 from tune_jobs.space import SearchSpace
-from tune_jobs.study_store import StudyStore, study_name
+from tune_jobs.study_store import StudyStore, now_ms, study_name
 from tune_jobs.trial_study import Decision, HandOut, TrialStudy
 
 __all__ = ["Decision", "HandOut", "SearchStudy"]
@@ -43,6 +44,7 @@ class SearchStudy(TrialStudy):
         )
         super().__init__(store, space)
         self._drawer = TrialDrawer(store, space)
+        self._launch: tuple[str, dict[str, Any]] | None = None
         fix_for_life(store, {**space.fixed_for_life(), "data_digest": data_digest}, name=space.name)
         self.confirmation = (
             Confirmation(database, space, space.confirm, ranked=self.ranked) if space.confirm else None
@@ -63,12 +65,58 @@ class SearchStudy(TrialStudy):
     @property
     def num_trials(self) -> int:
         """The largest total ever asked for."""
-        return int(self._store.attribute("num_trials", 0))
+        return int(self._store.attribute(NUM_TRIALS, 0))
+
+    def launched(
+        self, *, data: Mapping[str, Any], environment: Mapping[str, str], commit: str | None
+    ) -> None:
+        """Take note of a launch and what it runs on, and of the free part of the space file as it is now.
+
+        `data` has the name of the data set, `num_images` of its parts and `num_classes`.
+        """
+        self._store.set_attribute(ABOUT, as_json({**self._free(), "data": dict(data)}))
+        number = len(self.snapshot().launches) + 1
+        self._launch = (
+            f"{LAUNCH}{number:04d}",
+            {
+                "started_ms": now_ms(),
+                "commit": commit,
+                "environment": dict(environment),
+            },
+        )
+        self.seen()
+
+    def seen(self) -> None:
+        """Take note that the launch lives now."""
+        if self._launch is not None:
+            key, launch = self._launch
+            self._store.set_attribute(key, {**launch, "last_seen_ms": now_ms()})
+
+    def spend(self, seconds: float) -> None:
+        """Count wall time of a launch, which lives."""
+        super().spend(seconds)
+        self.seen()
+
+    def snapshot(self) -> Snapshot:
+        """Return the search as it is now, as plain values."""
+        confirmation = self.confirmation
+        store = None if confirmation is None else confirmation.store
+        return snapshot_of(self._store, store, about=self._free())
+
+    def _free(self) -> dict[str, Any]:
+        """The part of the space file that may differ from launch to launch, as JSON values."""
+        space = self._space
+        return {
+            "description": space.description,
+            "confirm": space.confirm and space.confirm.model_dump(),
+            "trial": space.trial.model_dump(mode="json"),
+            "tracking": space.tracking.model_dump(),
+        }
 
     def want(self, num_trials: int) -> None:
         """Ask for a total; a smaller one than before changes nothing."""
         if num_trials > self.num_trials:
-            self._store.set_attribute("num_trials", num_trials)
+            self._store.set_attribute(NUM_TRIALS, num_trials)
 
     @property
     def finished(self) -> bool:
@@ -113,12 +161,12 @@ class SearchStudy(TrialStudy):
 
     def publication(self) -> dict[str, Any] | None:
         """Return what `set_publication` stored of the winner, None before."""
-        found: dict[str, Any] | None = self._store.attribute("publication")
+        found: dict[str, Any] | None = self._store.attribute(PUBLICATION)
         return found
 
     def set_publication(self, publication: Mapping[str, Any]) -> None:
         """Store the registered version and test figures of the winner."""
-        self._store.set_attribute("publication", as_json(publication))
+        self._store.set_attribute(PUBLICATION, as_json(publication))
 
     @property
     def concluded(self) -> bool:

@@ -37,26 +37,22 @@ RUN_ATTRIBUTE = "mlflow_run:"  # Optuna lets no one write to an ended trial, so 
 
 
 class StudyStore:
-    """The trials and attributes of one study, made if there is none.
+    """The trials and attributes of one study, made with its `directions` if there is none.
 
-    `database` may be its URL; it is for a launcher to hold it. Each call raises `StorageError` where it
-    cannot be used; what was not written is not known either. Any thread may read and remember runs; one
-    thread writes the rest.
+    `database` may be its URL; it is for a launcher to hold it. Without `directions` the study must be there.
+    Each call raises `StorageError` where it cannot be used; what was not written is not known either. Any
+    thread may read and remember runs; one thread writes the rest.
     """
 
-    def __init__(self, database: Database | str, *, name: str, directions: Sequence[Direction]) -> None:
+    def __init__(
+        self, database: Database | str, *, name: str, directions: Sequence[Direction] | None = None
+    ) -> None:
         self.name = name
         self._lock = threading.Lock()
         self._database = open_database(database) if isinstance(database, str) else database
         self._storage = self._database.storage()
         with self._used():
-            self._study = optuna.create_study(
-                storage=self._storage,
-                study_name=name,
-                directions=list(directions),
-                load_if_exists=True,
-                sampler=optuna.samplers.RandomSampler(),  # suggests nothing: see sampling.py
-            )
+            self._study = _study(self._storage, name, directions)
             self._id = self._study._study_id
             self._attributes = self._storage.get_study_user_attrs(self._id)
             trials = self._storage.get_all_trials(self._id, deepcopy=False)
@@ -79,6 +75,10 @@ class StudyStore:
     def attribute(self, name: str, default: Any = None) -> Any:
         """Return an attribute of the study."""
         return self._attributes.get(name, default)
+
+    def attributes(self) -> Mapping[str, Any]:
+        """Return every attribute of the study by its name."""
+        return dict(self._attributes)
 
     def trials(self) -> list[FrozenTrial]:
         """Return every trial by number as Optuna has it, read anew."""
@@ -122,21 +122,28 @@ class StudyStore:
 
     def start_attempt(self, number: int, num_workers: int = 1) -> int:
         """Store the start of another attempt of a trial, on `num_workers`, and return its number."""
-        attempt = self.record(number).attempts + 1
-        self._set_trial_attribute(number, attempt_key(attempt), attempt_start(num_workers))
-        self._change(number, attempts=attempt, workers=(*self.record(number).workers, num_workers))
+        record, start = self.record(number), attempt_start(num_workers)
+        attempt = record.attempts + 1
+        self._set_trial_attribute(number, attempt_key(attempt), start)
+        self._change(
+            number,
+            attempts=attempt,
+            workers=(*record.workers, num_workers),
+            attempts_started_ms=(*record.attempts_started_ms, start["started_ms"]),
+        )
         return attempt
 
     def add_attempt_end(self, number: int, end: AttemptEnd) -> None:
-        """Store why an attempt ended."""
-        value = {"reason": str(end.reason), "message": end.message}
+        """Store why an attempt ended, and that it does now."""
+        end = replace(end, ended_ms=now_ms())
+        value = {"reason": str(end.reason), "message": end.message, "ended_ms": end.ended_ms}
         self._set_trial_attribute(number, attempt_end_key(end.attempt), value)
         self._change(number, attempt_ends=(*self.record(number).attempt_ends, end))
 
     def add_epoch(self, number: int, epoch: int, metrics: Mapping[str, float], *, attempt: int) -> None:
         """Store an epoch's metrics with the time, which is later than that of every epoch of the study."""
         # A clock that is set back, or two reports within a millisecond, must not change what was first.
-        self._last_ms = max(_now_ms(), self._last_ms + 1)
+        self._last_ms = max(now_ms(), self._last_ms + 1)
         entry = EpochRecord(epoch, dict(metrics), self._last_ms, attempt)
         self._set_trial_attribute(number, epoch_key(epoch), as_json(vars(entry)))
         self._change(number, epochs=(*self.record(number).epochs, entry))
@@ -213,10 +220,26 @@ def study_name(space: SearchSpace) -> str:
     return f"{space.tracking.experiment}/{space.name}"
 
 
+def _study(
+    storage: optuna.storages.RDBStorage, name: str, directions: Sequence[Direction] | None
+) -> optuna.Study:
+    sampler = optuna.samplers.RandomSampler()  # suggests nothing: see sampling.py
+    if directions is None:
+        return optuna.load_study(storage=storage, study_name=name, sampler=sampler)
+    return optuna.create_study(
+        storage=storage,
+        study_name=name,
+        directions=list(directions),
+        load_if_exists=True,
+        sampler=sampler,
+    )
+
+
 def attempt_start(num_workers: int = 1) -> dict[str, int]:
     """Return what the study holds of the start of an attempt, which is now."""
-    return {"started_ms": _now_ms(), "workers": num_workers}
+    return {"started_ms": now_ms(), "workers": num_workers}
 
 
-def _now_ms() -> int:
+def now_ms() -> int:
+    """Return the time as studies hold it: milliseconds since 1970, UTC."""
     return time.time_ns() // 1_000_000

@@ -72,13 +72,8 @@ class Tracker:
     @property
     def where(self) -> str:
         """Where a person finds the runs: a link, or the command that serves it."""
-        page = "/#/experiments"
-        if self._experiment is not None:
-            page += f"/{self._experiment.experiment_id}/runs?{entries.page_query(self._search)}"
-        if self.uri.startswith("http"):
-            return shown_uri(self.uri).rstrip("/") + page
-        store = "" if self.uri == resolve_uri(None) else f" --backend-store-uri {shown_uri(self.uri)}"
-        return f"mlflow ui{store}, then http://127.0.0.1:5000{page}"
+        experiment_id = None if self._experiment is None else str(self._experiment.experiment_id)
+        return runs_page(self.uri, search=self._search, experiment_id=experiment_id)
 
     def sync(
         self, records: Sequence[TrialRecord], *, remember_run: RunMemory, max_files: int | None = None
@@ -215,6 +210,17 @@ class Tracker:
         if self._experiment.tags.get(name) != view:
             self._client.set_experiment_tag(self._experiment.experiment_id, name, view)
             self._experiment.tags[name] = view
+
+
+def runs_page(uri: str, *, search: str, experiment_id: str | None = None) -> str:
+    """Return where a person finds the runs of a search: a link, or the command that serves it."""
+    page = "/#/experiments"
+    if experiment_id is not None:
+        page += f"/{experiment_id}/runs?{entries.page_query(search)}"
+    if uri.startswith("http"):
+        return shown_uri(uri).rstrip("/") + page
+    store = "" if uri == resolve_uri(None) else f" --backend-store-uri {shown_uri(uri)}"
+    return f"mlflow ui{store}, then http://127.0.0.1:5000{page}"
 
 
 def _key_of(record: TrialRecord) -> tuple[str, str]:

@@ -89,6 +89,11 @@ class TrialStudy(ABC):
         return self._store.record(number)
 
     @property
+    def store(self) -> StudyStore:
+        """Where the trials are kept."""
+        return self._store
+
+    @property
     def name(self) -> str:
         """The name in the storage."""
         return self._store.name

@@ -48,6 +48,11 @@ class ImageDataset:
     image_size: int
     digest: str
 
+    @property
+    def num_images(self) -> dict[str, int]:
+        """How many images each part has, by `train`, `validation` and `test`."""
+        return {name: len(getattr(self, name)) for name in ("train", "validation", "test")}
+
 
 def load_dataset(data_config: DataConfig) -> ImageDataset:
     """Return the data set that the configuration names, its images resized where `image_size` says so.

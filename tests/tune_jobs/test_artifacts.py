@@ -14,9 +14,11 @@ from selfcon.confusion import Confusion
 from tune_jobs import figures
 from tune_jobs.artifacts import search_files, trial_files
 from tune_jobs.records import TrialRecord
+from tune_jobs.snapshot import Snapshot
 from tune_jobs.space import SearchSpace, load_space
 
 RecordMaker = Callable[..., TrialRecord]
+SnapshotMaker = Callable[..., Snapshot]
 
 CLASSES = ("ant", "bee", "cow, or calf")
 CONFUSION = {"epoch": 3, "totals": [4, 3, 2], "correct": [3, 3, 0], "pairs": [[2, 0, 2], [0, 1, 1]]}
@@ -80,16 +82,16 @@ def test_of_very_many_classes_there_is_a_table_only(make_record: RecordMaker) ->
 
 
 def test_a_search_has_its_table_figures_summary_and_winner(
-    make_record: RecordMaker, space: SearchSpace, tmp_path: Path
+    make_record: RecordMaker, make_snapshot: SnapshotMaker, space: SearchSpace, tmp_path: Path
 ) -> None:
     parameters = {"loss.temperature": 0.3, "model.exit_stages": (2, 3)}
     records = [
         make_record(0, parameters={"loss.temperature": 0.05, "model.exit_stages": (1,)}),
         make_record(1, "PRUNED", num_epochs=2, reason="rung"),
-        make_record(2, parameters=parameters),
+        make_record(2, num_epochs=4, parameters=parameters),
         make_record(3, "FAIL", num_epochs=1, reason="invalid"),
     ]
-    files = search_files(records, space=space, winner=records[2], summary="# words")
+    files = search_files(make_snapshot(space, records), summary="# words")
     assert list(files) == [
         "trials.csv",
         "report.md",
@@ -110,9 +112,11 @@ def test_a_search_has_its_table_figures_summary_and_winner(
     assert (best.name, best.trial, best.tracking) == ("exits-best", space.trial, space.tracking)
 
 
-def test_a_search_without_a_result_has_its_table(make_record: RecordMaker, space: SearchSpace) -> None:
+def test_a_search_without_a_result_has_its_table(
+    make_record: RecordMaker, make_snapshot: SnapshotMaker, space: SearchSpace
+) -> None:
     records = [make_record(0, "FAIL", num_epochs=1, reason="error")]
-    assert list(search_files(records, space=space, winner=None, summary="")) == ["trials.csv", "report.md"]
+    assert list(search_files(make_snapshot(space, records), summary="")) == ["trials.csv", "report.md"]
 
 
 @pytest.mark.filterwarnings("error")

@@ -45,42 +45,38 @@ def study(tmp_path: Path, space: SearchSpace) -> SearchStudy:
     return study
 
 
-def printed(study: SearchStudy, space: SearchSpace) -> list[list[str]]:
+def printed(study: SearchStudy) -> list[list[str]]:
     """The words of each line that a wide terminal shows."""
     out = io.StringIO()
-    print_result(Console(file=out, width=150), study, space, Path("runs/report"), tracking="mlflow ui")
+    print_result(Console(file=out, width=150), study.snapshot(), Path("runs/report"), tracking="mlflow ui")
     return [line.replace("│", " ").split() for line in out.getvalue().splitlines()]
 
 
-def test_mean_and_spread_of_each_candidate_are_shown_the_best_first(
-    study: SearchStudy, space: SearchSpace
-) -> None:
+def test_mean_and_spread_of_each_candidate_are_shown_the_best_first(study: SearchStudy) -> None:
     assert study.confirmation is not None
-    assert not any("mean" in line for line in printed(study, space))
+    assert not any("mean" in line for line in printed(study))
     run(study.confirmation, SEEDS)
-    lines = printed(study, space)
+    lines = printed(study)
     assert ["val/top1", "over", "seeds,", "the", "best", "mean", "first"] in lines
     first = lines.index(["1", "0.8200", "0.0346", "3", "of", "3", "0.8000", "0.8000", "0.8600"])
     assert lines[first + 1] == ["0", "0.5000", "0.3464", "3", "of", "3", "0.9000", "0.3000", "0.3000"]
 
 
-def test_a_failed_seed_is_counted_and_named(study: SearchStudy, space: SearchSpace) -> None:
+def test_a_failed_seed_is_counted_and_named(study: SearchStudy) -> None:
     assert study.confirmation is not None
     run(study.confirmation, [float("nan"), 0.7, float("nan"), 0.6])
-    lines = printed(study, space)
+    lines = printed(study)
     assert ["0", "0.9000", "1", "of", "3", "0.9000"] in lines
     words = "trial 0-seed-1 failed: val/top1 is nan in epoch 1"
     assert words.split() in lines
-    assert "confirm/standard_deviation" in result_metrics(study, objective="val/top1")
+    assert "confirm/standard_deviation" in result_metrics(study.snapshot())
 
 
-def test_the_run_of_the_search_shows_what_the_winner_was_confirmed_with(
-    study: SearchStudy, space: SearchSpace
-) -> None:
+def test_the_run_of_the_search_shows_what_the_winner_was_confirmed_with(study: SearchStudy) -> None:
     assert study.confirmation is not None
-    assert "confirm/mean" not in result_metrics(study, objective="val/top1")
+    assert "confirm/mean" not in result_metrics(study.snapshot())
     run(study.confirmation, SEEDS)
-    metrics = result_metrics(study, objective="val/top1")
+    metrics = result_metrics(study.snapshot())
     assert metrics == pytest.approx(
         {
             "val/top1": 0.8, "best/trial": 1, "confirm/mean": 0.82, "confirm/num_seeds": 3,
@@ -88,5 +84,5 @@ def test_the_run_of_the_search_shows_what_the_winner_was_confirmed_with(
             "trials/fail": 0, "trials/running": 0,
         }
     )  # fmt: skip
-    text = summary(study, space)
+    text = summary(study.snapshot())
     assert "| 1 | 0.8200 | 0.0346 | 3 of 3 | 0.8000  0.8000  0.8600 |" in text

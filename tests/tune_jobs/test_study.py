@@ -425,7 +425,7 @@ def test_no_two_epochs_have_the_same_time_even_when_the_clock_goes_back(
 ) -> None:
     study = launch()
     clock = iter([5_000, 4_000, 4_000, 9_000, 9_000, 1_000])
-    monkeypatch.setattr("tune_jobs.study_store._now_ms", lambda: next(clock))
+    monkeypatch.setattr("tune_jobs.study_store.now_ms", lambda: next(clock))
     given = hand_out(study)
     train(study, given, [0.5, 0.6, 0.7, 0.8])
     assert [e.timestamp_ms for e in study.record(given.number).epochs] == [4_000, 4_001, 9_000, 9_001]

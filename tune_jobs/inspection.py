@@ -1,0 +1,42 @@
+"""What looks at searches without running them, also while they run: `--report`."""
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from tune_jobs.errors import BadInputError
+from tune_jobs.options import LaunchOptions
+from tune_jobs.quiet import quiet_libraries
+from tune_jobs.report import print_result
+from tune_jobs.report_files import report_files, write_files
+from tune_jobs.snapshot import read_snapshot
+from tune_jobs.space import SearchSpace
+from tune_jobs.study_store import open_database, study_name
+from tune_jobs.tracking import runs_page
+from tune_jobs.tracking_store import resolve_uri
+
+
+def write_report(space: SearchSpace, options: LaunchOptions) -> int:
+    """Write and show the report of what is there, from the study alone; return the exit code.
+
+    Raises `BadInputError` where the search was not started, `StorageError` where its database fails.
+    """
+    quiet_libraries()
+    folder = (options.output / space.name).resolve()
+    database = open_database(options.study_storage or f"sqlite:///{folder / 'study.db'}")
+    _refuse_missing(options, folder)
+    try:
+        snapshot = read_snapshot(database, study_name(space))
+    finally:
+        database.close()
+    write_files(folder, report_files(snapshot))
+    tracking = runs_page(resolve_uri(options.tracking_uri), search=space.name)
+    print_result(Console(file=sys.stdout, soft_wrap=True), snapshot, folder, tracking=tracking)
+    return 0
+
+
+def _refuse_missing(options: LaunchOptions, folder: Path) -> None:
+    """Opening a SQLite file that is not there would make one."""
+    if options.study_storage is None and not (folder / "study.db").is_file():
+        raise BadInputError(f"--report: expected a search that was started, got no study in {folder}")
