@@ -115,6 +115,10 @@ def _launch(options: LaunchOptions) -> int:
 
         return write_report(space, options)
     preflight(space, options)
+    if options.reproduce is not None:
+        from tune_jobs.reproduce import reproduce
+
+        return reproduce(space, options)
     if options.dry_run:
         from tune_jobs.preview import dry_run
 
@@ -144,6 +148,12 @@ def _num_trials(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and int(text[:10]) > 0):
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
     return int(text)
+
+
+def _trial_number(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f"expected the number of a trial, got {text}")
+    return int(text[:10])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -178,6 +188,12 @@ def _parser() -> argparse.ArgumentParser:
         type=_num_trials,
         metavar="N",
         help="raise the number of trials, also of a finished search",
+    )
+    add(
+        "--reproduce",
+        type=_trial_number,
+        metavar="N",
+        help="train trial N again from its record, compare, and name what is different now",
     )
     add("--report", action="store_true", help="write the report of what is there; train nothing")
     add("--debug", action="store_true", help="show tracebacks")

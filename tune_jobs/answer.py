@@ -1,41 +1,29 @@
 """What a search found out, in sentences: which values are best, what is tied with them, what hardly matters.
 
-Trials are compared by the value that they ended with; two values of a parameter by the best trial of each. A
-difference within `noise` is no difference. Pruned trials were behind others at a rung.
+Two values of a parameter are compared by the best trial of each (see `standing.py`); a difference within
+`noise` is no difference.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tune_jobs.noise import interval, noise, seed_deviation
-from tune_jobs.records import State, TrialRecord
+from tune_jobs.records import TrialRecord
 from tune_jobs.snapshot import Snapshot
+from tune_jobs.standing import Group, ended, groups, standings
 from tune_jobs.wording import shown_value
 
 FEW_TRIALS = 3  # of as few, a range of numbers says nothing
 WIDE = 0.7  # of the range that was tried: where all of that is as good, the parameter hardly matters
+HARDLY = "hardly matters"
+EXITS = "model.exit_stages"
 NOUNS = {
-    "model.exit_stages": "where the sub-network leaves",
+    EXITS: "where the sub-network leaves",
     "model.exit_depth": "the depth of the sub-network",
     "loss.exit_weight": "the weight of the exit",
 }
-
-
-@dataclass(frozen=True)
-class Group:
-    """The trials with one value of a parameter; `gap` is how far the best is behind the best of all.
-
-    `best` and `gap` are None where no trial of the group is COMPLETE, `tied` says that the gap is noise.
-    """
-
-    value: Any
-    num_trials: int
-    num_complete: int
-    best: TrialRecord | None
-    gap: float | None
-    tied: bool
 
 
 @dataclass(frozen=True)
@@ -51,79 +39,49 @@ class Answer:
         return (self.headline, *self.findings, *self.reservations)
 
 
-def answer(snapshot: Snapshot, importance: dict[str, float]) -> Answer | None:
+def answer(snapshot: Snapshot, importance: Mapping[str, float]) -> Answer | None:
     """Return what the search says so far; None as long as no trial may win.
 
     `importance` has the share of each parameter (see `importance.py`), or nothing; the findings have its
-    order, and that of the file where it says nothing.
+    order, and that of the file where it says nothing; what hardly matters comes last.
     """
     if snapshot.winner is None:
         return None
     names = [*importance, *(name for name in snapshot.space if name not in importance)]
+    findings = [_with_share(_finding(snapshot, name), importance.get(name)) for name in names]
     return Answer(
         headline=_headline(snapshot, snapshot.winner),
-        findings=tuple(_with_share(_finding(snapshot, name), importance.get(name)) for name in names),
+        findings=tuple(sorted(findings, key=lambda text: HARDLY in text)),
         reservations=tuple(_reservations(snapshot)),
     )
-
-
-def groups(snapshot: Snapshot, name: str) -> list[Group]:
-    """Return the trials by their value of a parameter, the best first, groups that no trial ended last."""
-    bound, best = noise(snapshot), _best_value(snapshot)
-    found = []
-    for value in _values(snapshot, name):
-        ended = [r for r in _ended(snapshot) if r.parameters.get(name) == value]
-        own = [record for record in snapshot.ranked_alone if record.parameters.get(name) == value]
-        gap = None if not own or best is None else abs(best - _value(own[0]))
-        tied = gap is not None and gap <= (bound or 0.0)
-        found.append(Group(value, len(ended), len(own), own[0] if own else None, gap, tied))
-    return sorted(found, key=lambda group: math.inf if group.gap is None else group.gap)
-
-
-def in_words(name: str, value: Any) -> str:
-    """Return a value of a parameter as one says it: `after stage 2`, `temperature 0.1`."""
-    if name == "model.exit_stages":
-        return _after(value)
-    return f"{noun(name)} {shown_value(value)}"
-
-
-def noun(name: str) -> str:
-    """Return what a parameter is called in a sentence."""
-    return name.rpartition(".")[2].replace("_", " ")
-
-
-def _after(stages: tuple[int, ...]) -> str:
-    if not stages:
-        return "without an exit"
-    numbers = " and ".join(map(str, stages))
-    return f"after stage{'s' if len(stages) > 1 else ''} {numbers}"
 
 
 # --- the headline ------------------------------------------------------------------------------------------
 
 
 def _headline(snapshot: Snapshot, winner: TrialRecord) -> str:
-    stages = winner.parameters.get("model.exit_stages")
-    others = [in_words(n, v) for n, v in winner.parameters.items() if n != "model.exit_stages"]
+    others = [f"{noun(n)} {shown_value(v)}" for n, v in winner.parameters.items() if n != EXITS]
     what = ", ".join(others)
-    if stages is not None:
-        verb = f"leave {_after(stages)}" if stages else "train without an exit"
+    if EXITS in winner.parameters:
+        stages = winner.parameters[EXITS]
+        verb = f"leave {value_in_words(EXITS, stages)}" if stages else "train without an exit"
         what = f"{verb}, with {what}" if what else verb
-    so_far = f"So far ({len(_ended(snapshot))} of {snapshot.num_trials} trials ended): "
-    start = so_far if snapshot.is_running else ""
-    text = f"{start}{what}: {_measured(snapshot, winner)} (trial {winner.number})."
-    return text if start else f"{text[0].upper()}{text[1:]}"
+    text = f"{what}: {_measured(snapshot, winner)} (trial {winner.number})."
+    if not snapshot.is_running:
+        return _capital(text)
+    return f"So far ({len(ended(snapshot))} of {snapshot.num_trials} trials ended): {text}"
 
 
 def _measured(snapshot: Snapshot, winner: TrialRecord) -> str:
-    metric = snapshot.objective.metric
+    metric, value = snapshot.objective.metric, winner.value
+    assert value is not None
     for candidate in snapshot.candidates:
-        if candidate.trial.number == winner.number and candidate.standard_deviation is not None:
-            spread, num_seeds = candidate.standard_deviation, len(candidate.values)
-            return f"{metric} {candidate.mean:.4f} +- {spread:.4f} over {num_seeds} seeds"
-    found = interval(snapshot, _value(winner))
+        spread = candidate.standard_deviation
+        if candidate.trial.number == winner.number and spread is not None:
+            return f"{metric} {candidate.mean:.4f} ± {spread:.4f} over {len(candidate.values)} seeds"
+    found = interval(snapshot, value)
     around = "" if found is None else f", 95 % interval {found[0]:.4f} to {found[1]:.4f}"
-    return f"{metric} {_value(winner):.4f}{around}"
+    return f"{metric} {value:.4f}{around}"
 
 
 # --- the findings ------------------------------------------------------------------------------------------
@@ -131,62 +89,60 @@ def _measured(snapshot: Snapshot, winner: TrialRecord) -> str:
 
 def _finding(snapshot: Snapshot, name: str) -> str:
     branches = snapshot.space[name]
+    subject = _capital(NOUNS.get(name, noun(name)))
     if any("choices" in branch for branch in branches):
-        return _finding_of_choices(name, groups(snapshot, name))
+        return f"{subject}{_about_choices(name, groups(snapshot, name))}"
     is_log = any(branch.get("log") for branch in branches)
-    return _finding_of_numbers(snapshot, name, is_log=is_log)
+    return f"{subject}{_about_numbers(snapshot, name, is_log=is_log)}"
 
 
-def _finding_of_choices(name: str, found: Sequence[Group]) -> str:
-    subject = NOUNS.get(name, noun(name))
-    compared = [group for group in found if group.best is not None]
-    if not compared:
-        return f"{_capital(subject)}: no trial that has it is complete."
-    best, tied = compared[0], [group for group in compared[1:] if group.tied]
-    unclear = [group for group in found if not group.tied and group is not best]
-    if best.gap and not best.tied:
-        return f"{_capital(subject)}: only trials behind the best have it; {_bare(name, best)} is its best."
+def _about_choices(name: str, found: Sequence[Group]) -> str:
+    if not found or found[0].best is None:
+        return ": no trial with it can be compared."
+    first, others = found[0], found[1:]
+    tied = [group for group in others if group.best is not None and group.best.tied]
+    unclear = [group for group in others if group not in tied]
+    names = [value_in_words(name, group.value) for group in (first, *tied)]
+    if not found[0].best.tied:
+        return f": where it is searched, all trials are behind; {names[0]} by {found[0].best.gap:.4f}."
     if tied and not unclear:
-        names = _listed([_bare(name, group) for group in (best, *tied)])
-        return f"{_capital(subject)} hardly matters: {names} are tied within noise."
-    parts = [f"{_bare(name, best)} is best"]
+        return f" {HARDLY}: {_listed(names)} are tied within noise{_pruned_early(tied)}."
+    parts = [f"{names[0]} is best"]
     if tied:
         verb = "is" if len(tied) == 1 else "are"
-        parts.append(f"{_listed([_bare(name, group) for group in tied])} {verb} tied with it within noise")
-    parts += [_how_far_behind(name, group) for group in unclear]
-    return f"{_capital(subject)}: {'; '.join(parts)}."
+        parts.append(f"{_listed(names[1:])} {verb} tied with it within noise{_pruned_early(tied)}")
+    return f": {'; '.join([*parts, *(_behind(name, group) for group in unclear)])}."
 
 
-def _how_far_behind(name: str, group: Group) -> str:
-    if group.gap is not None:
-        return f"{_bare(name, group)} is behind by {group.gap:.4f} (best of {_trials(group.num_complete)})"
-    if group.num_trials:
-        return f"{_bare(name, group)} was pruned or failed in {_times(group.num_trials)}"
-    return f"{_bare(name, group)} was not tried to an end"
+def _pruned_early(tied: Sequence[Group]) -> str:
+    epochs = {group.best.epoch for group in tied if group.best is not None and not group.best.is_complete}
+    if not epochs:
+        return ""
+    return f" (as far as epoch {max(epochs)}, where pruning ended trials)"
 
 
-def _finding_of_numbers(snapshot: Snapshot, name: str, *, is_log: bool) -> str:
-    subject, bound, best = NOUNS.get(name, noun(name)), noise(snapshot) or 0.0, _best_value(snapshot)
-    ended = [record for record in _ended(snapshot) if name in record.parameters]
-    good = [
-        record.parameters[name]
-        for record in snapshot.ranked_alone
-        if name in record.parameters and best is not None and abs(best - _value(record)) <= bound
-    ]
-    if len(ended) <= FEW_TRIALS or not good:
-        return f"{_capital(subject)}: too few trials tell."
-    low, high = min(good), max(good)
-    tried = [record.parameters[name] for record in ended]
+def _behind(name: str, group: Group) -> str:
+    words = value_in_words(name, group.value)
+    if group.best is not None:
+        when = "" if group.best.is_complete else f" after epoch {group.best.epoch}"
+        return f"{words} is behind by {group.best.gap:.4f}{when} ({_trials(len(group.records))})"
+    if group.records:
+        return f"{words} came to nothing in {_trials(len(group.records))}"
+    return f"{words} was not tried"
+
+
+def _about_numbers(snapshot: Snapshot, name: str, *, is_log: bool) -> str:
+    compared = [one for one in standings(snapshot) if name in one.record.parameters]
+    good = [one.record.parameters[name] for one in compared if one.tied]
+    if len(compared) <= FEW_TRIALS or not good:
+        return ": too few trials tell."
+    tried, low, high = [one.record.parameters[name] for one in compared], min(good), max(good)
     if _span(low, high, is_log) >= WIDE * _span(min(tried), max(tried), is_log):
-        return f"{_capital(subject)} hardly matters from {shown_value(low)} to {shown_value(high)}."
-    beyond = [(sum(value < low for value in tried), "below"), (sum(value > high for value in tried), "above")]
-    behind = " and ".join(f"the {_trials(count)} {where}" for count, where in beyond if count)
-    within = (
-        f"good at {shown_value(low)}"
-        if low == high
-        else f"good from {shown_value(low)} to {shown_value(high)}"
-    )
-    return f"{_capital(subject)}: {within}; {behind} came out behind."
+        return f" {HARDLY} from {shown_value(low)} to {shown_value(high)}."
+    beyond = {"below": sum(value < low for value in tried), "above": sum(value > high for value in tried)}
+    behind = " and ".join(f"{_trials(count)} {where}" for where, count in beyond.items() if count)
+    within = f"at {shown_value(low)}" if low == high else f"from {shown_value(low)} to {shown_value(high)}"
+    return f": good {within}; {behind} came out behind."
 
 
 def _span(low: float, high: float, is_log: bool) -> float:
@@ -205,47 +161,29 @@ def _reservations(snapshot: Snapshot) -> list[str]:
         lines.append(f"Differences of up to {bound:.4f} may be chance ({seeds}).")
     if len(snapshot.objectives) > 1:
         metrics = _listed([objective.metric for objective in snapshot.objectives])
-        lines.append(
-            f"{len(snapshot.front)} trials trade {metrics} against each other; none beats them in all."
-        )
+        lines.append(f"{_trials(len(snapshot.front))} trade {metrics}: no other beats them in all.")
     return lines
 
 
-# --- words and values --------------------------------------------------------------------------------------
+# --- words -------------------------------------------------------------------------------------------------
+
+
+def value_in_words(name: str, value: Any) -> str:
+    """Return a value of a parameter as one says it: `after stage 2`, `fc`, `0.1`."""
+    if name != EXITS:
+        return shown_value(value)
+    stages = " and ".join(map(str, value))
+    return f"after stage{'s' if len(value) > 1 else ''} {stages}" if stages else "without an exit"
+
+
+def noun(name: str) -> str:
+    """Return what a parameter is called in a sentence: the last word of its name."""
+    return name.rpartition(".")[2].replace("_", " ")
 
 
 def _with_share(text: str, share: float | None) -> str:
-    return text if share is None else f"{text} Importance {share:.2f}."
-
-
-def _values(snapshot: Snapshot, name: str) -> list[Any]:
-    """The values that the file allows and those that trials have, each once, in that order."""
-    found: list[Any] = []
-    for branch in snapshot.space[name]:
-        for choice in branch.get("choices", ()):
-            value = tuple(choice) if isinstance(choice, list) else choice
-            found += [] if value in found else [value]
-    for record in snapshot.counted:
-        if name in record.parameters and record.parameters[name] not in found:
-            found.append(record.parameters[name])
-    return found
-
-
-def _ended(snapshot: Snapshot) -> list[TrialRecord]:
-    return [record for record in snapshot.counted if record.state != State.RUNNING]
-
-
-def _best_value(snapshot: Snapshot) -> float | None:
-    return next((record.value for record in snapshot.ranked_alone), None)
-
-
-def _value(record: TrialRecord) -> float:
-    assert record.value is not None
-    return record.value
-
-
-def _bare(name: str, group: Group) -> str:
-    return _after(group.value) if name == "model.exit_stages" else shown_value(group.value)
+    """Importance is a share of what decided: of differences that are chance, it says nothing."""
+    return text if share is None or HARDLY in text else f"{text} Importance {share:.2f}."
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -254,10 +192,6 @@ def _listed(words: Sequence[str]) -> str:
 
 def _trials(count: int) -> str:
     return f"{count} trial{'' if count == 1 else 's'}"
-
-
-def _times(count: int) -> str:
-    return "its one trial" if count == 1 else f"all its {count} trials"
 
 
 def _capital(text: str) -> str:

@@ -18,11 +18,16 @@ def fix_for_life(store: StudyStore, fixed: Mapping[str, Any], *, name: str) -> N
     On later launches raises `BadInputError` with the first difference: its dotted key, what the search was
     started with, and what was given.
     """
-    given, stored = as_json(fixed), store.attribute(FIXED_ATTRIBUTE)
+    stored = store.attribute(FIXED_ATTRIBUTE)
     if stored is None:
-        store.set_attribute(FIXED_ATTRIBUTE, given)
-        return
-    for key, before, now in differences(stored, given):
+        store.set_attribute(FIXED_ATTRIBUTE, as_json(fixed))
+    else:
+        refuse_changes(stored, fixed, name=name)
+
+
+def refuse_changes(stored: Mapping[str, Any], fixed: Mapping[str, Any], *, name: str) -> None:
+    """Raise `BadInputError` with the first difference from what the search was started with."""
+    for key, before, now in differences(stored, as_json(fixed)):
         raise BadInputError(
             f"{key}: expected {_shown(before)}, as when {name} was started, got {_shown(now)} "
             "(another --name makes it another search)"

@@ -1,18 +1,16 @@
 """What looks at searches without running them, also while they run: `--report`."""
 
 import sys
-from pathlib import Path
 
 from rich.console import Console
 
-from tune_jobs.errors import BadInputError
 from tune_jobs.options import LaunchOptions
 from tune_jobs.quiet import quiet_libraries
 from tune_jobs.report import print_result
 from tune_jobs.report_files import report_files, write_files
 from tune_jobs.snapshot import read_snapshot
 from tune_jobs.space import SearchSpace
-from tune_jobs.study_store import open_database, study_name
+from tune_jobs.study_store import find_database, study_name
 from tune_jobs.tracking import runs_page
 from tune_jobs.tracking_store import resolve_uri
 
@@ -24,8 +22,7 @@ def write_report(space: SearchSpace, options: LaunchOptions) -> int:
     """
     quiet_libraries()
     folder = (options.output / space.name).resolve()
-    database = open_database(options.study_storage or f"sqlite:///{folder / 'study.db'}")
-    _refuse_missing(options, folder)
+    database = find_database(options.study_storage, folder, flag="--report")
     try:
         snapshot = read_snapshot(database, study_name(space))
     finally:
@@ -34,9 +31,3 @@ def write_report(space: SearchSpace, options: LaunchOptions) -> int:
     tracking = runs_page(resolve_uri(options.tracking_uri), search=space.name)
     print_result(Console(file=sys.stdout, soft_wrap=True), snapshot, folder, tracking=tracking)
     return 0
-
-
-def _refuse_missing(options: LaunchOptions, folder: Path) -> None:
-    """Opening a SQLite file that is not there would make one."""
-    if options.study_storage is None and not (folder / "study.db").is_file():
-        raise BadInputError(f"--report: expected a search that was started, got no study in {folder}")

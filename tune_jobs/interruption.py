@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+GRACE_S = 60.0  # an interrupted trial may use this long to end its epoch
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 

@@ -37,20 +37,28 @@ def seed_deviation(candidates: Sequence[Candidate]) -> float | None:
 
 
 def noise(snapshot: Snapshot) -> float | None:
-    """Return by how much two equally good trials may differ in the first objective, 19 times in 20.
+    """Return by how much two equally good trials may differ in the first objective: see `noise_around`.
 
-        1.96 sqrt(2 (p (1 - p) / n + s^2)),  p = (k + 2) / (n + 4) of the best trial's k of n images
+    None where nothing is known: no trial yet, or no accuracy and no seeds.
+    """
+    best = next(iter(snapshot.ranked_alone), None)
+    return None if best is None or best.value is None else noise_around(snapshot, best.value)
+
+
+def noise_around(snapshot: Snapshot, value: float) -> float | None:
+    """Return by how much two trials that are as good as `value` may differ by chance, 19 times in 20.
+
+        1.96 sqrt(2 (p (1 - p) / n + s^2)),  p = (k + 2) / (n + 4) of k right ones of n images
 
     p after Agresti and Coull (1998), so that it is not 0 where every image is named right; s is
     `seed_deviation`, 0 as long as no seed is repeated. All trials are judged by the same images, which makes
-    the bound a wide one. None where nothing is known: no trial yet, or no accuracy and no seeds.
+    the bound a wide one. None for what is no accuracy, without seeds.
     """
-    best, num_images = next(iter(snapshot.ranked), None), num_validation_images(snapshot)
-    deviation = seed_deviation(snapshot.candidates)
-    if best is None or best.value is None or (num_images is None and deviation is None):
+    num_images, deviation = num_validation_images(snapshot), seed_deviation(snapshot.candidates)
+    if num_images is None and deviation is None:
         return None
     variance = 0.0 if deviation is None else deviation**2
     if num_images is not None:
-        share = (best.value * num_images + 2) / (num_images + 4)
+        share = (value * num_images + 2) / (num_images + 4)
         variance += share * (1 - share) / num_images
     return Z_95 * math.sqrt(2 * variance)

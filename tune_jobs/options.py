@@ -50,6 +50,7 @@ class LaunchOptions:
     overrides: tuple[str, ...] = ()
     dry_run: bool = False
     report: bool = False
+    reproduce: int | None = None
     debug: bool = False
     from_environment: tuple[str, ...] = ()
 
@@ -58,7 +59,8 @@ class LaunchOptions:
         words = ["python", "launch.py", "--space", str(self.space)]
         if self.output != Path("runs"):
             words += ["--output", str(self.output)]
-        for field in ("name", "address", "tracking_uri", "study_storage", "checkpoint_storage", "num_trials"):
+        for field in ("name", "address", "tracking_uri", "study_storage", "checkpoint_storage", "num_trials",
+                      "reproduce"):  # fmt: skip
             value = getattr(self, field)
             if value is not None and field not in self.from_environment:
                 words += [f"--{field.replace('_', '-')}", str(value)]
@@ -91,14 +93,17 @@ def is_checkpoint_storage(place: str) -> bool:
     return parts.scheme == "s3" and bool(parts.netloc) and is_plain and settings <= S3_SETTINGS
 
 
-def checkpoint_place(storage: str | None, folder: Path) -> str:
-    """Return where the checkpoints of the search lie whose folder is `folder`: there, or by its name."""
+def checkpoint_place(storage: str | None, folder: Path, *below: str) -> str:
+    """Return where the checkpoints of the search lie whose folder is `folder`: there, or by its name.
+
+    `below` are further folders in it.
+    """
     if storage is None:
-        return str(folder)
+        return str(folder.joinpath(*below))
     if "://" not in storage:
-        return str(Path(storage, folder.name).resolve())
+        return str(Path(storage, folder.name, *below).resolve())
     parts = urlsplit(storage)
-    return parts._replace(path=f"{parts.path.rstrip('/')}/{folder.name}").geturl()
+    return parts._replace(path="/".join((parts.path.rstrip("/"), folder.name, *below))).geturl()
 
 
 def masked(text: str) -> str:

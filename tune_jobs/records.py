@@ -85,7 +85,8 @@ class TrialRecord:
     says by how much each constraint is broken, once the trial ended; at most 0 where it is kept.
 
     A run of the confirmation is a record too: `confirms` is the number of the trial whose configuration it
-    trains with another seed, `seed_index` says which one, counted from the trial itself as 0.
+    trains with another seed, `seed_index` says which one, counted from the trial itself as 0. So is a trial
+    that was trained again: `reproduces` is its number, `repetition` counts from 1.
 
     `workers` says on how many workers each of its `attempts` was handed out, `attempts_started_ms` when.
     `confusion` holds the newest
@@ -109,27 +110,33 @@ class TrialRecord:
     attempt_ends: tuple[AttemptEnd, ...] = ()
     confirms: int | None = None
     seed_index: int = 0
+    reproduces: int | None = None
+    repetition: int = 0
     workers: tuple[int, ...] = ()
     attempts_started_ms: tuple[int, ...] = ()
     confusion: Mapping[str, Any] | None = None
 
     @property
     def trial(self) -> int:
-        """The number of the search's trial: its own, or that of the one it confirms."""
-        return self.number if self.confirms is None else self.confirms
+        """The number of the search's trial: its own, or that of the one it confirms or reproduces."""
+        return next((n for n in (self.confirms, self.reproduces) if n is not None), self.number)
 
     @property
     def name(self) -> str:
-        """What the trial's files and run are called by: `0007`, or `0007-seed-1` for another seed of it."""
-        return f"{self.trial:04d}{self._seed}"
+        """What the trial's files and run are called by: `0007`, `0007-seed-1` for another seed of it, or
+        `0007-again-1` where it is reproduced.
+        """
+        return f"{self.trial:04d}{self._suffix}"
 
     @property
     def label(self) -> str:
         """The name as people read it: `7`, or `7-seed-1`."""
-        return f"{self.trial}{self._seed}"
+        return f"{self.trial}{self._suffix}"
 
     @property
-    def _seed(self) -> str:
+    def _suffix(self) -> str:
+        if self.reproduces is not None:
+            return f"-again-{self.repetition}"
         return "" if self.confirms is None else f"-seed-{self.seed_index}"
 
     @property
@@ -199,6 +206,8 @@ def record_of(trial: optuna.trial.FrozenTrial, *, mlflow_run: str | None = None)
         attempt_ends=_attempt_ends(attributes),
         confirms=attributes.get("confirms"),
         seed_index=attributes.get("seed_index", 0),
+        reproduces=attributes.get("reproduces"),
+        repetition=attributes.get("repetition", 0),
         workers=tuple(int(start.get("workers", 1)) for start in starts),
         attempts_started_ms=tuple(int(start["started_ms"]) for start in starts),
         confusion=attributes.get(CONFUSION),

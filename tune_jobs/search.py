@@ -12,9 +12,7 @@ from typing import Literal
 from rich.console import Console
 
 from selfcon.config import TrainConfig
-from selfcon.data.batches import num_steps
-from selfcon.data.dataset import ImageDataset, load_dataset
-from selfcon.errors import ConfigError
+from selfcon.data.dataset import ImageDataset
 from tune_jobs.artifacts import search_files
 from tune_jobs.causes import storage_faults
 from tune_jobs.checkpoint_store import CheckpointStore
@@ -23,13 +21,14 @@ from tune_jobs.console import EventLog
 from tune_jobs.database import Database, held
 from tune_jobs.disk import num_needed
 from tune_jobs.environment import environment_tags
-from tune_jobs.errors import BadInputError, NoSuccessError, SearchError, StorageError, TrackingError
+from tune_jobs.errors import NoSuccessError, SearchError, TrackingError
 from tune_jobs.farewell import Farewell
 from tune_jobs.follower import TrackingFollower
-from tune_jobs.interruption import Interruption
+from tune_jobs.interruption import GRACE_S, Interruption
 from tune_jobs.mlflow_runs import TrackedDataset
 from tune_jobs.options import LaunchOptions, checkpoint_place
 from tune_jobs.quiet import quiet_libraries
+from tune_jobs.readiness import check_storage, check_tracking, load_data
 from tune_jobs.records import State, TrialRecord
 from tune_jobs.registry import publish
 from tune_jobs.report import print_result, result_metrics, summary
@@ -38,14 +37,12 @@ from tune_jobs.retention import Retention
 from tune_jobs.source_code import commit_of_source, shown_commit
 from tune_jobs.space import SearchSpace
 from tune_jobs.study import SearchStudy
-from tune_jobs.study_store import open_database, study_name
+from tune_jobs.study_store import database_of, study_name
 from tune_jobs.tracking import Tracker
 from tune_jobs.trial_checkpoints import load_state, newest_valid, open_store
 from tune_jobs.trial_folder import refuse_unknown_trials
 from tune_jobs.tuning import run_trials
 from tune_jobs.wording import printable
-
-GRACE_S = 60.0  # an interrupted trial may use this long to end its epoch
 
 
 @dataclass(frozen=True)
@@ -89,12 +86,11 @@ def run_search(space: SearchSpace, options: LaunchOptions) -> int:
     """
     quiet_libraries()
     folder = (options.output / space.name).resolve()
-    dataset = _load_dataset(space)
-    _check_batch_sizes(space, num_train=len(dataset.train))
+    dataset = load_data(space)
     tracker = _tracker(space, options, dataset)
-    database = _database(options, folder)
+    database = database_of(options.study_storage, folder)
     is_first_launch = not folder.is_dir()
-    _check_tracking(tracker, is_first_launch=is_first_launch)
+    check_tracking(tracker, is_first_launch=is_first_launch)
     interruption, farewell = Interruption(GRACE_S), Farewell(options)
     connected = Connection(space, options.address, interruption, on_lost=farewell.leave)
     with interruption.caught(), connected as connection:
@@ -105,45 +101,11 @@ def run_search(space: SearchSpace, options: LaunchOptions) -> int:
                 print(f"interrupted; go on with: {options.command()}")
                 return interruption.exit_code
         if is_first_launch and options.checkpoint_storage is not None:
-            _check_storage(checkpoint_place(options.checkpoint_storage, folder))
+            check_storage(checkpoint_place(options.checkpoint_storage, folder))
         with storage_faults(folder), held(database, study=study_name(space), folder=folder):
             search = _open(space, options, folder, tracker, dataset=dataset, database=database)
             farewell.first(partial(_end_tracking, search))
             return _run(search, connection, interruption, database=database.shown)
-
-
-def _load_dataset(space: SearchSpace) -> ImageDataset:
-    """The data, which must be whole before anything is written or started."""
-    try:
-        return load_dataset(space.data)
-    except ConfigError as error:
-        raise BadInputError(f"{space.place(f'train.{error.key}')}: {error}") from None
-
-
-def _check_batch_sizes(space: SearchSpace, *, num_train: int) -> None:
-    """Refuse batches that the training part cannot fill, before anything is written or started."""
-    for values in space.tree.combinations(["optim.global_batch_size"]):
-        try:
-            num_steps(num_train, values["optim.global_batch_size"])
-        except ConfigError as error:
-            raise BadInputError(f"{space.place('train.optim.global_batch_size')}: {error}") from None
-
-
-def _check_tracking(tracker: Tracker, *, is_first_launch: bool) -> None:
-    """Refuse to start without MLflow; a search that goes on can deliver its records later."""
-    try:
-        tracker.check()
-    except TrackingError as error:
-        if is_first_launch:
-            raise BadInputError(str(error)) from error
-
-
-def _check_storage(place: str) -> None:
-    """Refuse to start where no checkpoint can be kept."""
-    try:
-        open_store(place).check()
-    except StorageError as error:
-        raise BadInputError(str(error)) from error
 
 
 def _retention(search: Search, store: CheckpointStore) -> Retention:
@@ -182,10 +144,6 @@ def _tracker(space: SearchSpace, options: LaunchOptions, dataset: ImageDataset) 
             },
         ),
     )
-
-
-def _database(options: LaunchOptions, folder: Path) -> Database:
-    return open_database(options.study_storage or f"sqlite:///{folder / 'study.db'}")
 
 
 def _open(

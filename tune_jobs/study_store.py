@@ -10,12 +10,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from tune_jobs.database import Database, SQLiteDatabase
+from tune_jobs.errors import BadInputError
 from tune_jobs.mysql import MySQLDatabase
 from tune_jobs.postgresql import PostgreSQLDatabase
 from tune_jobs.records import (
@@ -33,6 +35,7 @@ from tune_jobs.records import (
 )
 from tune_jobs.space import SearchSpace
 
+STUDY_FILE = "study.db"
 RUN_ATTRIBUTE = "mlflow_run:"  # Optuna lets no one write to an ended trial, so the study holds these
 
 
@@ -213,6 +216,21 @@ def open_database(url: str) -> Database:
     if url.startswith("sqlite"):
         return SQLiteDatabase(url)
     return MySQLDatabase(url) if url.startswith("mysql") else PostgreSQLDatabase(url)
+
+
+def find_database(storage: str | None, folder: Path, *, flag: str) -> Database:
+    """Return the database of a search that was started: at the URL `storage`, else in its folder.
+
+    Raises `BadInputError` where there is no file: opening one would make it.
+    """
+    if storage is None and not (folder / STUDY_FILE).is_file():
+        raise BadInputError(f"{flag}: expected a search that was started, got no study in {folder}")
+    return database_of(storage, folder)
+
+
+def database_of(storage: str | None, folder: Path) -> Database:
+    """Return the database of the search with this folder: at the URL `storage`, else a file in the folder."""
+    return open_database(storage or f"sqlite:///{folder / STUDY_FILE}")
 
 
 def study_name(space: SearchSpace) -> str:

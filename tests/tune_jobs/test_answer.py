@@ -1,0 +1,189 @@
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tune_jobs.answer import answer
+from tune_jobs.noise import noise
+from tune_jobs.records import EpochRecord, TrialRecord
+from tune_jobs.snapshot import Snapshot
+from tune_jobs.space import SearchSpace, load_space
+from tune_jobs.standing import groups, standings
+
+RecordMaker = Callable[..., TrialRecord]
+SnapshotMaker = Callable[..., Snapshot]
+Trial = tuple[Any, ...]
+
+SPACE = """
+name: exits
+train: {optim: {epochs: 4}}
+space:
+  model.exit_stages: {choices: [[1], [2], [3]]}
+  model.exit_depth: {choices: [fc, small], when: {model.exit_stages: [[1], [2]]}}
+  loss.temperature: {low: 0.05, high: 0.5, log: true}
+search: {num_trials: 9}
+"""
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> SearchSpace:
+    (tmp_path / "exits.yaml").write_text(SPACE)
+    return load_space(tmp_path / "exits.yaml")
+
+
+@pytest.fixture
+def build(
+    make_record: RecordMaker, make_snapshot: SnapshotMaker, space: SearchSpace
+) -> Callable[..., Snapshot]:
+    """Return a function that makes a search of (stage, depth, temperature, values by epoch) trials.
+
+    A trial with fewer than four values was pruned.
+    """
+
+    def record(
+        number: int, stage: int, depth: str | None, temperature: float, values: Sequence[float]
+    ) -> TrialRecord:
+        parameters: dict[str, Any] = {"model.exit_stages": (stage,), "loss.temperature": temperature}
+        parameters |= {"model.exit_depth": depth} if depth else {}
+        state = "COMPLETE" if len(values) == 4 else "PRUNED"
+        made = make_record(number, state, num_epochs=len(values), parameters=parameters)
+        epochs = [EpochRecord(i + 1, {"val/top1": v}, made.started_ms + i, 1) for i, v in enumerate(values)]
+        last = values[-1] if state == "COMPLETE" else None
+        return replace(made, epochs=tuple(epochs), value=last, values=() if last is None else (last,))
+
+    def search(*trials: Trial, **changes: Any) -> Snapshot:
+        return make_snapshot(space, [record(i, *trial) for i, trial in enumerate(trials)], **changes)
+
+    return search
+
+
+def rising(last: float) -> list[float]:
+    return [0.5, 0.6, 0.7, last]
+
+
+def lines(snapshot: Snapshot) -> tuple[str, ...]:
+    found = answer(snapshot, {})
+    assert found is not None
+    return found.lines()
+
+
+def test_the_answer_says_what_is_best_what_is_tied_and_what_is_behind(build: Callable[..., Snapshot]) -> None:
+    found = lines(
+        build(
+            (2, "fc", 0.1, rising(0.95)),
+            (3, None, 0.1, rising(0.94)),
+            (1, "small", 0.1, rising(0.80)),
+            (2, "small", 0.1, rising(0.93)),
+        )
+    )
+    assert found[0] == (
+        "Leave after stage 2, with temperature 0.1, exit depth fc: val/top1 0.9500, "
+        "95 % interval 0.9183 to 0.9698 (trial 0)."
+    )
+    assert found[1] == (
+        "Where the sub-network leaves: after stage 2 is best; after stage 3 is tied with it within noise; "
+        "after stage 1 is behind by 0.1500 (1 trial)."
+    )
+    assert found[-2] == "The depth of the sub-network hardly matters: fc and small are tied within noise."
+
+
+def test_a_range_is_where_the_good_trials_are(build: Callable[..., Snapshot]) -> None:
+    trials = [
+        (2, "fc", t, rising(v)) for t, v in ((0.06, 0.7), (0.1, 0.95), (0.15, 0.94), (0.3, 0.8), (0.5, 0.7))
+    ]
+    assert "Temperature: good from 0.1 to 0.15; 1 trial below and 2 trials above came out behind." in lines(
+        build(*trials)
+    )
+
+
+def test_a_range_that_is_good_all_over_hardly_matters(build: Callable[..., Snapshot]) -> None:
+    trials = [(2, "fc", t, rising(0.95)) for t in (0.05, 0.1, 0.2, 0.45)]
+    assert "Temperature hardly matters from 0.05 to 0.45." in lines(build(*trials))
+
+
+def test_few_trials_tell_nothing_of_a_range(build: Callable[..., Snapshot]) -> None:
+    trials = [(2, "fc", t, rising(0.95)) for t in (0.05, 0.1, 0.2)]
+    assert "Temperature: too few trials tell." in lines(build(*trials))
+
+
+def test_a_pruned_trial_is_compared_where_it_ended(build: Callable[..., Snapshot]) -> None:
+    snapshot = build(
+        (2, "fc", 0.1, rising(0.95)),
+        (3, None, 0.1, [0.5, 0.59]),
+        (1, "fc", 0.1, [0.5, 0.3]),
+        (1, "fc", 0.2, [0.5]),
+    )
+    found = {group.value: group for group in groups(snapshot, "model.exit_stages")}
+    assert [standing.record.number for standing in standings(snapshot)] == [0, 1, 2, 3]
+    third, first = found[(3,)].best, found[(1,)].best
+    assert third is not None
+    assert (third.tied, third.epoch) == (True, 2)
+    assert third.gap == pytest.approx(0.01)
+    assert first is not None
+    assert (first.record.number, first.epoch, first.gap) == (3, 1, 0.0)
+    text = " ".join(lines(snapshot))
+    assert "tied within noise (as far as epoch 2, where pruning ended trials)" in text
+
+
+def test_what_was_not_tried_or_failed_is_said(
+    make_record: RecordMaker, build: Callable[..., Snapshot]
+) -> None:
+    snapshot = build((2, "fc", 0.1, rising(0.95)))
+    assert "after stage 1 was not tried; after stage 3 was not tried" in lines(snapshot)[1]
+    failed = make_record(1, "FAIL", reason="error", parameters={"model.exit_stages": (1,)})
+    with_failure = replace(snapshot, records=(*snapshot.records, failed))
+    assert "after stage 1 came to nothing in 1 trial" in lines(with_failure)[1]
+
+
+def test_a_search_that_runs_says_how_far_it_is(build: Callable[..., Snapshot]) -> None:
+    snapshot = build((2, "fc", 0.1, rising(0.95)), num_trials=9)
+    assert lines(snapshot)[0].startswith("So far (1 of 9 trials ended): leave after stage 2, with ")
+
+
+def test_nothing_is_answered_before_a_trial_is_complete(build: Callable[..., Snapshot]) -> None:
+    assert answer(build(), {}) is None
+    assert answer(build((2, "fc", 0.1, [0.5])), {}) is None
+
+
+def test_importance_orders_the_findings_and_is_left_out_where_all_is_chance(
+    build: Callable[..., Snapshot],
+) -> None:
+    snapshot = build(
+        (2, "fc", 0.1, rising(0.95)), (3, None, 0.1, rising(0.6)), (2, "small", 0.1, rising(0.95))
+    )
+    found = answer(snapshot, {"model.exit_depth": 0.7, "model.exit_stages": 0.2})
+    assert found is not None
+    assert found.findings[0].startswith("Where the sub-network leaves: ")
+    assert found.findings[0].endswith(" Importance 0.20.")
+    assert (
+        found.findings[2]
+        == "The depth of the sub-network hardly matters: fc and small are tied within noise."
+    )
+
+
+def test_the_noise_is_that_of_two_shares_of_the_validation_images(build: Callable[..., Snapshot]) -> None:
+    share = (0.95 * 287 + 2) / 291
+    assert noise(build((2, "fc", 0.1, rising(0.95)))) == pytest.approx(
+        1.96 * (2 * share * (1 - share) / 287) ** 0.5, rel=1e-4
+    )
+    assert noise(build((2, "fc", 0.1, rising(0.95)), data=None)) is None
+
+
+def test_the_spread_over_seeds_adds_to_the_noise(
+    tmp_path: Path, make_record: RecordMaker, make_snapshot: SnapshotMaker
+) -> None:
+    (tmp_path / "seeds.yaml").write_text(f"{SPACE}confirm: {{top_k: 1, seeds: 3}}\n")
+    space = load_space(tmp_path / "seeds.yaml")
+    trial = replace(make_record(0), value=0.9, values=(0.9,))
+    seeds = [
+        replace(make_record(i), confirms=0, seed_index=i + 1, value=v, values=(v,))
+        for i, v in enumerate((0.8, 1.0))
+    ]
+    snapshot = make_snapshot(space, [trial], seeds=tuple(seeds))
+    share = (0.9 * 287 + 2) / 291
+    expected = 1.96 * (2 * (share * (1 - share) / 287 + 0.01)) ** 0.5
+    assert noise(snapshot) == pytest.approx(expected, rel=1e-4)
+    assert "val/top1 0.9000 ± 0.1000 over 3 seeds" in lines(snapshot)[0]
+    assert lines(snapshot)[-1] == f"Differences of up to {expected:.4f} may be chance (seeds included)."
