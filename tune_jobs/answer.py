@@ -134,9 +134,10 @@ def _behind(name: str, group: Group) -> str:
 def _about_numbers(snapshot: Snapshot, name: str, *, is_log: bool) -> str:
     compared = [one for one in standings(snapshot) if name in one.record.parameters]
     good = [one.record.parameters[name] for one in compared if one.tied]
-    if len(compared) <= FEW_TRIALS or not good:
+    tried = [one.record.parameters[name] for one in compared]
+    if len(compared) <= FEW_TRIALS or len(set(tried)) == 1 or not good:
         return ": too few trials tell."
-    tried, low, high = [one.record.parameters[name] for one in compared], min(good), max(good)
+    low, high = min(good), max(good)
     if _span(low, high, is_log) >= WIDE * _span(min(tried), max(tried), is_log):
         return f" {HARDLY} from {shown_value(low)} to {shown_value(high)}."
     beyond = {"below": sum(value < low for value in tried), "above": sum(value > high for value in tried)}
