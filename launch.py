@@ -63,8 +63,10 @@ def parse(arguments: Sequence[str]) -> LaunchOptions:
         known = [flag for action in parser._actions for flag in action.option_strings]
         hint = nearest(unknown[0].partition("=")[0], known)
         raise BadInputError(str(ConfigError(unknown[0], "a flag that --help lists", "an unknown one", hint)))
-    if flags.space is None:
+    if flags.space is None and not flags.compare:
         raise BadInputError("--space: expected a search-space file, got none")
+    if len(flags.compare) == 1:
+        raise BadInputError(f"--compare: expected the names of two searches or more, got {flags.compare[0]}")
     from_environment = []
     for field, variable in ENVIRONMENT.items():
         given = getattr(flags, field)
@@ -80,7 +82,7 @@ def parse(arguments: Sequence[str]) -> LaunchOptions:
         raise BadInputError(_other_database(flags.study_storage, from_environment))
     if flags.checkpoint_storage is not None and not is_checkpoint_storage(flags.checkpoint_storage):
         raise BadInputError(_other_storage(flags.checkpoint_storage, from_environment))
-    values = vars(flags) | {"overrides": tuple(flags.overrides)}
+    values = vars(flags) | {"overrides": tuple(flags.overrides), "compare": tuple(flags.compare)}
     return LaunchOptions(**values, from_environment=tuple(from_environment))
 
 
@@ -106,6 +108,11 @@ def _other_storage(place: str, from_environment: Sequence[str]) -> str:
 
 def _launch(options: LaunchOptions) -> int:
     # Validation and the dry run answer at once: what is heavy is imported after them.
+    if options.compare:
+        from tune_jobs.comparison import compare_searches
+
+        return compare_searches(options)
+    assert options.space is not None
     from tune_jobs.preflight import preflight
     from tune_jobs.space import load_space
 
@@ -194,6 +201,13 @@ def _parser() -> argparse.ArgumentParser:
         type=_trial_number,
         metavar="N",
         help="train trial N again from its record, compare, and name what is different now",
+    )
+    add(
+        "--compare",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="searches side by side, by their names; needs no --space",
     )
     add("--report", action="store_true", help="write the report of what is there; train nothing")
     add("--debug", action="store_true", help="show tracebacks")

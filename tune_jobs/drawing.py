@@ -30,7 +30,7 @@ class TrialDrawer:
         """
         if self._suggester is None:
             self._suggester = self._load()
-        found = self._suggester.draw(self._space.suggest, start=self._space.start_points())
+        found = self._suggester.draw(self._space.suggest, start=self._start())
         if found is None:
             self._store.set_attribute(EXHAUSTED, True)
             return None
@@ -39,6 +39,11 @@ class TrialDrawer:
         record = self._store.add_trial(drawn, attributes, state)
         self.end(record)
         return record.number if state == State.RUNNING else None
+
+    def _start(self) -> list[dict[str, Any]]:
+        """What is tried first: the points of the file, then those taken from another search."""
+        taken = self._store.attribute(taken_key(self._space.start_from), ())
+        return [*self._space.start_points(), *taken]
 
     def end(self, record: TrialRecord) -> None:
         """Let later suggestions know how a trial ended."""
@@ -64,6 +69,11 @@ class TrialDrawer:
             return attributes | {"reason": Reason.INVALID.value, "message": str(error)}, State.FAIL
         attributes |= {"config": stored_config(config), attempt_key(1): attempt_start(num_workers)}
         return attributes, State.RUNNING
+
+
+def taken_key(search: str | None) -> str:
+    """Return the attribute of a study that holds the points taken from another search."""
+    return f"start_from:{search}"
 
 
 def stored_config(config: TrainConfig) -> dict[str, Any]:

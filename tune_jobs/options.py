@@ -39,7 +39,7 @@ class LaunchOptions:
     `from_environment` names the fields that an environment variable filled in; they are no part of `command`.
     """
 
-    space: Path
+    space: Path | None = None
     output: Path = Path("runs")
     name: str | None = None
     address: str | None = None
@@ -51,6 +51,7 @@ class LaunchOptions:
     dry_run: bool = False
     report: bool = False
     reproduce: int | None = None
+    compare: tuple[str, ...] = ()
     debug: bool = False
     from_environment: tuple[str, ...] = ()
 

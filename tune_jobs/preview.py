@@ -37,7 +37,7 @@ def dry_run(space: SearchSpace, options: LaunchOptions) -> str:
         *_labelled("state in", str(options.output / space.name)),
         *_section("explored", _explored(space)),
         *_section("never tried", [_settings(entry, " with ") for entry in space.forbid]),
-        *_section("tried first", [_settings(point.given) for point in space.start]),
+        *_section("tried first", _first(space)),
         *_section("fixed (all else has its default)", _table(dict(space.train))),
         *_section("examples of what may be tried", _examples(space)),
         "",
@@ -95,6 +95,11 @@ def _condition(branch: Branch) -> str:
         for name, alternatives in branch.when.items()
     )
     return f"   when {' and '.join(conditions)}"
+
+
+def _first(space: SearchSpace) -> list[str]:
+    taken = [f"the best trials of the search {space.start_from}, as far as they lie in this space"]
+    return [_settings(point.given) for point in space.start] + (taken if space.start_from else [])
 
 
 def _objectives(space: SearchSpace) -> str:

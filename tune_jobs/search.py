@@ -27,6 +27,7 @@ from tune_jobs.follower import TrackingFollower
 from tune_jobs.interruption import GRACE_S, Interruption
 from tune_jobs.mlflow_runs import TrackedDataset
 from tune_jobs.options import LaunchOptions, checkpoint_place
+from tune_jobs.other_searches import points_to_take
 from tune_jobs.quiet import quiet_libraries
 from tune_jobs.readiness import check_storage, check_tracking, load_data
 from tune_jobs.records import State, TrialRecord
@@ -100,6 +101,8 @@ def run_search(space: SearchSpace, options: LaunchOptions) -> int:
             if interruption.requested:
                 print(f"interrupted; go on with: {options.command()}")
                 return interruption.exit_code
+        if is_first_launch and space.start_from is not None:
+            points_to_take(space, options)
         if is_first_launch and options.checkpoint_storage is not None:
             check_storage(checkpoint_place(options.checkpoint_storage, folder))
         with storage_faults(folder), held(database, study=study_name(space), folder=folder):
@@ -185,6 +188,7 @@ def _run(search: Search, connection: Connection, interruption: Interruption, *, 
     retention = _retention(search, store)
     retention.apply()  # what a launcher that was killed left
     _take_note(search)
+    _take_start(search)
     search.follower.start()
     start_s, metric = time.monotonic(), search.space.objective.metric
     for stage in study.stages:
@@ -220,6 +224,16 @@ def _take_note(search: Search) -> None:
     if before and before[-1].commit != commit:
         was, now = (shown_commit(each) for each in (before[-1].commit, commit))
         line = f"note: the code is at {now}; the launch before ran {was}"
+        search.console.print(line, markup=False, highlight=False)
+
+
+def _take_start(search: Search) -> None:
+    """Take over the best trials of another search, once, where the file names one."""
+    study, space = search.study, search.space
+    if space.start_from is not None and not study.has_taken_start:
+        points = points_to_take(space, search.options)
+        study.take_start(points)
+        line = f"tried first: the best {len(points)} of {space.start_from}"
         search.console.print(line, markup=False, highlight=False)
 
 

@@ -5,12 +5,12 @@ end early, which one wins, and when the search is over.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tune_jobs.confirmation import Confirmation
 from tune_jobs.database import Database
-from tune_jobs.drawing import EXHAUSTED, TrialDrawer
+from tune_jobs.drawing import EXHAUSTED, TrialDrawer, taken_key
 from tune_jobs.errors import NoSuccessError
 from tune_jobs.failures import failed_alike
 from tune_jobs.fingerprint import fix_for_life
@@ -19,6 +19,7 @@ from tune_jobs.records import Reason, State, TrialRecord, as_json
 from tune_jobs.selection import pareto_front, ranked
 from tune_jobs.snapshot import ABOUT, LAUNCH, NUM_TRIALS, PUBLICATION, Snapshot, snapshot_of
 from tune_jobs.space import SearchSpace
+from tune_jobs.space.start_points import StartPoint
 from tune_jobs.study_store import StudyStore, now_ms, study_name
 from tune_jobs.trial_study import Decision, HandOut, TrialStudy
 
@@ -152,6 +153,16 @@ class SearchStudy(TrialStudy):
     def all_records(self) -> list[TrialRecord]:
         """Return every trial by number, then every run of the confirmation."""
         return [record for stage in self.stages for record in stage.records()]
+
+    @property
+    def has_taken_start(self) -> bool:
+        """Whether the best trials of the search that `start_from` names were taken over."""
+        return self._store.attribute(taken_key(self._space.start_from)) is not None
+
+    def take_start(self, points: Sequence[StartPoint]) -> None:
+        """Try these first, after what the file names itself; what the other search finds later counts not."""
+        taken = [dict(point.encoded) for point in points]
+        self._store.set_attribute(taken_key(self._space.start_from), taken)
 
     def remember_run_of(self, record: TrialRecord, run_id: str) -> None:
         """Store the MLflow run of one of `all_records`."""

@@ -31,6 +31,7 @@ def test_links_within_the_guide_lead_somewhere() -> None:
 def test_commands_of_the_guide_are_understood(arguments: str) -> None:
     words = arguments.split()
     options = parse(words if "--space" in words else [*words, "--space", "search_spaces/smoke.yaml"])
+    assert options.space is not None
     assert (ROOT / options.space).is_file()
 
 

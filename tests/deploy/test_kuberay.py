@@ -134,6 +134,7 @@ def test_kubernetes_accepts_the_policy_and_it_holds_for_every_pod(group: Manifes
 def test_the_job_runs_a_search_that_is_shipped() -> None:
     words = shlex.split(JOB["spec"]["entrypoint"])
     options = parse(words[words.index("launch.py") + 1 :])
+    assert options.space is not None
     assert (ROOT / options.space).is_file()
 
 

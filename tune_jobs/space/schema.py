@@ -66,6 +66,7 @@ def _top_level() -> dict[str, Schema]:
         "space": ("What is explored, by dotted field.", _mapping(parameters, minProperties=1)),
         "forbid": ("Combinations never tried.", values),
         "start": ("Configurations tried first.", values),
+        "start_from": ("Another search, whose best trials are tried first.", {"type": "string"}),
         "objective": ("What is sought; a list of two or more is a Pareto search.", {"anyOf": objectives}),
         "constraints": ("What the winner must keep to.", {"type": "array", "items": _ref("Constraint")}),
         "search": ("How many trials, and what suggests them.", _ref("SearchSettings")),

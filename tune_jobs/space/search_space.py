@@ -37,22 +37,25 @@ from tune_jobs.space.yaml_file import Node, read_file
 from tune_jobs.space.yaml_scalars import Scalar
 
 KEYS = (
-    "name", "description", "train", "space", "forbid", "start", "objective", "constraints", "search",
-    "pruner", "confirm", "trial", "tracking",
+    "name", "description", "train", "space", "forbid", "start", "start_from", "objective", "constraints",
+    "search", "pruner", "confirm", "trial", "tracking",
 )  # fmt: skip
+NAME_AND_EXPERIMENT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSpace:
     """Everything a search-space file says, checked.
 
-    `text` is the file as read, without the overrides; `places` says where each key stands.
+    `start_from` names the search whose best trials are tried first: NAME, or EXPERIMENT/NAME. `text` is the
+    file as read, without the overrides; `places` says where each key stands.
     """
 
     name: str
     description: str
     tree: Parameters
     start: tuple[StartPoint, ...]
+    start_from: str | None
     objectives: tuple[Objective, ...]
     constraints: tuple[Constraint, ...]
     search: SearchSettings
@@ -157,6 +160,7 @@ def load_space(path: Path, *, overrides: Sequence[str] = (), name: str | None = 
         description=items["description"].text().strip() if "description" in items else "",
         tree=tree,
         start=read_start_points(items.get("start"), tree),
+        start_from=_start_from(items.get("start_from"), name),
         objectives=settings.objectives,
         constraints=settings.constraints,
         search=settings.search,
@@ -182,6 +186,17 @@ def _name(node: Node | None, path: Path, given: str | None) -> str:
         expected = f"a `name:`, as the file's stem is no {SLUG_EXPECTED.removeprefix('a ')}"
         raise BadInputError(f"{path}:1:1: {ConfigError('name', expected, shown(path.stem))}")
     return path.stem
+
+
+def _start_from(node: Node | None, name: str) -> str | None:
+    """The search whose best trials are tried first, which is another one."""
+    if node is None:
+        return None
+    other = node.text()
+    parts = other.split("/")
+    if not all(map(is_slug, parts)) or len(parts) > NAME_AND_EXPERIMENT:
+        node.refuse("the NAME of another search, or EXPERIMENT/NAME")
+    return node.refuse("another search than this one") if parts[-1:] == [name] and len(parts) == 1 else other
 
 
 def _places(node: Node) -> Iterator[tuple[str, str]]:

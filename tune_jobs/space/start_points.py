@@ -25,6 +25,14 @@ class StartPoint:
 
 
 @dataclass
+class _Known:
+    """What is known of a configuration while it is taken over: values, and what goes to Optuna."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    encoded: dict[str, Scalar] = field(default_factory=dict)
+
+
+@dataclass
 class _Point:
     """A starting point while it is read: the values known so far, and what goes to Optuna."""
 
@@ -36,6 +44,29 @@ class _Point:
 def read_start_points(start: Node | None, parameters: Parameters) -> tuple[StartPoint, ...]:
     """Return the starting points of a file. Raises `BadInputError` for one that can not be tried."""
     return tuple(_start_point(node, parameters) for node in start.sequence()) if start else ()
+
+
+def transferred(config: Mapping[str, Any], parameters: Parameters) -> StartPoint | None:
+    """Return a configuration of another search as one to try first here: as much of it as is explored here.
+
+    What this space cannot have is sampled, and what depends on that too. None where nothing is left, and for
+    a combination that is forbidden here.
+    """
+    point, given = _Known(), {}
+    for name in parameters.order():
+        controllers = parameters.controllers(name)
+        if any(other not in point.values for other in controllers):
+            continue
+        index = parameters.active(name, point.values)
+        if index is None:
+            point.values[name] = parameters.without_search(name)
+            continue
+        branch = parameters.branches[name][index]
+        if branch.domain.contains(config[name]):
+            point.encoded[branch.optuna_name] = encode(config[name])
+            point.values[name] = given[name] = config[name]
+    is_forbidden = any(_holds(entry, point.values) for entry in parameters.forbid)
+    return None if is_forbidden or not given else StartPoint(given, point.encoded)
 
 
 def _start_point(node: Node, parameters: Parameters) -> StartPoint:

@@ -34,6 +34,7 @@ space:
   loss.use_labels: {choices: [true]}
 forbid: [{model.exit_stages: [1], model.exit_depth: small}]
 start: [{model.exit_stages: [2], loss.temperature: 0.1}]
+start_from: another
 objective: [{metric: val/top1}, {metric: cost/train_macs, direction: minimize}]
 constraints: [{metric: cost/peak_memory_mb, max: 4000}, {metric: val/top1, min: 0.5}]
 search:

@@ -1,0 +1,44 @@
+"""Small searches of which a test says how every trial comes out, without training anything."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tune_jobs.space import load_space
+from tune_jobs.study import SearchStudy
+from tune_jobs.trial_study import Decision
+
+DATA = {"name": "digits", "num_images": {"train": 1150, "validation": 287, "test": 360}, "num_classes": 10}
+
+
+def write_search(
+    output: Path,
+    text: str,
+    values: Sequence[float],
+    *,
+    storage: str | None = None,
+    digest: str = "d" * 64,
+) -> SearchStudy:
+    """Return the study of a search with one trial for each value, complete in the folder of its name."""
+    output.mkdir(exist_ok=True)
+    path = output / "space.yaml"
+    path.write_text(text)
+    space = load_space(path)
+    folder = output / space.name
+    folder.mkdir(exist_ok=True)
+    study = SearchStudy(storage or f"sqlite:///{folder}/study.db", space, data_digest=digest)
+    study.launched(data=DATA, environment={}, commit=None)
+    study.want(len(values))
+    for value in values:
+        train(study, value)
+    return study
+
+
+def train(study: SearchStudy, value: float) -> None:
+    """Let the next trial report this value after each of its epochs."""
+    given = study.hand_out()
+    assert given is not None
+    for epoch in range(given.config.optim.epochs + 1):
+        metrics = {"val/top1": value, "cost/seconds": 60.0 * epoch}
+        if study.report(given.number, given.attempt, epoch, metrics) is Decision.STOP:
+            break
+    study.end_attempt(given.number, given.attempt)

@@ -1,0 +1,84 @@
+import runpy
+from pathlib import Path
+
+import pytest
+
+from launch import main
+
+searches = runpy.run_path(str(Path(__file__).with_name("searches.py")))
+write_search = searches["write_search"]
+
+SPACE = """
+name: {name}
+train: {{optim: {{epochs: 2}}}}
+space:
+  model.exit_stages: {{choices: [[1], [2]]}}
+  {more}
+"""
+TEMPERATURE = "loss.temperature: {low: 0.05, high: 0.5}"
+WEIGHT = "loss.exit_weight: {low: 0.1, high: 4.0}"
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three searches on the same data, of which one has no result, and one on other data."""
+    monkeypatch.setenv("COLUMNS", "150")
+    monkeypatch.delenv("SELFCON_STUDY_STORAGE", raising=False)
+    values = [0.5 + 0.04 * i for i in range(10)]
+    write_search(tmp_path, SPACE.format(name="hot", more=TEMPERATURE), values)
+    write_search(tmp_path, SPACE.format(name="heavy", more=WEIGHT), [0.7, 0.8])
+    write_search(tmp_path, SPACE.format(name="empty", more=WEIGHT), [])
+    write_search(tmp_path, SPACE.format(name="other", more=WEIGHT), [0.7], digest="e" * 64)
+    lower = SPACE.format(name="lower", more=WEIGHT) + "objective: {metric: val/top1, direction: minimize}\n"
+    write_search(tmp_path, lower, [0.7])
+    return tmp_path
+
+
+def compare(runs: Path, *names: str) -> int:
+    return main(["--output", str(runs), "--compare", *names])
+
+
+def test_searches_are_shown_side_by_side(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare(runs, "hot", "heavy") == 0
+    lines = [line.strip("│").split("│") for line in capsys.readouterr().out.splitlines()]
+    rows = {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in lines if len(cells) == 3}
+    assert rows["best val/top1"] == ["0.8600 (0.8151 to 0.8954)", "0.8000 (0.7499 to 0.8422)"]
+    assert rows["trials"] == ["10 complete", "2 complete"]
+    assert rows["training time"] == ["20.0 min", "4.0 min"]
+    assert rows["trial"] == ["9", "1"]
+    assert "(importance " in rows["loss.temperature"][0]
+    assert rows["loss.temperature"][1] == "0.1 (fixed)"
+    assert rows["loss.exit_weight"][0] == "1 (fixed)"
+    assert lines[-1] == ["hot is ahead of heavy by 0.0600, which is more than chance (0.0572)"]
+
+
+def test_a_gap_within_chance_is_said_to_be_so(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_search(runs, SPACE.format(name="close", more=WEIGHT), [0.85])
+    assert compare(runs, "close", "hot", "empty") == 0
+    assert "hot is ahead of close by 0.0100, which is within chance" in capsys.readouterr().out
+
+
+def test_one_result_is_no_comparison(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare(runs, "heavy", "empty") == 0
+    assert "fewer than two of the searches have a trial that may win" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["hot", "other"],
+         "expected searches with the same data, such as dddddddddddd of hot, got eeeeeeeeeeee of other"),
+        (["hot", "lower"],
+         "expected searches with the same objective, such as maximize val/top1 of hot, got minimize"),
+        (["hot", "heavi"], "expected a search that was started, in {runs}, got heavi (did you mean heavy?)"),
+        (["hot"], "expected the names of two searches or more, got hot"),
+        ([], "expected at least one argument"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_compared_is_refused_in_one_line(
+    runs: Path, capsys: pytest.CaptureFixture[str], names: list[str], message: str
+) -> None:
+    assert compare(runs, *names) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith(f"error: --compare: {message.format(runs=runs)}")

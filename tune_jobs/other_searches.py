@@ -1,0 +1,77 @@
+"""Other searches by their names: beside this one, under --output or in its database."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from selfcon.errors import ConfigError, nearest
+from tune_jobs.database import Database
+from tune_jobs.errors import BadInputError
+from tune_jobs.options import LaunchOptions
+from tune_jobs.reproduction import SUFFIX as REPRODUCTIONS
+from tune_jobs.snapshot import CONFIRM_SUFFIX, Snapshot, read_snapshot, study_names
+from tune_jobs.space import SearchSpace
+from tune_jobs.space.start_points import StartPoint, transferred
+from tune_jobs.study_store import STUDY_FILE, open_database
+
+NUM_TAKEN = 3
+
+
+def read_search(name: str, options: LaunchOptions, *, key: str) -> Snapshot:
+    """Return the search called NAME or EXPERIMENT/NAME, in --study-storage, else in a folder of --output.
+
+    Raises `BadInputError`, a line that begins with `key`, where there is none, or more than one.
+    """
+    database = _database(name.rpartition("/")[2], options, key=key)
+    try:
+        searches = [s for s in study_names(database) if not s.endswith((CONFIRM_SUFFIX, REPRODUCTIONS))]
+        return read_snapshot(database, _only(name, searches, where=database.shown, key=key))
+    finally:
+        database.close()
+
+
+def points_to_take(space: SearchSpace, options: LaunchOptions) -> list[StartPoint]:
+    """Return the best trials of the search that `start_from` names, as far as this space has their values.
+
+    At most three, the best first; a confirmed mean counts before single values. Raises `BadInputError` where
+    there is no such search, or nothing to take.
+    """
+    assert space.start_from is not None
+    key = f"{space.place('start_from')}: start_from"
+    snapshot = read_search(space.start_from, options, key=key)
+    best = [candidate.trial for candidate in snapshot.candidates] or snapshot.ranked
+    points = [transferred(record.config, space.tree) for record in best[:NUM_TAKEN] if record.config]
+    found: list[StartPoint] = []
+    for point in points:
+        if point is not None and point.encoded not in [other.encoded for other in found]:
+            found.append(point)
+    if not found:
+        expected = "a search with a finished trial that this space can have"
+        raise BadInputError(str(ConfigError(key, expected, space.start_from)))
+    return found
+
+
+def _database(name: str, options: LaunchOptions, *, key: str) -> Database:
+    if options.study_storage is not None:
+        return open_database(options.study_storage)
+    path = options.output / name / STUDY_FILE
+    if not path.is_file():
+        there = sorted(found.parent.name for found in options.output.glob(f"*/{STUDY_FILE}"))
+        _refuse(name, there, where=str(options.output), key=key)
+    return open_database(f"sqlite:///{Path(path).resolve()}")
+
+
+def _only(name: str, searches: Sequence[str], *, where: str, key: str) -> str:
+    """The study that is meant."""
+    found = [search for search in searches if name in (search, search.rpartition("/")[2])]
+    if not found:
+        _refuse(name, [search.rpartition("/")[2] for search in searches], where=where, key=key)
+    if len(found) > 1:
+        expected = f"EXPERIMENT/NAME, one of {', '.join(found)}"
+        raise BadInputError(str(ConfigError(key, expected, name)))
+    return found[0]
+
+
+def _refuse(name: str, there: Sequence[str], *, where: str, key: str) -> NoReturn:
+    expected = f"a search that was started, in {where}"
+    raise BadInputError(str(ConfigError(key, expected, name, nearest(name, there))))
