@@ -247,7 +247,7 @@ def test_with_an_address_this_machine_decides_nothing(
 ) -> None:
     flags = ["--space", "good.yaml", "--dry-run", "--address", "auto", "--set", "trial.num_workers=100"]
     assert launch.main(flags) == 0
-    assert "as many as the cluster at auto holds" in capsys.readouterr().out
+    assert "not asked: as many as the cluster at auto holds" in capsys.readouterr().out
 
 
 def test_a_report_needs_no_room_for_a_trial(launch: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:

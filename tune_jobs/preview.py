@@ -1,7 +1,7 @@
 """The dry run: what a search would do, in plain text, without starting anything."""
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from selfcon.wording import shown
@@ -10,8 +10,8 @@ from tune_jobs.disk import most_bytes, most_checkpoint_bytes
 from tune_jobs.options import LaunchOptions
 from tune_jobs.pruning import rungs
 from tune_jobs.space import SearchSpace
-from tune_jobs.space.conditions import Branch
 from tune_jobs.space.examples import example_parameters
+from tune_jobs.space_tree import counts, space_tree
 
 NUM_EXAMPLES = 3
 _WIDTH = 100
@@ -35,7 +35,7 @@ def dry_run(space: SearchSpace, options: LaunchOptions) -> str:
         *_labelled("experiment", space.tracking.experiment),
         *_labelled("registers", space.tracking.registered_model),
         *_labelled("state in", str(options.output / space.name)),
-        *_section("explored", _explored(space)),
+        *_section(f"explored: {counts(space)}", space_tree(space)),
         *_section("never tried", [_settings(entry, " with ") for entry in space.forbid]),
         *_section("tried first", _first(space)),
         *_section("fixed (all else has its default)", _table(dict(space.train))),
@@ -68,33 +68,6 @@ def _settings(values: Mapping[str, Any], separator: str = ", ") -> str:
 
 def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else shown(value)
-
-
-def _explored(space: SearchSpace) -> list[str]:
-    """Each parameter with its values; those of further branches below."""
-    width = max(map(len, space.parameters))
-    return [
-        f"{name if index == 0 else '':<{width}}  {words}"
-        for name, branches in space.parameters.items()
-        for index, words in enumerate(_branches(space, name, branches))
-    ]
-
-
-def _branches(space: SearchSpace, name: str, branches: tuple[Branch, ...]) -> Iterator[str]:
-    for branch in branches:
-        yield f"{branch.domain}{_condition(branch)}"
-    if all(branch.when for branch in branches):
-        yield f"{_short(space.tree.without_search(name))} otherwise"
-
-
-def _condition(branch: Branch) -> str:
-    if not branch.when:
-        return ""
-    conditions = (
-        f"{name} is {' or '.join(shown(value) for value in alternatives)}"
-        for name, alternatives in branch.when.items()
-    )
-    return f"   when {' and '.join(conditions)}"
 
 
 def _first(space: SearchSpace) -> list[str]:
@@ -161,7 +134,7 @@ def _at_once(space: SearchSpace, options: LaunchOptions) -> str:
     limit = space.search.max_concurrent
     at_most = "" if limit == "auto" else f", at most {limit} (search.max_concurrent)"
     if options.address is not None:
-        return f"as many as the cluster at {options.address} holds, recounted as nodes come and go{at_most}"
+        return f"not asked: as many as the cluster at {options.address} holds when it runs{at_most}"
     fit = trials_at_once([machine_resources()], space.trial)
     count = fit.count if limit == "auto" else min(fit.count, limit)
     return f"{count} on this machine: {fit.arithmetic}{at_most}"

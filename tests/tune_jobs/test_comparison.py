@@ -49,7 +49,7 @@ def test_searches_are_shown_side_by_side(runs: Path, capsys: pytest.CaptureFixtu
     assert "(importance " in rows["loss.temperature"][0]
     assert rows["loss.temperature"][1] == "0.1 (fixed)"
     assert rows["loss.exit_weight"][0] == "1 (fixed)"
-    assert lines[-1] == ["hot is ahead of heavy by 0.0600, which is more than chance (0.0572)"]
+    assert lines[-1] == ["hot is ahead of heavy by 0.0600, which is more than chance (0.0576)"]
 
 
 def test_a_gap_within_chance_is_said_to_be_so(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

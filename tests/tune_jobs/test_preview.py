@@ -39,12 +39,12 @@ experiment  example
 registers   selfcon-digits
 state in    out/example
 
-explored
-  model.exit_stages  [1] | [2] | [1, 2]
-  model.exit_depth   fc | same   when model.exit_stages is [1] or [2]
-                     fc otherwise
-  loss.temperature   0.05 to 0.2, log   when model.exit_depth is fc
-                     0.1 to 0.5
+explored: 4 combinations of choices, and 1 range of numbers
+  model.exit_stages       [1] | [2] | [1, 2]
+  └─ model.exit_depth     fc | same   where [1] or [2]
+                          fc          otherwise
+     └─ loss.temperature  0.05 to 0.2, log   where fc
+                          0.1 to 0.5         otherwise
 
 never tried
   model.exit_stages [1] with model.exit_depth same
@@ -194,7 +194,7 @@ def test_a_preview_says_what_would_be_done(tmp_path: Path) -> None:
             ("search={}",),
             {"address": "head:6379"},
             "at once",
-            "as many as the cluster at head:6379 holds, recounted as nodes come and go",
+            "not asked: as many as the cluster at head:6379 holds when it runs",
         ),
         (("tracking={registered_model: mine}",), {}, "registers", "mine"),
     ],
