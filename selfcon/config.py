@@ -51,12 +51,19 @@ class DataConfig(_Section):
     """What is trained on, and how the images are split, resized and augmented."""
 
     dataset: Dataset = "digits"
+    """The images: a name, or `folder` for any folder of classes."""
     root: str = "data"
+    """The folder that the data set lies in; `digits` reads none."""
     validation_fraction: Fraction = 0.1
+    """The share of the training images that trials are judged on, unless the data set has a part for it."""
     num_views: Annotated[int, Field(ge=1, le=2)] = 1
+    """How many augmented views of each image a batch holds."""
     augmentation: Augmentation = "standard"
+    """`weak`: crop and flip; `standard`: colours and grey too; `randaugment`: RandAugment before these."""
     image_size: Annotated[int, Field(ge=8, le=1024)] | None = None
+    """The side in pixels that images are resized to; null is the data set's own."""
     split_seed: NonNegativeInt = 0
+    """Draws the images that are split off for validation; no setting changes the test part."""
 
 
 class ModelConfig(_Section):
@@ -66,13 +73,22 @@ class ModelConfig(_Section):
     """
 
     backbone: Backbone = "resnet18"
+    """The network whose last features are the product."""
     width: Annotated[int, Field(ge=4, le=1024)] = 64
+    """The channels of the first stage; 64 is each network as published, all others scale in proportion."""
     exit_stages: IntTuple = (2,)
+    """The stages, rising from 1, after which a sub-network leaves: none after the last; [] for no exit."""
     exit_depth: ExitDepth = "fc"
+    """What a sub-network is: `fc` one linear layer, `small`, `same` or `large` half, as many or twice the
+    blocks of each later stage, or a number of blocks."""
     projection_dim: PositiveInt = 128
+    """The dimensions of the projections that the contrastive loss compares."""
     projection_normalization: ProjectionNormalization = "batch"
+    """BatchNorm inside the projection heads (`batch`) or in front of them (`input`); `none`: the authors'."""
     normalization: Normalization = "batch"
+    """`batch`: over the images of all workers; `group`: GroupNorm; `frozen`: stored statistics."""
     weights: str | None = None
+    """A torchvision state dict (.pth or .safetensors) that the backbone starts from."""
 
 
 class LossConfig(_Section):
@@ -82,12 +98,19 @@ class LossConfig(_Section):
     """
 
     objective: Literal["contrastive", "cross_entropy"] = "contrastive"
+    """What is minimised: the contrastive loss between exits, or cross-entropy at every exit."""
     temperature: PositiveFloat = 0.1
+    """What similarities are divided by in the contrastive loss."""
     base_temperature: PositiveFloat = 0.07
+    """The loss is multiplied by temperature / base_temperature."""
     use_labels: bool = True
+    """Whether images of a class are positives; without, only the views and exits of an image are."""
     exit_weight: NonNegativeFloat | WeightTuple = 1.0
+    """How much the exits count beside `backbone_weight`: a number for all, or a list with one for each."""
     backbone_weight: NonNegativeFloat = 1.0
+    """How much the backbone counts."""
     backbone_contrast: Literal["all", "backbone"] = "all"
+    """Which pairs the backbone's anchors see: those of `all` exits, or the `backbone`'s alone."""
 
 
 class OptimConfig(_Section):
@@ -97,32 +120,49 @@ class OptimConfig(_Section):
     """
 
     epochs: PositiveInt = 100
+    """Passes over the training images."""
     global_batch_size: Annotated[int, Field(ge=2)] = 256
+    """The images of a step, over all workers together."""
     learning_rate: PositiveFloat = 0.1
+    """The learning rate that the schedule begins with."""
     momentum: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.9
+    """SGD's, without Nesterov."""
     weight_decay: NonNegativeFloat = 1e-4
+    """SGD's, on all parameters."""
     schedule: Literal["cosine", "step", "constant"] = "cosine"
+    """`cosine`: down to a thousandth; `step`: times `step_factor` after each of `step_epochs`; `constant`."""
     warmup_epochs: NonNegativeInt = 0
+    """The learning rate rises to the schedule's over so many epochs; fewer than `epochs`."""
     step_epochs: IntTuple = ()
+    """Rising epochs after which `schedule: step` lowers the learning rate."""
     step_factor: Fraction = 0.1
+    """What each step multiplies the learning rate by."""
     precision: Precision = "fp32"
+    """`bf16` and `fp16` are autocast around the forward pass; `fp64` is for checking exactness."""
 
 
 class EvaluateConfig(_Section):
     """How a frozen encoder is judged: linear probes (the papers' SGD protocol) and nearest neighbours."""
 
     every_epochs: PositiveInt = 1
+    """Validation after every so many epochs, and after the last."""
     probe_epochs: PositiveInt = 100
+    """Epochs of the linear probes; a tenth of the learning rate after 60 % and again after 80 %."""
     probe_learning_rate: PositiveFloat = 3.0
+    """The linear probes' learning rate."""
     probe_batch_size: PositiveInt = 512
+    """The linear probes' batch size."""
     knn_neighbours: PositiveInt = 20
+    """How many nearest training images vote for a class."""
 
 
 class RuntimeConfig(_Section):
     """How the same mathematics is executed."""
 
     channels_last: bool = False
+    """Lay images and weights out with channels last: faster on some hardware."""
     compile: bool = False
+    """Compile the network with torch.compile."""
 
 
 class TrainConfig(_Section):
@@ -135,6 +175,7 @@ class TrainConfig(_Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     seed: NonNegativeInt = 0
+    """Initial weights, order of the images, augmentation, probes."""
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "TrainConfig":

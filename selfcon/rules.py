@@ -39,7 +39,7 @@ class Rule:
     """A condition that ties several fields together.
 
     `violation` takes the values of `fields` in order and returns None where the condition holds, else
-    (the field to blame, what is expected, what was got).
+    (the field to blame, what is expected, what was got); its docstring says what must hold.
     """
 
     fields: tuple[str, ...]
@@ -61,12 +61,16 @@ def check_rules(flat: Mapping[str, Any]) -> None:
 
 
 def _exits_rise(exit_stages: tuple[int, ...]) -> Violation | None:
+    """Each stage once, in rising order."""
+    """Each stage once, in rising order."""
     if all(a < b for a, b in itertools.pairwise(exit_stages)):
         return None
     return "model.exit_stages", "each stage once, in rising order", shown(exit_stages)
 
 
 def _exits_leave_the_backbone(backbone: str, exit_stages: tuple[int, ...]) -> Violation | None:
+    """An exit leaves after any stage of the backbone but its last."""
+    """An exit leaves after any stage of the backbone but its last."""
     last = NUM_STAGES[backbone] - 1
     if all(stage <= last for stage in exit_stages):
         return None
@@ -78,6 +82,8 @@ def _exits_leave_the_backbone(backbone: str, exit_stages: tuple[int, ...]) -> Vi
 
 
 def _batch_norm_can_be_replaced(backbone: str, normalization: str) -> Violation | None:
+    """Only a backbone with BatchNorm can have another normalisation."""
+    """Only a backbone with BatchNorm can have another normalisation."""
     if normalization == "batch" or backbone not in _OWN_NORMALIZATION:
         return None
     expected = f"batch, as {backbone} has {_OWN_NORMALIZATION[backbone]} and no BatchNorm to be replaced"
@@ -85,6 +91,8 @@ def _batch_norm_can_be_replaced(backbone: str, normalization: str) -> Violation 
 
 
 def _something_is_left_of_an_image(backbone: str, image_size: int | None) -> Violation | None:
+    """A VGG needs images of 32 pixels."""
+    """A VGG needs images of 32 pixels."""
     smallest = _SMALLEST_IMAGE.get(backbone, 1)
     if image_size is None or image_size >= smallest:
         return None
@@ -94,12 +102,16 @@ def _something_is_left_of_an_image(backbone: str, image_size: int | None) -> Vio
 def _something_is_left_of_the_data_sets_images(
     backbone: str, dataset: str, image_size: int | None
 ) -> Violation | None:
+    """The same where the data set's own images are smaller."""
+    """The same where the data set's own images are smaller."""
     if image_size is not None:
         return None
     return _something_is_left_of_an_image(backbone, _SMALL_IMAGES.get(dataset))
 
 
 def _one_weight_per_exit(exit_weight: Weight, exit_stages: tuple[int, ...]) -> Violation | None:
+    """A list of weights has one for each exit."""
+    """A list of weights has one for each exit."""
     if not isinstance(exit_weight, tuple) or len(exit_weight) == len(exit_stages):
         return None
     expected = f"a number, or a list of {len(exit_stages)}, one for each of model.exit_stages"
@@ -109,6 +121,8 @@ def _one_weight_per_exit(exit_weight: Weight, exit_stages: tuple[int, ...]) -> V
 def _something_is_weighted(
     exit_weight: Weight, backbone_weight: float, exit_stages: tuple[int, ...]
 ) -> Violation | None:
+    """A weight is above 0, of the backbone or of an exit."""
+    """A weight is above 0, of the backbone or of an exit."""
     if backbone_weight > 0 or (exit_stages and _largest(exit_weight) > 0):
         return None
     return "loss.backbone_weight", "a weight above 0 on the backbone or on an exit", "only weights of 0"
@@ -121,6 +135,8 @@ def _a_positive_exists(
     backbone_contrast: str,
     exit_weight: Weight,
 ) -> Violation | None:
+    """An anchor has a positive: by labels, by a second view, or by an exit that is contrasted."""
+    """An anchor has a positive: by labels, by a second view, or by an exit that is contrasted."""
     if use_labels or num_views > 1:
         return None
     if exit_stages and (backbone_contrast == "all" or _largest(exit_weight) > 0):
@@ -133,18 +149,24 @@ def _a_positive_exists(
 
 
 def _classes_are_labels(objective: str, use_labels: bool) -> Violation | None:
+    """Cross-entropy needs labels."""
+    """Cross-entropy needs labels."""
     if use_labels or objective != "cross_entropy":
         return None
     return "loss.use_labels", "true with the objective cross_entropy, which has nothing but labels", "false"
 
 
 def _cross_entropy_contrasts_nothing(objective: str, backbone_contrast: str) -> Violation | None:
+    """Cross-entropy has no pairs to choose."""
+    """Cross-entropy has no pairs to choose."""
     if backbone_contrast == "all" or objective != "cross_entropy":
         return None
     return "loss.backbone_contrast", "all (the default) with the objective cross_entropy", backbone_contrast
 
 
 def _warmup_ends(warmup_epochs: int, epochs: int) -> Violation | None:
+    """The warm-up is shorter than the training."""
+    """The warm-up is shorter than the training."""
     if warmup_epochs < epochs:
         return None
     return (
@@ -155,6 +177,8 @@ def _warmup_ends(warmup_epochs: int, epochs: int) -> Violation | None:
 
 
 def _steps_belong_to_the_schedule(schedule: str, step_epochs: tuple[int, ...]) -> Violation | None:
+    """Steps are given with the step schedule, and only with it."""
+    """Steps are given with the step schedule, and only with it."""
     if (schedule == "step") == bool(step_epochs):
         return None
     if schedule == "step":
@@ -163,6 +187,8 @@ def _steps_belong_to_the_schedule(schedule: str, step_epochs: tuple[int, ...]) -
 
 
 def _steps_rise_to_the_end(step_epochs: tuple[int, ...], epochs: int) -> Violation | None:
+    """Steps rise and come before the end."""
+    """Steps rise and come before the end."""
     if all(a < b for a, b in zip(step_epochs, (*step_epochs[1:], epochs), strict=False)):
         return None
     return "optim.step_epochs", f"rising epochs below the {epochs} of optim.epochs", shown(step_epochs)

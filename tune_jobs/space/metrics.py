@@ -2,19 +2,21 @@
 
 import math
 import re
+from collections.abc import Mapping
 
-# Reported whatever the configuration; an exit's own accuracy, val/exit<s>_top1, needs that exit.
-DECISIVE = (
-    "val/top1",
-    "val/ensemble_top1",
-    "val/knn_top1",
-    "cost/seconds",
-    "cost/images_per_second",
-    "cost/peak_memory_mb",
-    "cost/accelerator_hours",
-    "cost/train_macs",
-    "cost/encoder_parameters",
-)
+# Reported whatever the configuration, with what each is; an exit's own accuracy, val/exit<s>_top1, needs that
+# exit. Accuracies are fractions of the validation images; costs count repeated work too.
+DECISIVE: Mapping[str, str] = {
+    "val/top1": "accuracy of a linear probe on the backbone's features",
+    "val/ensemble_top1": "accuracy of the mean of the probes on all exits",
+    "val/knn_top1": "accuracy of the nearest neighbours of the backbone's features",
+    "cost/seconds": "seconds of training and evaluation",
+    "cost/images_per_second": "images a second that all workers trained on",
+    "cost/peak_memory_mb": "megabytes at the peak, of the device or, on CPUs, of the process",
+    "cost/accelerator_hours": "hours times accelerators",
+    "cost/train_macs": "multiply-accumulates of training",
+    "cost/encoder_parameters": "parameters of the network, exits included",
+}
 EXIT_TOP1 = "val/exit<s>_top1"
 _EXIT_TOP1 = re.compile(r"val/exit([1-9][0-9]*)_top1")
 

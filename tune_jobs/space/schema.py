@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from selfcon.config import FIELD_NAMES, SECTIONS, TrainConfig, field_annotation
+from tune_jobs.space.field_docs import field_docs
 from tune_jobs.space.parameter_reader import SAME_FOR_ALL_TRIALS, numbers_of
 from tune_jobs.space.settings import (
     SLUG,
@@ -58,7 +59,9 @@ def _top_level() -> dict[str, Schema]:
     """The schema of each key of the file, with the words an editor shows beside it."""
     values = {"type": "array", "items": _ref("values")}
     objectives = [_ref("Objective"), {"type": "array", "minItems": 2, "items": _ref("Objective")}]
-    parameters = {name: {"anyOf": [_ref(name), _list(_ref(name))]} for name in _SEARCHED}
+    parameters = {
+        name: {"description": _doc(name), "anyOf": [_ref(name), _list(_ref(name))]} for name in _SEARCHED
+    }
     described: Mapping[str, tuple[str, Schema]] = {
         "name": ("The identity of the search; the file's stem.", {"type": "string", "pattern": SLUG}),
         "description": ("What the search asks.", {"type": "string"}),
@@ -79,10 +82,15 @@ def _top_level() -> dict[str, Schema]:
 
 
 def _models() -> dict[str, Schema]:
-    """The models' own schemas."""
+    """The models' own schemas; what a field does comes before what its value must be."""
     _, schema = models_json_schema([(model, "validation") for model in _MODELS])
     definitions: dict[str, Schema] = schema["$defs"]
     del definitions["TrackingSettings"]["required"]  # the reader fills in what the file omits
+    for model in (*_MODELS, *SECTIONS.values()):
+        properties = definitions[model.__name__]["properties"]
+        for name, doc in field_docs(model).items():
+            value = properties[name].get("description")
+            properties[name]["description"] = f"{doc} Expected: {value}." if value else doc
     return definitions
 
 
@@ -104,6 +112,12 @@ def _field(name: str) -> Schema:
     section, _, field = name.rpartition(".")
     model = SECTIONS[section] if section else TrainConfig
     return _ref(f"{model.__name__}/properties/{field}")
+
+
+def _doc(name: str) -> str:
+    """What a dotted field does."""
+    section, _, field = name.rpartition(".")
+    return field_docs(SECTIONS[section] if section else TrainConfig)[field]
 
 
 def _ref(definition: str) -> Schema:

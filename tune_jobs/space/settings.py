@@ -79,7 +79,9 @@ class Objective(_Settings):
     """What makes one trial better than another."""
 
     metric: str = "val/top1"
+    """What is compared: a metric of the last epoch."""
     direction: Literal["maximize", "minimize"] = "maximize"
+    """Whether more or less of it is better; a cost must say it."""
 
 
 class Constraint(_Settings):
@@ -94,20 +96,30 @@ class Constraint(_Settings):
     )
 
     metric: str
+    """What is bounded: a metric of the last epoch."""
     max: Bound | None = None
+    """The most that is allowed."""
     min: Bound | None = None
+    """The least that is allowed."""
 
 
 class SearchSettings(_Settings):
     """How many trials within which budgets, what suggests the next one, and how many run at once."""
 
     num_trials: PositiveInt = 20
+    """How many trials there are to be; the largest total ever asked for holds."""
     sampler: Literal["tpe", "random", "gp", "cmaes", "qmc", "nsga2", "brute_force"] = "tpe"
+    """What suggests the next trial."""
     seed: NonNegativeInt = 0
+    """With one trial at a time the same seed gives the same search."""
     max_concurrent: PositiveInt | Literal["auto"] = "auto"
+    """A cap on how many trials run at once; `auto` is as many as fit."""
     time_budget: TimeBudget = None
+    """The wall time that all launches may take together; then no new trial begins and running ones finish."""
     accelerator_hours: PositiveFloat | None = None
+    """The accelerator hours that all trials may take together, with the same end."""
     checkpoint_budget: ByteText = "10GB"
+    """What the checkpoints of finished trials may take beside those of the best."""
 
     @property
     def time_budget_s(self) -> float | None:
@@ -128,8 +140,11 @@ class PrunerSettings(_Settings):
     """
 
     kind: Literal["none", "median", "successive_halving", "hyperband"] = "none"
+    """What judges a trial that runs."""
     min_epochs: PositiveInt = 1
+    """The first epoch after which trials are judged."""
     reduction_factor: Annotated[int, Field(ge=2)] = 3
+    """One of so many trials passes each rung, and the next rung is so many times later."""
 
 
 # The settings that each kind of pruner reads.
@@ -145,7 +160,9 @@ class ConfirmSettings(_Settings):
     """Train the best `top_k` trials again until each has `seeds` seeds, its own included."""
 
     top_k: PositiveInt
+    """How many of the best trials are trained again."""
     seeds: Annotated[int, Field(ge=2)]
+    """How many seeds each has in the end, its own included."""
 
 
 class TrialSettings(_Settings):
@@ -155,9 +172,13 @@ class TrialSettings(_Settings):
     """
 
     num_workers: NumWorkers = 1
+    """The workers of a trial. With a range each attempt has as many as fit when it begins."""
     cpus_per_worker: CpuAmount = 1.0
+    """The CPUs of each worker."""
     gpus_per_worker: GpuAmount = 0.0
+    """The GPUs of each worker, all on one node; a share is one device's."""
     hang_timeout: TimeSpan = "30m"
+    """How long an attempt may stand still before it ends as `hung` and is handed out again."""
 
     @property
     def min_workers(self) -> int:
@@ -179,7 +200,9 @@ class TrackingSettings(_Settings):
     """Where MLflow records the search and registers its encoder."""
 
     experiment: Slug
+    """MLflow's experiment; the search's name."""
     registered_model: Slug
+    """The registered model; `selfcon-<dataset>`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,84 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from launch import parse
+from selfcon.config import FIELD_NAMES, RULES, Rule
+from selfcon.wording import shown, words_of
+from tune_jobs.space import load_space
+from tune_jobs.space.reference import PATH, tables, text
+from tune_jobs.space.search_space import KEYS
+from tune_jobs.space.settings import PRUNER_FIELDS, SearchSettings
+from tune_jobs.space.yaml_scalars import plain_scalar
+
+ROOT = Path(__file__).parents[3]
+PAGE = PATH.read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+ANY_SPACE = "space: {loss.temperature: {low: 0.1, high: 0.5}}\n"
+
+
+def rows_of(table: str) -> list[str]:
+    return re.findall(r"^\| `([^`]+)`", table, re.MULTILINE)
+
+
+def test_the_page_holds_the_tables_that_the_code_makes() -> None:
+    assert text() == PAGE
+
+
+@pytest.mark.parametrize("name", tables())
+def test_the_page_has_every_table(name: str) -> None:
+    assert PAGE.count(f"<!-- table: {name} -->") == 1
+
+
+def test_a_table_that_is_altered_is_made_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    altered = tmp_path / "page.md"
+    altered.write_text(PAGE.replace("| `seed` |", "| `sed` |"))
+    monkeypatch.setattr("tune_jobs.space.reference.PATH", altered)
+    assert text() == PAGE
+
+
+def test_the_tables_name_every_key_field_and_rule() -> None:
+    made = tables()
+    assert tuple(rows_of(made["keys"])) == KEYS
+    assert set(FIELD_NAMES) <= {name for table in made.values() for name in rows_of(table)}
+    assert made["rules"].count("\n") == len(RULES) + 1
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.violation.__name__)
+def test_a_rule_says_in_a_sentence_what_must_hold(rule: Rule) -> None:
+    assert str(rule.violation.__doc__).endswith(".")
+
+
+def test_a_value_is_told_by_its_type_its_default_and_what_it_does() -> None:
+    row = next(line for line in tables()["loss"].splitlines() if line.startswith("| `loss.temperature`"))
+    words = "What similarities are divided by in the contrastive loss."
+    assert row == f"| `loss.temperature` | a finite number greater than 0 | `0.1` | {words} |"
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_of_the_page_is_a_search_space(example: str, tmp_path: Path) -> None:
+    (tmp_path / "example.yaml").write_text(example if "space:" in example else ANY_SPACE + example)
+    assert load_space(tmp_path / "example.yaml").name == "example"
+
+
+def test_the_page_has_an_example_of_every_key_that_decides_a_search() -> None:
+    named = {key for example in EXAMPLES for key in re.findall(r"^(\w+):", example, re.MULTILINE)}
+    assert named >= set(KEYS) - {"name", "description"}
+
+
+def test_the_page_describes_every_sampler_and_pruner() -> None:
+    described = rows_of(PAGE)
+    samplers = words_of(SearchSettings.model_fields["sampler"].annotation)
+    assert set(samplers) | set(PRUNER_FIELDS) <= set(described)
+
+
+@pytest.mark.parametrize(("written", "read"), re.findall(r"^\| `(\S+)` \| `(\S+)` \|$", PAGE, re.MULTILINE))
+def test_a_value_is_read_as_the_page_says(written: str, read: str) -> None:
+    assert shown(plain_scalar(written)).strip("'") == read
+
+
+@pytest.mark.parametrize("arguments", re.findall(r"^    python launch\.py (.*)$", PAGE, re.MULTILINE))
+def test_a_command_of_the_page_works(arguments: str) -> None:
+    options = parse(arguments.split())
+    assert load_space(ROOT / options.space, overrides=options.overrides, name=options.name)
