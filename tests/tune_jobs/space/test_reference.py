@@ -81,4 +81,5 @@ def test_a_value_is_read_as_the_page_says(written: str, read: str) -> None:
 @pytest.mark.parametrize("arguments", re.findall(r"^    python launch\.py (.*)$", PAGE, re.MULTILINE))
 def test_a_command_of_the_page_works(arguments: str) -> None:
     options = parse(arguments.split())
+    assert options.space is not None
     assert load_space(ROOT / options.space, overrides=options.overrides, name=options.name)
