@@ -27,6 +27,7 @@ bench: .venv/installed ## the figures of docs/results.md
 	$(BIN)/python benchmarks/loss.py
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/trial_overhead.py
+	$(BIN)/python benchmarks/first_minutes.py
 	$(BIN)/python benchmarks/searcher.py
 	$(BIN)/python benchmarks/recovery.py
 	$(BIN)/python benchmarks/checkpoints.py
