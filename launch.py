@@ -1,15 +1,13 @@
 """Start a search, or go on with it: `python launch.py --space search_spaces/exit_position.yaml`."""
 
-import argparse
 import os
 import sys
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
-from typing import NoReturn
 
 from selfcon.errors import ConfigError, SelfConError, nearest
 from tune_jobs.errors import BadInputError, SearchError
+from tune_jobs.flags import make_parser
 from tune_jobs.options import (
     DATABASES,
     ENVIRONMENT,
@@ -22,18 +20,6 @@ from tune_jobs.options import (
     masked,
     masked_uri,
 )
-
-EPILOG = """\
-The same command starts a search, goes on with it after any interruption, and shows the result of a finished
-one.
-
-exit codes:
-  0  complete                                 4  cluster lost; the same command goes on
-  1  a fault of ours                          5  complete, but tracking is not synced yet
-  2  bad input or no room; nothing started    6  storage cannot be used
-  3  no trial succeeded                       7  another launcher runs this search
-  130, 143  interrupted; the same command goes on
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str]) -> LaunchOptions:
     """Return the flags, completed from the environment. Raises `BadInputError`, or exits for --help."""
-    parser = _parser()
+    parser = make_parser()
     flags, unknown = parser.parse_known_args(arguments)
     if unknown:
         known = [flag for action in parser._actions for flag in action.option_strings]
@@ -144,74 +130,6 @@ def _failed(
         print(masked(traceback.format_exc()), file=sys.stderr, end="")
     print(closing_line(message, options, resumable=resumable), file=sys.stderr)
     return exit_code
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise BadInputError(message.removeprefix("argument "))
-
-
-def _num_trials(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text[:10]) > 0):
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
-    return int(text)
-
-
-def _trial_number(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        raise argparse.ArgumentTypeError(f"expected the number of a trial, got {text}")
-    return int(text[:10])
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="launch.py",
-        description="Find the best Self-Contrastive image encoder that a search space holds.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("--space", type=Path, metavar="FILE", help="the search-space file (YAML); required")
-    add("--dry-run", action="store_true", help="check the file and show what would run; start nothing")
-    add("--output", type=Path, default=Path("runs"), metavar="DIR", help="keep the search in DIR/NAME (runs)")
-    add("--name", help="the name of the search (the file's `name`, else its stem)")
-    add("--address", help="a Ray cluster to run on, or RAY_ADDRESS (this machine)")
-    add("--tracking-uri", metavar="URI", help="MLflow, or MLFLOW_TRACKING_URI (sqlite:///mlflow.db)")
-    add(
-        "--study-storage",
-        metavar="URL",
-        help="an Optuna database, or SELFCON_STUDY_STORAGE (DIR/NAME/study.db)",
-    )
-    add(
-        "--checkpoint-storage",
-        metavar="PLACE",
-        help="a path that all nodes share or s3://BUCKET/PATH, or SELFCON_CHECKPOINT_STORAGE (DIR/NAME)",
-    )
-    add("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
-        help="replace a key of the file, e.g. --set train.optim.epochs=4; may be repeated")  # fmt: skip
-    add(
-        "--num-trials",
-        type=_num_trials,
-        metavar="N",
-        help="raise the number of trials, also of a finished search",
-    )
-    add(
-        "--reproduce",
-        type=_trial_number,
-        metavar="N",
-        help="train trial N again from its record, compare, and name what is different now",
-    )
-    add(
-        "--compare",
-        nargs="+",
-        default=[],
-        metavar="NAME",
-        help="searches side by side, by their names; needs no --space",
-    )
-    add("--report", action="store_true", help="write the report of what is there; train nothing")
-    add("--debug", action="store_true", help="show tracebacks")
-    return parser
 
 
 if __name__ == "__main__":

@@ -126,7 +126,8 @@ def run_plain(folder: str) -> None:
     tune.Tuner(
         run_trial,
         param_space={"folder": folder, "parameters": space},
-        tune_config=tune.TuneConfig(metric="val/top1", mode="max", num_samples=12),
+        # Two at once would take both CPUs for the trials themselves, and their workers would wait for ever.
+        tune_config=tune.TuneConfig(metric="val/top1", mode="max", num_samples=12, max_concurrent_trials=1),
         run_config=tune.RunConfig(storage_path=folder, callbacks=[Printer()]),
     ).fit()
 

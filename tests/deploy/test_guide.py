@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from launch import EPILOG, parse
+from launch import parse
+from tune_jobs.flags import EPILOG
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "cluster.md").read_text()

@@ -133,6 +133,8 @@ def test_a_search_that_is_killed_and_stopped_goes_on_to_the_end(folder: Path) ->
     check_tracking(folder, trials)
     check_registered_encoder(folder)
     check_finished_search_shows_its_result(folder)
+    check_files(folder)
+    check_reproduction(folder)
 
 
 def check_leaves_at_the_second_interrupt(process: subprocess.Popen[str]) -> None:
@@ -219,6 +221,35 @@ def check_finished_search_shows_its_result(folder: Path) -> None:
     assert "winner: trial" in text
     assert "test/top1" in text
     assert len(runs(folder)) == 5
+
+
+def check_files(folder: Path) -> None:
+    """What people open lies in the folder of the search; the winner as a space file can be started."""
+    place = folder / "runs/end-to-end"
+    assert (place / "trials.csv").read_text().count("\n") == 1 + 3
+    best = load_space(place / "best.yaml")
+    assert best.train["optim.learning_rate"] == 0.05
+    dry = subprocess.run(
+        [*command()[:3], str(place / "best.yaml"), "--dry-run"], cwd=folder, capture_output=True, check=False
+    )
+    assert dry.returncode == 0
+    (launches, commits) = zip(
+        *[(one.number, one.commit) for one in study(folder).snapshot().launches], strict=True
+    )
+    assert launches == (1, 2, 3, 4)
+    assert len(set(commits)) == 1
+
+
+def check_reproduction(folder: Path) -> None:
+    """The trial that was killed and went on is what comes out when nothing interrupts it."""
+    before = records(folder)
+    with launched(folder, "--reproduce", "0") as process:
+        text = rest_of(process)
+    assert process.returncode == 0, text
+    assert "values of 7 epochs are identical" in text
+    assert records(folder) == before
+    assert len(runs(folder)) == 5
+    assert list((folder / "runs/end-to-end/reproductions/trials/0000-again-1/checkpoints").iterdir()) == []
 
 
 WATCH = """
