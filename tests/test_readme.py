@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from launch import parse
 from tune_jobs.space import load_space
 
 ROOT = Path(__file__).parents[1]
@@ -24,12 +23,8 @@ def test_the_file_tree_names_every_module(path: Path) -> None:
 
 def test_the_file_tree_names_nothing_that_is_not_there() -> None:
     named = set(re.findall(r"\b\w+\.py\b", README))
-    assert named <= {path.name for path in MODULES} | {"launch.py"}
-
-
-@pytest.mark.parametrize("target", ["search", "test", "install"])
-def test_the_make_targets_of_the_readme_exist(target: str) -> None:
-    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    examples = {path.name for path in (ROOT / "examples").rglob("*.py")}
+    assert named <= {path.name for path in MODULES} | examples | {"launch.py"}
 
 
 def test_the_example_space_of_the_readme_is_a_search_space(tmp_path: Path) -> None:
@@ -37,15 +32,3 @@ def test_the_example_space_of_the_readme_is_a_search_space(tmp_path: Path) -> No
     assert example
     (tmp_path / "space.yaml").write_text(example[1])
     assert load_space(tmp_path / "space.yaml").name == yaml.safe_load(example[1])["name"]
-
-
-@pytest.mark.parametrize(
-    "command", sorted(set(re.findall(r"python launch\.py (--space [^\n`]*?)(?:  |`|\n|$)", README)))
-)
-def test_the_commands_of_the_readme_are_understood(command: str) -> None:
-    assert parse(command.split()).space
-
-
-@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^):]+)\)", README))))
-def test_the_links_of_the_readme_lead_somewhere(link: str) -> None:
-    assert (ROOT / link).exists()

@@ -1,0 +1,95 @@
+"""What the pages for people say to type, and where they point.
+
+Commands that set something up, or need a machine that is not here, are only looked at. The others run: Python
+in test_examples_of_a_search.py and tune_jobs/test_serving.py, examples there and in test_examples_alone.py,
+spaces in tune_jobs/space/test_reference.py.
+"""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from launch import parse
+
+ROOT = Path(__file__).parents[1]
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+}
+PROGRAMS = (
+    "make", "python", "pip", "mlflow", "ray", "kubectl", "docker", "sbatch", "curl", "source", "export",
+    "chmod", "sqlite3", "pg_dump", "rm", "mv", "cp", "df",
+)  # fmt: skip
+READERS_OWN = "FILE"  # stands for a space file of the reader's
+JOINED = "\n".join(PAGES.values()).replace("\\\n", " ")  # a command on several lines is one
+
+
+def commands() -> list[str]:
+    """The commands of the pages' blocks."""
+    fenced = "\n".join(re.findall(r"```bash\n(.*?)```", JOINED, re.DOTALL))
+    lines = [*re.findall(r"^    (\S.*)$", JOINED, re.MULTILINE), *fenced.splitlines()]
+    return sorted({line.strip() for line in lines if program_of(line) in PROGRAMS})
+
+
+def program_of(line: str) -> str:
+    """What a line calls, behind the variables that it sets."""
+    words = re.sub(r"^(?:[A-Z_]+=\S+ )+", "", line).split() or [""]
+    return words[0].removeprefix(".venv/bin/")
+
+
+def launches() -> list[str]:
+    """The arguments of each `launch.py`, in blocks, in other commands and within the text."""
+    found = re.findall(r"launch\.py (--(?!help)[^`'\n]*?)(?:  +#|'|`|\n|$)", JOINED)
+    return sorted({arguments.strip() for arguments in found})
+
+
+def anchors_of(text: str) -> set[str]:
+    """What a heading is called in links, as GitHub makes it."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("command", commands())
+def test_a_command_is_one_for_the_shell(command: str) -> None:
+    checked = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True, check=False)
+    assert not checked.stderr
+
+
+@pytest.mark.parametrize("arguments", launches())
+def test_a_launch_is_understood_and_its_space_is_there(arguments: str) -> None:
+    words = shlex.split(arguments)
+    options = parse(words if "--space" in words else [*words, "--space", READERS_OWN])
+    assert str(options.space) == READERS_OWN or (ROOT / options.space).is_file()
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"\bmake ([a-z]\w*)", "\n".join(commands())))))
+def test_a_target_of_make_is_one(target: str) -> None:
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("page", "link"),
+    [(page, link) for page, text in PAGES.items() for link in re.findall(r"\]\(([^):\s]+)\)", text)],
+)
+def test_a_link_leads_somewhere(page: str, link: str) -> None:
+    file, _, anchor = link.partition("#")
+    target = (ROOT / page).parent / file if file else ROOT / page
+    assert target.exists()
+    assert not anchor or anchor in anchors_of(target.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    "path", sorted(set(re.findall(r"\b(?:tests|benchmarks|examples|deploy|docs)/[\w./-]*\w", JOINED)))
+)
+def test_a_file_that_is_named_is_there(path: str) -> None:
+    assert (ROOT / path).exists()
+
+
+def test_every_python_block_is_one_that_some_test_runs() -> None:
+    assert {page: text.count("```python") for page, text in PAGES.items() if "```python" in text} == {
+        "README.md": 1,
+        "docs/encoder.md": 1,
+    }
