@@ -28,11 +28,11 @@ The folder of the search then has the report (report.html), the table of trials
 """
 EPILOG = """\
 exit codes:
-  0  complete                         4  cluster lost; the same command goes on
-  1  a fault of ours, or a drift      5  complete, but tracking is not synced yet
-  2  bad input or no room;            6  storage cannot be used
-     nothing was started              7  another launcher runs this search
-  3  no trial succeeded               130, 143  interrupted; the same command goes on
+  0  complete                       4  cluster lost; the same command goes on
+  1  a fault of ours, or a drift    5  complete, but tracking is not synced yet
+  2  bad input or no room;          6  storage cannot be used
+     nothing was started            7  another launcher runs this search
+  3  no trial succeeded             130, 143  interrupted; the same command goes on
 
 docs/search_spaces.md describes the file, docs/operations.md what to do when
 something goes wrong.
