@@ -23,6 +23,7 @@ PROGRAMS = (
     "make", "python", "pip", "mlflow", "ray", "kubectl", "docker", "sbatch", "curl", "source", "export",
     "chmod", "sqlite3", "pg_dump", "rm", "mv", "cp", "df",
 )  # fmt: skip
+FOLDERS = ("selfcon", "tune_jobs", "search_spaces", "tests", "benchmarks", "examples", "deploy", "docs")
 READERS_OWN = "FILE"  # stands for a space file of the reader's
 JOINED = "\n".join(PAGES.values()).replace("\\\n", " ")  # a command on several lines is one
 
@@ -81,9 +82,7 @@ def test_a_link_leads_somewhere(page: str, link: str) -> None:
     assert not anchor or anchor in anchors_of(target.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize(
-    "path", sorted(set(re.findall(r"\b(?:tests|benchmarks|examples|deploy|docs)/[\w./-]*\w", JOINED)))
-)
+@pytest.mark.parametrize("path", sorted(set(re.findall(rf"\b(?:{'|'.join(FOLDERS)})/[\w./-]*\w", JOINED))))
 def test_a_file_that_is_named_is_there(path: str) -> None:
     assert (ROOT / path).exists()
 
