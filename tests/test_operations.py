@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launch import EPILOG
+from tune_jobs.flags import EPILOG
 from tune_jobs.records import Reason
 
 ROOT = Path(__file__).parents[1]

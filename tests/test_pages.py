@@ -63,6 +63,7 @@ def test_a_command_is_one_for_the_shell(command: str) -> None:
 def test_a_launch_is_understood_and_its_space_is_there(arguments: str) -> None:
     words = shlex.split(arguments)
     options = parse(words if "--space" in words else [*words, "--space", READERS_OWN])
+    assert options.space is not None
     assert str(options.space) == READERS_OWN or (ROOT / options.space).is_file()
 
 

@@ -18,6 +18,8 @@ HEALTH_CHECK_INTERVAL_S = 0.1
 # Workers that find no place for so long are handed out again, to as many as fit then.
 START_TIMEOUT_S = 180
 
+CONNECT_TIMEOUT_S = 10.0
+
 ENVIRONMENT: dict[str, str] = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(HEALTH_CHECK_INTERVAL_S),
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(START_TIMEOUT_S),
@@ -73,7 +75,16 @@ def keep_keys_out() -> None:
 
 
 def _attach(address: str, namespace: str) -> None:
-    """Connect to the cluster at `address`; its processes are told what `auto` stands for here."""
+    """Connect to the cluster at `address`; its processes are told what `auto` stands for here.
+
+    Where nobody listens Ray would try for minutes.
+    """
+    if address != "auto":
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+        except OSError as error:
+            raise ConnectionError(str(error)) from error
     runtime_env = _runtime_env(canonicalize_bootstrap_address_or_die(address))
     ray.init(
         address,
