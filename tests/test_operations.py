@@ -16,7 +16,10 @@ SOURCES = [ROOT / "launch.py", *(ROOT / "tune_jobs").rglob("*.py"), *(ROOT / "se
 BETWEEN = re.compile(
     rf"\.\.\.|^(?:error|{'|'.join(Reason)})\b|: expected |, got |; go on with: |: | \(|\)|\b(?:file|folder)\b"
 )
-BEGINNINGS = ("error", "warning", "stopping", "interrupted", "waiting", "checkpoint", "pruned", *Reason)
+BEGINNINGS = (
+    "error", "warning", "stopping", "interrupted", "waiting", "checkpoint", "pruned", "reproduced",
+    "drift", "note", *Reason,
+)  # fmt: skip
 QUOTED = re.findall(rf"^    ((?:{'|'.join(BEGINNINGS)})\b.*)$", PAGE, re.MULTILINE)
 EXIT_CODES = set(re.findall(r"(?<!\S)(\d+)(?=,? )", EPILOG.partition("exit codes:")[2])) | {"130", "143"}
 
