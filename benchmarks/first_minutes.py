@@ -23,36 +23,43 @@ ROOT = Path(__file__).resolve().parents[1]
 SPACE = ROOT / "search_spaces" / "exit_position.yaml"
 TURNS = 3
 EVENTS = ("first metric", "first finished trial")
-# The line of an epoch and that of a trial's end, as the launcher prints them; the others print the event.
-MARKS = {"ours": (" epoch ", "  complete "), "plain": EVENTS}
+# As many trials at once as the machine holds, two here, where plain Ray Tune runs one.
+OURS = {"ours": (), "ours, one at a time": ("--set", "search.max_concurrent=1")}
+KINDS = (*OURS, "plain")
+# The line of an epoch and that of a trial's end, as the launcher prints them; plain prints the event.
+MARKS = (" epoch ", "  complete ")
 END_TIMEOUT_S = 90.0
 
 
 def main() -> None:
     """Run the turns, one process at a time, in alternating order."""
-    times: dict[str, list[tuple[float, float]]] = {"ours": [], "plain": []}
+    times: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
     for turn in range(TURNS):
-        for kind in ("ours", "plain") if turn % 2 == 0 else ("plain", "ours"):
+        for kind in KINDS if turn % 2 == 0 else reversed(KINDS):
             times[kind].append(timed(kind))
             words = ", ".join(f"{e} {s:.1f} s" for e, s in zip(EVENTS, times[kind][-1], strict=True))
-            print(f"turn {turn + 1}: {kind:5s}  {words}", flush=True)
+            print(f"turn {turn + 1}: {kind:19s}  {words}", flush=True)
     for index, event in enumerate(EVENTS):
-        ours, plain = (statistics.median(turn[index] for turn in times[kind]) for kind in ("ours", "plain"))
-        print(f"medians: {event}: ours {ours:.1f} s, plain {plain:.1f} s, ratio {ours / plain:.2f}")
+        medians = {kind: statistics.median(turn[index] for turn in times[kind]) for kind in KINDS}
+        for kind in OURS:
+            ratio = medians[kind] / medians["plain"]
+            print(
+                f"medians: {event}: {kind} {medians[kind]:.1f} s, plain {medians['plain']:.1f} s: {ratio:.2f}"
+            )
 
 
 def timed(kind: str) -> tuple[float, float]:
     """Return the seconds from the start of a process to each of the events, then end it."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(ROOT / "launch.py"), "--space", str(SPACE)]
-        if kind == "plain":
-            command = [sys.executable, __file__, "plain", folder]
+        command = [sys.executable, __file__, "plain", folder]
+        if kind in OURS:
+            command = [sys.executable, str(ROOT / "launch.py"), "--space", str(SPACE), *OURS[kind]]
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
         start = time.monotonic()
         with subprocess.Popen(
             command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         ) as process:
-            found = tuple(seconds_to(process, mark) - start for mark in MARKS[kind])
+            found = tuple(seconds_to(process, mark) - start for mark in (MARKS if kind in OURS else EVENTS))
             end(process)
     return found[0], found[1]
 
