@@ -1,6 +1,5 @@
 """The connection of one launch to Ray: made once, checked, and waited with until a trial fits."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,6 +18,7 @@ from tune_jobs.nodes import Node, declared_node_types, missing_on, present_nodes
 from tune_jobs.preflight import check_node_types, needed_paths, refuse_missing
 from tune_jobs.ray_session import ray_session
 from tune_jobs.space import SearchSpace
+from tune_jobs.terminal import Terminal
 from tune_jobs.token_auth import warning_of
 
 POLL_S = 0.2  # a signal is answered within this time
@@ -37,7 +37,9 @@ class Connection:
         interruption: Interruption,
         *,
         on_lost: Callable[[ClusterLostError], None],
+        terminal: Terminal,
     ) -> None:
+        self._terminal = terminal
         self._space, self._address, self._interruption = space, address, interruption
         self._on_lost = on_lost
         self._watch: ClusterWatch | None = None
@@ -84,7 +86,7 @@ class Connection:
     def _warn(self) -> None:
         warning = warning_of(ray.get_runtime_context().gcs_address)
         if warning is not None:
-            print(warning, file=sys.stderr, flush=True)
+            self._terminal.warn(warning)
 
     def _check_and_wait(self, note: Callable[[str], None]) -> None:
         nodes = present_nodes()

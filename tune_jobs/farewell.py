@@ -1,13 +1,13 @@
 """The end of a launch whose cluster is lost: in a few seconds, whatever the main thread waits for."""
 
 import os
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 
 from tune_jobs.errors import ClusterLostError
 from tune_jobs.options import LaunchOptions, closing_line
+from tune_jobs.terminal import Terminal
 
 CLOSING_TIMEOUT_S = 5.0
 
@@ -20,8 +20,8 @@ class Farewell:
     its processes end too.
     """
 
-    def __init__(self, options: LaunchOptions) -> None:
-        self._options = options
+    def __init__(self, options: LaunchOptions, terminal: Terminal | None = None) -> None:
+        self._options, self._terminal = options, terminal or Terminal()
         self._close: Callable[[], None] | None = None
 
     def first(self, close: Callable[[], None]) -> None:
@@ -37,10 +37,9 @@ class Farewell:
             if self._options.address is None:
                 _end_descendants()
             line = closing_line(str(error), self._options, resumable=error.resumable)
-            for stream in (sys.stdout, sys.__stdout__):
-                if stream is not None:
-                    stream.flush()
-            print(line, file=sys.stderr, flush=True)
+            with suppress(OSError, ValueError, AttributeError):  # a stdout that is gone, or never was there
+                self._terminal.out.flush()
+            self._terminal.warn(line)
         finally:
             os._exit(error.exit_code)
 

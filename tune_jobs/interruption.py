@@ -1,12 +1,13 @@
 """Ctrl-C and SIGTERM: the first lets the running epochs end, the second leaves at once."""
 
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from tune_jobs.terminal import Terminal
 
 GRACE_S = 60.0  # an interrupted trial may use this long to end its epoch
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -15,8 +16,8 @@ EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 class Interruption:
     """Whether the search was asked to end, by which signal, and until when its trials may reach an epoch."""
 
-    def __init__(self, grace_s: float) -> None:
-        self._grace_s = grace_s
+    def __init__(self, grace_s: float, terminal: Terminal | None = None) -> None:
+        self._grace_s, self._terminal = grace_s, terminal or Terminal()
         self._deadline: float | None = None
         self.exit_code = 0
 
@@ -52,8 +53,6 @@ class Interruption:
             raise KeyboardInterrupt
         self.exit_code = EXIT_CODES[signal.Signals(number)]
         self._deadline = time.monotonic() + self._grace_s
-        print(
-            f"stopping: running trials may end their epoch, for {self._grace_s:.0f} s (again: leave at once)",
-            file=sys.stderr,
-            flush=True,
+        self._terminal.warn(
+            f"stopping: running trials may end their epoch, for {self._grace_s:.0f} s (again: leave at once)"
         )

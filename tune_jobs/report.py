@@ -11,6 +11,7 @@ from tune_jobs.answer import answer
 from tune_jobs.importance import parameter_importance
 from tune_jobs.records import State, TrialRecord
 from tune_jobs.snapshot import Snapshot
+from tune_jobs.terminal import NOISE_LOG
 from tune_jobs.wording import shown_parameters
 
 NUM_BEST = 5
@@ -142,7 +143,7 @@ def ending_lines(snapshot: Snapshot) -> list[str]:
 
 
 def _place_lines(snapshot: Snapshot, folder: Path, tracking: str) -> list[str]:
-    """The registered encoder, the folder, and where MLflow is."""
+    """The registered encoder, the folder, what libraries printed, and where MLflow is."""
     lines = []
     publication = snapshot.publication
     if publication is not None:
@@ -150,4 +151,7 @@ def _place_lines(snapshot: Snapshot, folder: Path, tracking: str) -> list[str]:
         lines.append(f"winner: trial {publication['trial']}: {figures}")
         version = f"models:/{publication['model']}/{publication['version']}"
         lines.append(f"encoder: {version} ({publication['alias']}: {publication['why']})")
-    return [*lines, f"files: {folder}", f"MLflow: {tracking}"]
+    lines.append(f"files: {folder}")
+    if (folder / NOISE_LOG).is_file():
+        lines.append(f"log: {folder / NOISE_LOG}")
+    return [*lines, f"MLflow: {tracking}"]

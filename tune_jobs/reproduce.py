@@ -1,15 +1,12 @@
 """`--reproduce N`: train trial N again from its record, compare, and say what is different now."""
 
-import sys
 import time
 from pathlib import Path
-
-from rich.console import Console
 
 from tune_jobs.causes import storage_faults
 from tune_jobs.connection import Connection
 from tune_jobs.console import EventLog
-from tune_jobs.database import held
+from tune_jobs.database import Database, held
 from tune_jobs.drift import changes, compare, launch_of
 from tune_jobs.environment import environment_tags
 from tune_jobs.errors import BadInputError
@@ -26,7 +23,8 @@ from tune_jobs.retention import Retention
 from tune_jobs.snapshot import Snapshot, read_snapshot
 from tune_jobs.source_code import commit_of_source
 from tune_jobs.space import SearchSpace
-from tune_jobs.study_store import find_database, study_name
+from tune_jobs.study_store import database_of, find_database, study_name
+from tune_jobs.terminal import NOISE_LOG, Terminal, UserConsole
 from tune_jobs.trial_checkpoints import open_store
 from tune_jobs.tuning import run_trials
 
@@ -42,28 +40,35 @@ def reproduce(space: SearchSpace, options: LaunchOptions) -> int:
     assert options.reproduce is not None
     quiet_libraries()
     folder = (options.output / space.name).resolve()
-    database = find_database(options.study_storage, folder, flag="--reproduce")
-    interruption, farewell = Interruption(GRACE_S), Farewell(options)
-    connected = Connection(space, options.address, interruption, on_lost=farewell.leave)
-    with (
-        interruption.caught(),
-        connected as connection,
-        storage_faults(folder),
-        held(database, study=study_name(space), folder=folder),
-    ):
-        snapshot = read_snapshot(database, study_name(space))
-        original, digest = _trial(snapshot, options.reproduce), snapshot.fixed["data_digest"]
-        refuse_changes(snapshot.fixed, {**space.fixed_for_life(), "data_digest": digest}, name=space.name)
-        now = load_data(space).digest
-        if now != digest:
-            print(f"drift: data: the digest is {now[:12]}, recorded with {digest[:12]}; nothing was trained")
-            return 1
-        reproduction = Reproduction(database, space, original)
-        _train(space, options, folder, reproduction, connection=connection, interruption=interruption)
-        if not reproduction.finished:
-            print(f"interrupted; go on with: {options.command()}")
-            return interruption.exit_code
-        return _verdict(snapshot, original, reproduction.records()[0])
+    snapshot = _read(space, find_database(options.study_storage, folder, flag="--reproduce"))
+    original, drift = _trial(snapshot, options.reproduce), _drift_of_data(space, snapshot)
+    if drift:
+        print(drift)
+        return 1
+    terminal = Terminal()
+    interruption = Interruption(GRACE_S, terminal)
+    again = _trained(space, options, folder, original, terminal=terminal, interruption=interruption)
+    if again is None:
+        print(f"interrupted; go on with: {options.command()}")
+        return interruption.exit_code
+    return _verdict(snapshot, original, again)
+
+
+def _read(space: SearchSpace, database: Database) -> Snapshot:
+    try:
+        return read_snapshot(database, study_name(space))
+    finally:
+        database.close()
+
+
+def _drift_of_data(space: SearchSpace, snapshot: Snapshot) -> str | None:
+    """What is wrong with the data, in a line. Raises `BadInputError` for a file that is not the search's."""
+    digest = snapshot.fixed["data_digest"]
+    refuse_changes(snapshot.fixed, {**space.fixed_for_life(), "data_digest": digest}, name=space.name)
+    now = load_data(space).digest
+    if now == digest:
+        return None
+    return f"drift: data: the digest is {now[:12]}, recorded with {digest[:12]}; nothing was trained"
 
 
 def _trial(snapshot: Snapshot, number: int) -> TrialRecord:
@@ -76,34 +81,49 @@ def _trial(snapshot: Snapshot, number: int) -> TrialRecord:
     raise BadInputError(f"--reproduce: expected a trial that ended ({numbers}), got {number}")
 
 
-def _train(
+def _trained(
     space: SearchSpace,
     options: LaunchOptions,
     folder: Path,
-    reproduction: Reproduction,
+    original: TrialRecord,
     *,
-    connection: Connection,
+    terminal: Terminal,
     interruption: Interruption,
-) -> None:
-    """Train the repetition in a folder of its own; its checkpoints go once it has ended."""
-    place = checkpoint_place(options.checkpoint_storage, folder, FOLDER)
-    (folder / FOLDER).mkdir(exist_ok=True)
-    retention = Retention(
-        open_store(place), records=reproduction.records, ranked=list, num_needed=0, budget_bytes=0
-    )
-    console = Console(file=sys.stdout, soft_wrap=True)
-    run_trials(
-        space,
-        reproduction,
-        folder=folder / FOLDER,
-        checkpoints=place,
-        retention=retention,
-        connection=connection,
-        interruption=interruption,
-        log=EventLog(console, reproduction, metric=space.objective.metric, start_s=time.monotonic()),
-    )
-    connection.close()
-    retention.apply()
+) -> TrialRecord | None:
+    """Train the trial again, in a folder of its own, and return its record; None where that was interrupted.
+
+    The search is held meanwhile: its launcher would take the workers for left ones of its own.
+    """
+    database, farewell = database_of(options.study_storage, folder), Farewell(options, terminal)
+    connected = Connection(space, options.address, interruption, on_lost=farewell.leave, terminal=terminal)
+    with (
+        terminal.kept_clear() as noise_goes_to,
+        interruption.caught(),
+        connected as connection,
+        storage_faults(folder),
+        held(database, study=study_name(space), folder=folder),
+    ):
+        place, checkpoints = folder / FOLDER, checkpoint_place(options.checkpoint_storage, folder, FOLDER)
+        place.mkdir(exist_ok=True)
+        noise_goes_to(place / NOISE_LOG)
+        reproduction = Reproduction(database, space, original)
+        retention = Retention(
+            open_store(checkpoints), records=reproduction.records, ranked=list, num_needed=0, budget_bytes=0
+        )
+        console = UserConsole(file=terminal.out, soft_wrap=True)
+        run_trials(
+            space,
+            reproduction,
+            folder=place,
+            checkpoints=checkpoints,
+            retention=retention,
+            connection=connection,
+            interruption=interruption,
+            log=EventLog(console, reproduction, metric=space.objective.metric, start_s=time.monotonic()),
+        )
+        connection.close()
+        retention.apply()  # its checkpoints are needed no more once it has ended
+        return reproduction.records()[0] if reproduction.finished else None
 
 
 def _verdict(snapshot: Snapshot, original: TrialRecord, again: TrialRecord) -> int:

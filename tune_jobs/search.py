@@ -1,11 +1,9 @@
 """Run or resume a search: preflight, trials, winner, report. The one module that wires the platform."""
 
-import sys
 import time
-from contextlib import redirect_stdout, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from io import StringIO
 from pathlib import Path
 from typing import Literal
 
@@ -39,6 +37,7 @@ from tune_jobs.source_code import commit_of_source, shown_commit
 from tune_jobs.space import SearchSpace
 from tune_jobs.study import SearchStudy
 from tune_jobs.study_store import database_of, study_name
+from tune_jobs.terminal import NOISE_LOG, Terminal, UserConsole
 from tune_jobs.tracking import Tracker
 from tune_jobs.trial_checkpoints import load_state, newest_valid, open_store
 from tune_jobs.trial_folder import refuse_unknown_trials
@@ -92,21 +91,22 @@ def run_search(space: SearchSpace, options: LaunchOptions) -> int:
     database = database_of(options.study_storage, folder)
     is_first_launch = not folder.is_dir()
     check_tracking(tracker, is_first_launch=is_first_launch)
-    interruption, farewell = Interruption(GRACE_S), Farewell(options)
-    connected = Connection(space, options.address, interruption, on_lost=farewell.leave)
-    with interruption.caught(), connected as connection:
+    terminal = Terminal()
+    interruption, farewell = Interruption(GRACE_S, terminal), Farewell(options, terminal)
+    connected = Connection(space, options.address, interruption, on_lost=farewell.leave, terminal=terminal)
+    with terminal.kept_clear() as noise_goes_to, interruption.caught(), connected as connection:
         if is_first_launch and options.address is not None:  # nothing is written before a trial fits there
-            with redirect_stdout(StringIO()):  # Ray's remarks have no ray.log yet
-                connection.open(partial(print, file=sys.__stdout__, flush=True))
+            connection.open(terminal.tell)
             if interruption.requested:
-                print(f"interrupted; go on with: {options.command()}")
+                terminal.tell(f"interrupted; go on with: {options.command()}")
                 return interruption.exit_code
         if is_first_launch and space.start_from is not None:
             points_to_take(space, options)
         if is_first_launch and options.checkpoint_storage is not None:
             check_storage(checkpoint_place(options.checkpoint_storage, folder))
         with storage_faults(folder), held(database, study=study_name(space), folder=folder):
-            search = _open(space, options, folder, tracker, dataset=dataset, database=database)
+            noise_goes_to(folder / NOISE_LOG)
+            search = _open(space, options, folder, tracker, terminal, dataset=dataset, database=database)
             farewell.first(partial(_end_tracking, search))
             return _run(search, connection, interruption, database=database.shown)
 
@@ -154,6 +154,7 @@ def _open(
     options: LaunchOptions,
     folder: Path,
     tracker: Tracker,
+    terminal: Terminal,
     *,
     dataset: ImageDataset,
     database: Database,
@@ -164,7 +165,7 @@ def _open(
         space=space,
         options=options,
         folder=folder,
-        console=Console(file=sys.stdout, soft_wrap=True),
+        console=UserConsole(file=terminal.out, soft_wrap=True),
         dataset=dataset,
         study=study,
         tracker=tracker,

@@ -1,6 +1,5 @@
 """Let Ray Tune run what the study hands out, each trial as a Train run of its own."""
 
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +32,11 @@ def run_trials(
 ) -> None:
     """Run trials until the study has no more, or the search is interrupted.
 
-    `folder` is the search's; what Ray prints goes to `ray.log` there. `checkpoints` is where
-    those lie. The connection is opened where it is not yet, with its errors. Raises `NoSuccessError` when the
-    first trials failed alike, and `StorageError` when the study cannot be used.
+    `folder` is the search's, `checkpoints` is where those lie. The connection is opened where it is not yet,
+    with its errors. Raises `NoSuccessError` when the first trials failed alike, and `StorageError` when the
+    study cannot be used.
     """
-    with (folder / "ray.log").open("a") as ray_log, redirect_stdout(ray_log), connection.watched():
+    with connection.watched():
         connection.open(log.note)
         if interruption.requested:
             return

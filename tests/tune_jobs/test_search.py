@@ -253,7 +253,7 @@ def check_reproduction(folder: Path) -> None:
 
 
 WATCH = """
-import os, pathlib, sys, threading, time
+import os, pathlib, threading, time
 import ray
 from ray.util import placement_group_table
 from tune_jobs.options import LaunchOptions
@@ -262,6 +262,7 @@ from tune_jobs.search import run_search
 from tune_jobs.space import load_space
 from tune_jobs.study import SearchStudy
 
+user = os.fdopen(os.dup(1), "w")  # what is printed during a search goes to its log
 decided = threading.Event()
 tell = SearchStudy._tell
 
@@ -277,7 +278,7 @@ def watch():
         created = [g for g in placement_group_table().values() if g["state"] == "CREATED"]
         of_workers = [g for g in created if any("CPU" in bundle for bundle in g["bundles"].values())]
         if len(of_workers) == 1 and ray.available_resources().get("CPU", 0) >= 1:
-            print(f"freed after {time.monotonic() - start:.1f} s", file=sys.__stdout__, flush=True)
+            print(f"freed after {time.monotonic() - start:.1f} s", file=user, flush=True)
             os._exit(0)
         time.sleep(0.1)
 
