@@ -367,6 +367,7 @@ def make_snapshot() -> SnapshotMaker:
             "tracking": space.tracking.model_dump(),
             "data": DataFacts("digits", "d" * 64, {"train": 1150, "validation": 287, "test": 360}, 10),
             "num_trials": sum(record.counts for record in records),
+            "is_over": True,
             "spent_s": 60.0,
             "seeds": (),
             "launches": (),

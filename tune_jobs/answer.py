@@ -67,7 +67,7 @@ def _headline(snapshot: Snapshot, winner: TrialRecord) -> str:
         verb = f"leave {value_in_words(EXITS, stages)}" if stages else "train without an exit"
         what = f"{verb}, with {what}" if what else verb
     text = f"{what}: {_measured(snapshot, winner)} (trial {winner.number})."
-    if not snapshot.is_running:
+    if snapshot.is_over:
         return _capital(text)
     return f"So far ({len(ended(snapshot))} of {snapshot.num_trials} trials ended): {text}"
 
@@ -160,10 +160,24 @@ def _reservations(snapshot: Snapshot) -> list[str]:
     else:
         seeds = "no seed was repeated" if seed_deviation(snapshot.candidates) is None else "seeds included"
         lines.append(f"Differences of up to {bound:.4f} may be chance ({seeds}).")
+    untrained = _untrained(snapshot)
+    best = next(iter(snapshot.ranked_alone), None)
+    if untrained is not None and best is not None and best.value is not None:
+        gain = best.value - untrained if snapshot.maximize else untrained - best.value
+        if gain <= (bound or 0.0):
+            lines.append(f"The best is no better than an untrained network ({untrained:.4f}), chance aside.")
     if len(snapshot.objectives) > 1:
         metrics = _listed([objective.metric for objective in snapshot.objectives])
         lines.append(f"{_trials(len(snapshot.front))} trade {metrics}: no other beats them in all.")
     return lines
+
+
+def _untrained(snapshot: Snapshot) -> float | None:
+    """The first objective of the best trial's network before it was trained, where that was measured."""
+    for record in snapshot.ranked_alone[:1]:
+        if record.epochs and record.epochs[0].epoch == 0:
+            return record.epochs[0].metrics.get(snapshot.objective.metric)
+    return None
 
 
 # --- words -------------------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ def _facts(snapshot: Snapshot) -> dict[str, str]:
     winner, publication = snapshot.winner, snapshot.publication
     tested = {} if publication is None else publication["metrics"]
     return {
-        "state": "running or interrupted" if snapshot.is_running else "ended",
+        "state": "running or interrupted" if not snapshot.is_over else "ended",
         "trials": ", ".join(f"{count} {state.lower()}" for state, count in counts.items() if count),
         f"best {snapshot.objective.metric}": "" if winner is None else _shown_best(snapshot, winner),
         "trial": "" if winner is None else str(winner.number),

@@ -49,6 +49,11 @@ class Confirmation(TrialStudy):
         return f"confirmation of {len(self._best())} trials over {self._settings.seeds} seeds each"
 
     @property
+    def num_planned(self) -> int:
+        """How many seeds there are beside the trials' own, those of trials that were overtaken included."""
+        return len(self.records()) + len(self._missing())
+
+    @property
     def finished(self) -> bool:
         """Whether every seed of the best trials has ended, and none is left unfinished."""
         return not self._missing() and all(record.state != State.RUNNING for record in self.records())

@@ -1,9 +1,8 @@
 """What the user reads while a search runs: one line for each event."""
 
 import time
-from collections.abc import Mapping
-
-from rich.console import Console
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from tune_jobs.records import Reason, State, TrialRecord
 from tune_jobs.trial_study import HandOut, TrialStudy
@@ -11,18 +10,25 @@ from tune_jobs.wording import shown_parameters
 
 
 class EventLog:
-    """Prints when a trial starts or goes on, each of its epochs, and how it ended.
+    """Writes when a trial starts or goes on, each of its epochs, and how it ended, one line at a time.
 
     Times are counted from `start_s`, a reading of `time.monotonic`.
     """
 
-    def __init__(self, console: Console, study: TrialStudy, *, metric: str, start_s: float) -> None:
-        self._console, self._study, self._metric = console, study, metric
+    def __init__(
+        self, write: Callable[[str], None], study: TrialStudy, *, metric: str, start_s: float
+    ) -> None:
+        self._write, self._study, self._metric = write, study, metric
         self._start_s = start_s
 
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Lines stay where they are written: there is nothing to draw or to take away."""
+        yield
+
     def note(self, text: str) -> None:
-        """Print a line about the search as a whole."""
-        self._console.print(text, markup=False, highlight=False)
+        """Write a line about the search as a whole."""
+        self._write(text)
 
     def handed_out(self, hand_out: HandOut) -> None:
         """An attempt of a trial begins."""
@@ -53,9 +59,7 @@ class EventLog:
 
     def _line(self, record: TrialRecord, text: str) -> None:
         minutes, seconds = divmod(int(time.monotonic() - self._start_s), 60)
-        self._console.print(
-            f"{minutes:3d}:{seconds:02d}  trial {record.label:<3} {text}", markup=False, highlight=False
-        )
+        self._write(f"{minutes:3d}:{seconds:02d}  trial {record.label:<3} {text}")
 
 
 def ending(record: TrialRecord) -> str:

@@ -38,6 +38,7 @@ class Farewell:
                 _end_descendants()
             line = closing_line(str(error), self._options, resumable=error.resumable)
             with suppress(OSError, ValueError, AttributeError):  # a stdout that is gone, or never was there
+                self._terminal.abandon_panel()
                 self._terminal.out.flush()
             self._terminal.warn(line)
         finally:

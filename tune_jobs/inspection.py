@@ -29,5 +29,6 @@ def write_report(space: SearchSpace, options: LaunchOptions) -> int:
         database.close()
     write_files(folder, report_files(snapshot))
     tracking = runs_page(resolve_uri(options.tracking_uri), search=space.name)
-    print_result(Console(file=sys.stdout, soft_wrap=True), snapshot, folder, tracking=tracking)
+    console = Console(file=sys.stdout, soft_wrap=True)
+    print_result(console, snapshot, folder, tracking=tracking, options=options)
     return 0

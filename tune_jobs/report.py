@@ -1,7 +1,9 @@
 """The study in words and tables: what a finished, or still running, search says to its user."""
 
+import math
 import statistics
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -9,10 +11,11 @@ from rich.table import Table
 
 from tune_jobs.answer import answer
 from tune_jobs.importance import parameter_importance
+from tune_jobs.options import LaunchOptions
 from tune_jobs.records import State, TrialRecord
 from tune_jobs.snapshot import Snapshot
 from tune_jobs.terminal import NOISE_LOG
-from tune_jobs.wording import shown_parameters
+from tune_jobs.wording import duration, shown_parameters, shown_place
 
 NUM_BEST = 5
 CONFIRMED_COLUMNS = ("trial", "mean", "standard deviation", "seeds", "values")
@@ -35,20 +38,25 @@ def result_metrics(snapshot: Snapshot) -> dict[str, float]:
     return metrics | ({} if publication is None else publication["metrics"])
 
 
-def print_result(console: Console, snapshot: Snapshot, folder: Path, *, tracking: str) -> None:
+def print_result(
+    console: Console, snapshot: Snapshot, folder: Path, *, tracking: str, options: LaunchOptions
+) -> None:
     """Print the answer, the best trials, how all ended and why, the encoder, and where everything lies.
+
+    `options` are those of the command that goes on with the search.
 
     Where trials are confirmed, their means and spreads over the seeds come after the best trials.
     """
     console.print()
+    is_log = not console.is_terminal  # whose lines stay whole; a terminal's end between words
     for line in answer_lines(snapshot):
-        console.print(line, markup=False, highlight=False)
+        console.print(line, markup=False, highlight=False, soft_wrap=is_log)
     console.print(_best_table(snapshot))
     if snapshot.candidates:
         console.print(_confirmed_table(snapshot))
     for line in ending_lines(snapshot):
-        console.print(line, markup=False, highlight=False)
-    for line in _place_lines(snapshot, folder, tracking):
+        console.print(line, markup=False, highlight=False, soft_wrap=is_log)
+    for line in (*_place_lines(snapshot, folder, tracking), *_next_lines(snapshot, folder, options)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -151,7 +159,34 @@ def _place_lines(snapshot: Snapshot, folder: Path, tracking: str) -> list[str]:
         lines.append(f"winner: trial {publication['trial']}: {figures}")
         version = f"models:/{publication['model']}/{publication['version']}"
         lines.append(f"encoder: {version} ({publication['alias']}: {publication['why']})")
+    lines.append(f"cost: {cost_line(snapshot)}")
     lines.append(f"files: {folder}")
     if (folder / NOISE_LOG).is_file():
         lines.append(f"log: {folder / NOISE_LOG}")
     return [*lines, f"MLflow: {tracking}"]
+
+
+def cost_line(snapshot: Snapshot) -> str:
+    """Return what the search took: its wall time, the time of all trainings, hours of accelerators."""
+    trained = [record for record in (*snapshot.counted, *snapshot.seeds) if record.epochs]
+    seconds, hours = (
+        math.fsum(record.epochs[-1].metrics.get(metric, 0.0) for record in trained)
+        for metric in ("cost/seconds", "cost/accelerator_hours")
+    )
+    accelerators = f", {hours:.2f} accelerator-hours" if hours else ""
+    return (
+        f"{duration(snapshot.spent_s)} of wall time; {duration(seconds)} of training in"
+        f" {len(trained)} trainings{accelerators}"
+    )
+
+
+def _next_lines(snapshot: Snapshot, folder: Path, options: LaunchOptions) -> list[str]:
+    """What one may want to type now."""
+    if not snapshot.is_over:
+        return [f"next: {options.command()}"]
+    more = replace(options, num_trials=2 * snapshot.num_trials)
+    lines = [f"next: {more.command()}   # go on"]
+    if snapshot.winner is not None:
+        space = shown_place(folder / "best.yaml")
+        lines.append(f"      python launch.py --space {space}   # train the winner again")
+    return lines

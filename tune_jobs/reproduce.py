@@ -5,7 +5,6 @@ from pathlib import Path
 
 from tune_jobs.causes import storage_faults
 from tune_jobs.connection import Connection
-from tune_jobs.console import EventLog
 from tune_jobs.database import Database, held
 from tune_jobs.drift import changes, compare, launch_of
 from tune_jobs.environment import environment_tags
@@ -13,6 +12,7 @@ from tune_jobs.errors import BadInputError
 from tune_jobs.farewell import Farewell
 from tune_jobs.fingerprint import refuse_changes
 from tune_jobs.interruption import GRACE_S, Interruption
+from tune_jobs.live_panel import watcher
 from tune_jobs.noise import noise
 from tune_jobs.options import LaunchOptions, checkpoint_place
 from tune_jobs.quiet import quiet_libraries
@@ -27,6 +27,7 @@ from tune_jobs.study_store import database_of, find_database, study_name
 from tune_jobs.terminal import NOISE_LOG, Terminal, UserConsole
 from tune_jobs.trial_checkpoints import open_store
 from tune_jobs.tuning import run_trials
+from tune_jobs.wording import shown_place
 
 FOLDER = "reproductions"
 
@@ -110,7 +111,6 @@ def _trained(
         retention = Retention(
             open_store(checkpoints), records=reproduction.records, ranked=list, num_needed=0, budget_bytes=0
         )
-        console = UserConsole(file=terminal.out, soft_wrap=True)
         run_trials(
             space,
             reproduction,
@@ -119,7 +119,14 @@ def _trained(
             retention=retention,
             connection=connection,
             interruption=interruption,
-            log=EventLog(console, reproduction, metric=space.objective.metric, start_s=time.monotonic()),
+            log=watcher(
+                terminal,
+                UserConsole(file=terminal.out, soft_wrap=True),
+                reproduction,
+                space,
+                places=lambda: {"log": shown_place(place / NOISE_LOG)},
+                start_s=time.monotonic(),
+            ),
         )
         connection.close()
         retention.apply()  # its checkpoints are needed no more once it has ended

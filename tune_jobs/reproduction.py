@@ -37,6 +37,11 @@ class Reproduction(TrialStudy):
         return f"trial {self._original.label} again, {epochs} epoch{'' if epochs == 1 else 's'}"
 
     @property
+    def num_planned(self) -> int:
+        """One."""
+        return 1
+
+    @property
     def finished(self) -> bool:
         """Whether the repetition has ended."""
         return self._number is not None and self.record(self._number).state != State.RUNNING

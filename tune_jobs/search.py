@@ -7,8 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
-
 from selfcon.config import TrainConfig
 from selfcon.data.dataset import ImageDataset
 from tune_jobs.artifacts import search_files
@@ -23,6 +21,7 @@ from tune_jobs.errors import NoSuccessError, SearchError, TrackingError
 from tune_jobs.farewell import Farewell
 from tune_jobs.follower import TrackingFollower
 from tune_jobs.interruption import GRACE_S, Interruption
+from tune_jobs.live_panel import LivePanel, watcher
 from tune_jobs.mlflow_runs import TrackedDataset
 from tune_jobs.options import LaunchOptions, checkpoint_place
 from tune_jobs.other_searches import points_to_take
@@ -41,8 +40,9 @@ from tune_jobs.terminal import NOISE_LOG, Terminal, UserConsole
 from tune_jobs.tracking import Tracker
 from tune_jobs.trial_checkpoints import load_state, newest_valid, open_store
 from tune_jobs.trial_folder import refuse_unknown_trials
+from tune_jobs.trial_study import TrialStudy
 from tune_jobs.tuning import run_trials
-from tune_jobs.wording import printable
+from tune_jobs.wording import printable, shown_place
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,35 @@ class Search:
     space: SearchSpace
     options: LaunchOptions
     folder: Path
-    console: Console
+    terminal: Terminal
+    console: UserConsole
     dataset: ImageDataset
     study: SearchStudy
     tracker: Tracker
     follower: TrackingFollower
     checkpoints: str
 
+    def watcher(self, stage: TrialStudy, *, start_s: float) -> EventLog | LivePanel:
+        """Return what shows a stage of the search while it runs."""
+        log = shown_place(self.folder / NOISE_LOG)
+        return watcher(
+            self.terminal,
+            self.console,
+            stage,
+            self.space,
+            places=lambda: {"log": log, "MLflow": self.tracker.where},
+            start_s=start_s,
+        )
+
     def print_result(self) -> None:
         """Show the result of the search, or how far it is."""
-        print_result(self.console, self.study.snapshot(), self.folder, tracking=self.tracker.where)
+        print_result(
+            self.console,
+            self.study.snapshot(),
+            self.folder,
+            tracking=self.tracker.where,
+            options=self.options,
+        )
 
     def write_files(self) -> None:
         """Put what people open into the folder of the search."""
@@ -165,6 +184,7 @@ def _open(
         space=space,
         options=options,
         folder=folder,
+        terminal=terminal,
         console=UserConsole(file=terminal.out, soft_wrap=True),
         dataset=dataset,
         study=study,
@@ -191,7 +211,7 @@ def _run(search: Search, connection: Connection, interruption: Interruption, *, 
     _take_note(search)
     _take_start(search)
     search.follower.start()
-    start_s, metric = time.monotonic(), search.space.objective.metric
+    start_s = time.monotonic()
     for stage in study.stages:
         if not (stage.finished or interruption.requested):
             run_trials(
@@ -202,7 +222,7 @@ def _run(search: Search, connection: Connection, interruption: Interruption, *, 
                 retention=retention,
                 connection=connection,
                 interruption=interruption,
-                log=EventLog(search.console, stage, metric=metric, start_s=start_s),
+                log=search.watcher(stage, start_s=start_s),
             )
     connection.close()
     retention.apply()
@@ -268,6 +288,7 @@ def _conclude(search: Search) -> int:
         raise NoSuccessError("no trial keeps the constraints" if completed else "no trial succeeded")
     publication = study.publication()
     if publication is None or publication["trial"] != winner.number:
+        search.console.write_line(f"trial {winner.number} is best: tested once, and registered")
         study.set_publication(_publish(search, winner))
     search.close_tracking("FINISHED", result_metrics(study.snapshot()))
     study.conclude()

@@ -12,7 +12,7 @@ from typing import Any
 from tune_jobs.database import Database
 from tune_jobs.errors import BadInputError
 from tune_jobs.fingerprint import FIXED_ATTRIBUTE
-from tune_jobs.records import State, TrialRecord, with_tuples
+from tune_jobs.records import TrialRecord, with_tuples
 from tune_jobs.selection import Candidate, by_mean, candidates_of, pareto_front, ranked
 from tune_jobs.space.settings import ConfirmSettings, Constraint, Objective, PrunerSettings
 from tune_jobs.study_store import StudyStore, now_ms
@@ -51,8 +51,9 @@ class Snapshot:
 
     `space` has each searched parameter by its dotted name with its branches as they are spelled in the file;
     `train` the fixed values. `records` are all trials by number, `seeds` the runs of the confirmation.
-    `publication` is None before the winner is registered, `data` where a study of an older version does not
-    say. `fixed` is all that may not change while a search keeps its name.
+    `is_over` says that all trials asked for, and their seeds, have ended, or that a budget did; a search that
+    is not over may run now or not. `publication` is None before the winner is registered, `data` where a
+    study of an older version does not say. `fixed` is all that may not change while a search keeps its name.
     """
 
     experiment: str
@@ -69,6 +70,7 @@ class Snapshot:
     tracking: Mapping[str, Any]
     data: DataFacts | None
     num_trials: int
+    is_over: bool
     spent_s: float
     records: tuple[TrialRecord, ...]
     seeds: tuple[TrialRecord, ...]
@@ -129,12 +131,6 @@ class Snapshot:
             return self.candidates[0].trial
         return next(iter(self.ranked), None)
 
-    @property
-    def is_running(self) -> bool:
-        """Whether trials are left to train; that a launcher does so now is not known."""
-        unfinished = any(record.state == State.RUNNING for record in (*self.records, *self.seeds))
-        return unfinished or len(self.counted) < self.num_trials
-
 
 def snapshot_of(
     store: StudyStore, confirmation: StudyStore | None, *, about: Mapping[str, Any] | None = None
@@ -162,6 +158,7 @@ def snapshot_of(
         tracking=about.get("tracking", {}),
         data=DataFacts(digest=fixed["data_digest"], **about["data"]) if about.get("data") else None,
         num_trials=int(store.attribute(NUM_TRIALS, 0)),
+        is_over=bool(about.get("is_over")),
         spent_s=float(sum(spent)),
         records=tuple(store.records()),
         seeds=tuple(confirmation.records()) if confirmation is not None else (),

@@ -46,6 +46,7 @@ class SearchStudy(TrialStudy):
         super().__init__(store, space)
         self._drawer = TrialDrawer(store, space)
         self._launch: tuple[str, dict[str, Any]] | None = None
+        self._about: dict[str, Any] = {}
         fix_for_life(store, {**space.fixed_for_life(), "data_digest": data_digest}, name=space.name)
         self.confirmation = (
             Confirmation(database, space, space.confirm, ranked=self.ranked) if space.confirm else None
@@ -64,6 +65,11 @@ class SearchStudy(TrialStudy):
         return f"{self.num_trials} trials"
 
     @property
+    def num_planned(self) -> int:
+        """The largest total ever asked for; a budget may end the search before."""
+        return self.num_trials
+
+    @property
     def num_trials(self) -> int:
         """The largest total ever asked for."""
         return int(self._store.attribute(NUM_TRIALS, 0))
@@ -75,7 +81,8 @@ class SearchStudy(TrialStudy):
 
         `data` has the name of the data set, `num_images` of its parts and `num_classes`.
         """
-        self._store.set_attribute(ABOUT, as_json({**self._free(), "data": dict(data)}))
+        self._about = {"data": dict(data)}
+        self._keep_free()
         number = len(self.snapshot().launches) + 1
         self._launch = (
             f"{LAUNCH}{number:04d}",
@@ -104,14 +111,18 @@ class SearchStudy(TrialStudy):
         store = None if confirmation is None else confirmation.store
         return snapshot_of(self._store, store, about=self._free())
 
+    def _keep_free(self) -> None:
+        self._store.set_attribute(ABOUT, as_json({**self._about, **self._free()}))
+
     def _free(self) -> dict[str, Any]:
-        """The part of the space file that may differ from launch to launch, as JSON values."""
+        """What may differ from launch to launch: part of the space file, and whether the search is over."""
         space = self._space
         return {
             "description": space.description,
             "confirm": space.confirm and space.confirm.model_dump(),
             "trial": space.trial.model_dump(mode="json"),
             "tracking": space.tracking.model_dump(),
+            "is_over": all(stage.finished for stage in self.stages),
         }
 
     def want(self, num_trials: int) -> None:
@@ -187,6 +198,7 @@ class SearchStudy(TrialStudy):
 
     def conclude(self) -> None:
         """Take note that the winner of all that was asked for is published and MLflow has everything."""
+        self._keep_free()
         self._store.set_attribute("concluded_at", self._conclusion)
 
     @property

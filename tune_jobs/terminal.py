@@ -21,6 +21,8 @@ from rich.console import Console, ConsoleDimensions
 # The descriptors, where also the C++ of Ray and gRPC writes.
 STDOUT, STDERR = 1, 2
 
+SHOW_CURSOR = "\x1b[?25h"
+
 NOISE_LOG = "ray.log"  # in the folder of a search
 
 
@@ -29,6 +31,7 @@ class Terminal:
 
     def __init__(self) -> None:
         self._own: tuple[TextIO, TextIO] | None = None
+        self._say: Callable[[str], None] | None = None
 
     @property
     def out(self) -> TextIO:
@@ -42,11 +45,32 @@ class Terminal:
 
     def tell(self, text: str) -> None:
         """Print a line on the user's stdout, at once."""
-        print(text, file=self.out, flush=True)
+        self._print(text, self.out)
 
     def warn(self, text: str) -> None:
         """Print a line on the user's stderr, at once."""
-        print(text, file=self.err, flush=True)
+        self._print(text, self.err)
+
+    @contextmanager
+    def with_panel(self, say: Callable[[str], None]) -> Iterator[None]:
+        """While a panel is drawn, lines are for `say`, which knows where there is room for them."""
+        self._say = say
+        try:
+            yield
+        finally:
+            self._say = None
+
+    def abandon_panel(self) -> None:
+        """Leave the panel as it is, with the cursor below it, for a process that ends at once."""
+        if self._say is not None:
+            self._say = None
+            print(SHOW_CURSOR, file=self.out, flush=True)
+
+    def _print(self, text: str, stream: TextIO) -> None:
+        if self._say is None:
+            print(text, file=stream, flush=True)
+        else:
+            self._say(text)
 
     @contextmanager
     def kept_clear(self) -> Iterator[Callable[[Path], None]]:
@@ -66,6 +90,10 @@ class Terminal:
 
 class UserConsole(Console):
     """As wide and high as the terminal that it writes to, whatever descriptors 0 to 2 are."""
+
+    def write_line(self, text: str) -> None:
+        """Print a text as it is."""
+        self.print(text, markup=False, highlight=False)
 
     @property  # type: ignore[misc]  # nobody sets it
     def size(self) -> ConsoleDimensions:

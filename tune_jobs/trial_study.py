@@ -63,6 +63,11 @@ class TrialStudy(ABC):
 
     @property
     @abstractmethod
+    def num_planned(self) -> int:
+        """How many of its trials there are to be in all, as far as that is known."""
+
+    @property
+    @abstractmethod
     def finished(self) -> bool:
         """Whether every trial there is to be has ended."""
 

@@ -9,6 +9,7 @@ from tune_jobs.capacity import Capacity
 from tune_jobs.connection import Connection
 from tune_jobs.console import EventLog
 from tune_jobs.interruption import Interruption
+from tune_jobs.live_panel import LivePanel
 from tune_jobs.nodes import present_nodes
 from tune_jobs.placement import trial_selector
 from tune_jobs.ray_session import keep_keys_out
@@ -28,7 +29,7 @@ def run_trials(
     retention: Retention,
     connection: Connection,
     interruption: Interruption,
-    log: EventLog,
+    log: EventLog | LivePanel,
 ) -> None:
     """Run trials until the study has no more, or the search is interrupted.
 
@@ -36,7 +37,7 @@ def run_trials(
     with its errors. Raises `NoSuccessError` when the first trials failed alike, and `StorageError` when the
     study cannot be used.
     """
-    with connection.watched():
+    with log.shown(), connection.watched():
         connection.open(log.note)
         if interruption.requested:
             return

@@ -1,6 +1,7 @@
-"""Search parameters as people read them."""
+"""Parameters, times and paths as people read them."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 
@@ -21,3 +22,19 @@ def shown_value(value: Any) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(shown_value(item) for item in value) + "]"
     return str(value)
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words of two units at most: `45 s`, `3:05`, `2 h 10 min`, `3 d 4 h`."""
+    whole = round(seconds)
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86_400
+    if days:
+        return f"{days} d {hours % 24} h"
+    if hours:
+        return f"{hours} h {minutes % 60} min"
+    return f"{minutes}:{whole % 60:02d}" if minutes else f"{whole} s"
+
+
+def shown_place(path: Path) -> str:
+    """Return a path as short as it stays right: below the current folder, else whole."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -26,8 +26,8 @@ def write_search(
     folder = output / space.name
     folder.mkdir(exist_ok=True)
     study = SearchStudy(storage or f"sqlite:///{folder}/study.db", space, data_digest=digest)
-    study.launched(data=DATA, environment={}, commit=None)
     study.want(len(values))
+    study.launched(data=DATA, environment={}, commit=None)
     for value in values:
         train(study, value)
     return study

@@ -139,7 +139,7 @@ def test_what_was_not_tried_or_failed_is_said(
 
 
 def test_a_search_that_runs_says_how_far_it_is(build: Callable[..., Snapshot]) -> None:
-    snapshot = build((2, "fc", 0.1, rising(0.95)), num_trials=9)
+    snapshot = build((2, "fc", 0.1, rising(0.95)), num_trials=9, is_over=False)
     assert lines(snapshot)[0].startswith("So far (1 of 9 trials ended): leave after stage 2, with ")
 
 
@@ -187,4 +187,19 @@ def test_the_spread_over_seeds_adds_to_the_noise(
     expected = 1.96 * (2 * (share * (1 - share) / 287 + 0.01)) ** 0.5
     assert noise(snapshot) == pytest.approx(expected, rel=1e-4)
     assert "val/top1 0.9000 ± 0.1000 over 3 seeds" in lines(snapshot)[0]
-    assert lines(snapshot)[-1] == f"Differences of up to {expected:.4f} may be chance (seeds included)."
+    assert f"Differences of up to {expected:.4f} may be chance (seeds included)." in lines(snapshot)
+
+
+@pytest.mark.parametrize(("untrained", "is_said"), [(0.94, True), (0.5, False)])
+def test_a_training_that_did_not_help_is_said_to_be_one(
+    make_record: RecordMaker,
+    make_snapshot: SnapshotMaker,
+    space: SearchSpace,
+    untrained: float,
+    is_said: bool,
+) -> None:
+    record = make_record(0, parameters={"loss.temperature": 0.1, "model.exit_stages": (3,)})
+    first = replace(record.epochs[0], metrics={"val/top1": untrained})
+    snapshot = make_snapshot(space, [replace(record, epochs=(first, *record.epochs[1:]))])
+    line = f"The best is no better than an untrained network ({untrained:.4f}), chance aside."
+    assert (line in lines(snapshot)) == is_said

@@ -50,6 +50,7 @@ def test_a_search_is_reported_from_its_study_alone_also_while_it_runs(
     study.interrupt_attempt(running.number, running.attempt)
     assert study.records() == before  # nothing was written, the search goes on
     train(study, 0.8)
+    study.conclude()
     assert report(runs) == 0
     assert "Temperature 0." in capsys.readouterr().out
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from tune_jobs.options import LaunchOptions
 from tune_jobs.report import print_result, result_metrics, summary
 from tune_jobs.space import SearchSpace, load_space
 from tune_jobs.study import SearchStudy
@@ -48,7 +49,8 @@ def study(tmp_path: Path, space: SearchSpace) -> SearchStudy:
 def printed(study: SearchStudy) -> list[list[str]]:
     """The words of each line that a wide terminal shows."""
     out = io.StringIO()
-    print_result(Console(file=out, width=150), study.snapshot(), Path("runs/report"), tracking="mlflow ui")
+    console, options = Console(file=out, width=150), LaunchOptions(space=Path("report.yaml"))
+    print_result(console, study.snapshot(), Path("runs/report"), tracking="mlflow ui", options=options)
     return [line.replace("│", " ").split() for line in out.getvalue().splitlines()]
 
 
@@ -86,3 +88,17 @@ def test_the_run_of_the_search_shows_what_the_winner_was_confirmed_with(study: S
     )  # fmt: skip
     text = summary(study.snapshot())
     assert "| 1 | 0.8200 | 0.0346 | 3 of 3 | 0.8000  0.8000  0.8600 |" in text
+
+
+def test_the_last_lines_say_what_it_took_where_it_lies_and_what_to_type_next(study: SearchStudy) -> None:
+    assert study.confirmation is not None
+    assert printed(study)[-1] == ["next:", "python", "launch.py", "--space", "report.yaml"]
+    run(study.confirmation, SEEDS)
+    lines = [" ".join(line) for line in printed(study)[-5:]]
+    assert lines == [
+        "cost: 0 s of wall time; 0 s of training in 6 trainings",
+        "files: runs/report",
+        "MLflow: mlflow ui",
+        "next: python launch.py --space report.yaml --num-trials 4 # go on",
+        "python launch.py --space runs/report/best.yaml # train the winner again",
+    ]

@@ -37,8 +37,8 @@ def space(tmp_path: Path) -> SearchSpace:
 @pytest.fixture
 def study(tmp_path: Path, space: SearchSpace) -> SearchStudy:
     study = SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="digest")
-    study.launched(data=DATA, environment={"selfcon.version.torch": "2"}, commit="c0ffee")
     study.want(3)
+    study.launched(data=DATA, environment={"selfcon.version.torch": "2"}, commit="c0ffee")
     return study
 
 
@@ -59,6 +59,7 @@ def test_a_search_is_read_from_its_study_alone(study: SearchStudy, tmp_path: Pat
     run(study, 0.99, 10.0)  # breaks the constraint
     study.set_publication({"trial": 1, "metrics": {}})
     study.spend(30.0)
+    study.conclude()
     found = read_snapshot(SQLiteDatabase(f"sqlite:///{tmp_path}/study.db"), "read/read")
     assert (found.experiment, found.name, found.description) == (
         "read",
@@ -76,7 +77,7 @@ def test_a_search_is_read_from_its_study_alone(study: SearchStudy, tmp_path: Pat
     assert found.winner is not None
     assert found.winner.number == 1
     assert [(one.trial.number, one.values) for one in found.candidates] == [(1, [0.9, 0.7])]
-    assert (found.num_trials, found.spent_s, found.is_running) == (3, 30.0, False)
+    assert (found.num_trials, found.spent_s, found.is_over) == (3, 30.0, True)
     assert found.publication == {"trial": 1, "metrics": {}}
     assert found.records[0].parameters["model.exit_stages"] == (1,)
     (launch,) = found.launches
