@@ -38,18 +38,16 @@ def trial_files(record: TrialRecord, class_names: Sequence[str]) -> Files:
 
 
 def search_files(snapshot: Snapshot, *, summary: str) -> Files:
-    """Return what a search shows: its table of trials, figures, summary, and the winner as `best.yaml`."""
-    metric, winner = snapshot.objective.metric, snapshot.winner
+    """Return what a search shows beside its report: figures as pictures, and the summary."""
+    metric = snapshot.objective.metric
     counting = [record for record in snapshot.counted if record.config is not None]
     return made(
         {
-            "trials.csv": lambda: trials_table(counting),
             "report.md": summary.encode,
             "figures/history.png": lambda: figures.optimisation_history(
                 counting, metric=metric, maximize=snapshot.maximize
             ),
             "figures/slices.png": lambda: figures.slices(counting, metric=metric),
-            "best.yaml": lambda: None if winner is None else best_space(snapshot, winner),
         }
     )
 

@@ -41,7 +41,7 @@ def panel(view: ProgressView, around: Surroundings, *, height: int) -> Group:
     """Return the panel, at most so many lines high: what matters least is left out first."""
     fixed = [_head(view, around), _best(view), _ended(view)]
     optional = [
-        [Text(f"  {event}", style="dim") for event in around.events],
+        [_one_line(Text(f"  {event}", style="dim")) for event in around.events],
         [_labelled(what, place, style="dim") for what, place in around.places.items()],
         [_labelled("budget", " · ".join(around.budgets))] if around.budgets else [],
         [Text(around.hint, style="dim")],

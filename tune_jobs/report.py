@@ -13,6 +13,7 @@ from tune_jobs.answer import answer
 from tune_jobs.importance import parameter_importance
 from tune_jobs.options import LaunchOptions
 from tune_jobs.records import State, TrialRecord
+from tune_jobs.report_files import REPORT
 from tune_jobs.snapshot import Snapshot
 from tune_jobs.terminal import NOISE_LOG
 from tune_jobs.wording import duration, shown_parameters, shown_place
@@ -161,6 +162,8 @@ def _place_lines(snapshot: Snapshot, folder: Path, tracking: str) -> list[str]:
         lines.append(f"encoder: {version} ({publication['alias']}: {publication['why']})")
     lines.append(f"cost: {cost_line(snapshot)}")
     lines.append(f"files: {folder}")
+    if (folder / REPORT).is_file():
+        lines.append(f"report: {shown_place(folder / REPORT)}")
     if (folder / NOISE_LOG).is_file():
         lines.append(f"log: {folder / NOISE_LOG}")
     return [*lines, f"MLflow: {tracking}"]

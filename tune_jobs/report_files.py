@@ -4,17 +4,19 @@ import os
 from pathlib import Path
 
 from tune_jobs.artifacts import Files, best_space, made, trials_table
+from tune_jobs.report_page.page import report_page
 from tune_jobs.snapshot import Snapshot
 
 REPORT, BEST, TRIALS = "report.html", "best.yaml", "trials.csv"
 
 
 def report_files(snapshot: Snapshot) -> Files:
-    """Return the files by their names; without a winner there is no `best.yaml`."""
+    """Return the files by their names: without a winner there is no `best.yaml`."""
     winner = snapshot.winner
     counting = [record for record in snapshot.counted if record.config is not None]
     return made(
         {
+            REPORT: lambda: report_page(snapshot),
             BEST: lambda: None if winner is None else best_space(snapshot, winner),
             TRIALS: lambda: trials_table(counting),
         }

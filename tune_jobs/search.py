@@ -93,7 +93,7 @@ class Search:
         snapshot = self.study.snapshot()
         words, files = summary(snapshot), {}
         if status != "KILLED":
-            files = search_files(snapshot, summary=words)
+            files = {**search_files(snapshot, summary=words), **report_files(snapshot)}
         self.tracker.close(status, metrics=metrics or {}, summary=words, files=files)
 
 
@@ -261,6 +261,7 @@ def _take_start(search: Search) -> None:
 def _interrupted(search: Search, interruption: Interruption) -> int:
     with suppress(TrackingError):  # the next launch delivers what is missing
         _end_tracking(search)
+    search.write_files()
     search.console.print(
         f"interrupted; go on with: {search.options.command()}", markup=False, highlight=False
     )

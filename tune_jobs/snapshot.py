@@ -158,7 +158,7 @@ def snapshot_of(
         tracking=about.get("tracking", {}),
         data=DataFacts(digest=fixed["data_digest"], **about["data"]) if about.get("data") else None,
         num_trials=int(store.attribute(NUM_TRIALS, 0)),
-        is_over=bool(about.get("is_over")),
+        is_over=bool(about.get("is_over", False)),
         spent_s=float(sum(spent)),
         records=tuple(store.records()),
         seeds=tuple(confirmation.records()) if confirmation is not None else (),

@@ -81,42 +81,19 @@ def test_of_very_many_classes_there_is_a_table_only(make_record: RecordMaker) ->
     assert "confusion_matrix.png" not in names
 
 
-def test_a_search_has_its_table_figures_summary_and_winner(
-    make_record: RecordMaker, make_snapshot: SnapshotMaker, space: SearchSpace, tmp_path: Path
+def test_a_search_has_figures_and_its_summary(
+    make_record: RecordMaker, make_snapshot: SnapshotMaker, space: SearchSpace
 ) -> None:
-    parameters = {"loss.temperature": 0.3, "model.exit_stages": (2, 3)}
-    records = [
-        make_record(0, parameters={"loss.temperature": 0.05, "model.exit_stages": (1,)}),
-        make_record(1, "PRUNED", num_epochs=2, reason="rung"),
-        make_record(2, num_epochs=4, parameters=parameters),
-        make_record(3, "FAIL", num_epochs=1, reason="invalid"),
-    ]
-    files = search_files(make_snapshot(space, records), summary="# words")
-    assert list(files) == [
-        "trials.csv",
-        "report.md",
-        "figures/history.png",
-        "figures/slices.png",
-        "best.yaml",
-    ]
-    header, *rows = rows_of(files["trials.csv"])
-    assert [row[header.index("trial")] for row in rows] == ["0", "1", "2"]  # what does not count is left out
-    assert [row[header.index("state")] for row in rows] == ["COMPLETE", "PRUNED", "COMPLETE"]
-    assert rows[2][header.index("model.exit_stages")] == "[2, 3]"
-    assert float(rows[2][header.index("val/top1")]) == records[2].epochs[-1].metrics["val/top1"]
-    (tmp_path / "best.yaml").write_bytes(files["best.yaml"])
-    best = load_space(tmp_path / "best.yaml")
-    (combination,) = best.tree.combinations(["seed"])
-    assert records[2].config is not None
-    assert best.resolve(combination) == TrainConfig.from_flat(records[2].config)
-    assert (best.name, best.trial, best.tracking) == ("exits-best", space.trial, space.tracking)
+    files = search_files(make_snapshot(space, [make_record(0), make_record(1)]), summary="# words")
+    assert list(files) == ["report.md", "figures/history.png", "figures/slices.png"]
+    assert files["report.md"] == b"# words"
 
 
-def test_a_search_without_a_result_has_its_table(
+def test_a_search_without_a_result_has_its_summary(
     make_record: RecordMaker, make_snapshot: SnapshotMaker, space: SearchSpace
 ) -> None:
     records = [make_record(0, "FAIL", num_epochs=1, reason="error")]
-    assert list(search_files(make_snapshot(space, records), summary="")) == ["trials.csv", "report.md"]
+    assert list(search_files(make_snapshot(space, records), summary="")) == ["report.md"]
 
 
 @pytest.mark.filterwarnings("error")

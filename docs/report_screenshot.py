@@ -1,0 +1,85 @@
+"""Photograph a report: python docs/report_screenshot.py runs/exit_position/report.html [FOLDER]
+
+Writes `report-desktop.png` (the answer and what follows it), `report-figures.png` (the figures below),
+`report-phone.png` and `report-print.png` (the first pages on paper) into FOLDER, which is docs/ unless it is
+given. Needs Chromium, `pdftoppm` of poppler, and Playwright from the `dev` extra.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
+
+CHROMIUM_OPTIONS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+DESKTOP: ViewportSize = {"width": 1200, "height": 1500}
+PHONE: ViewportSize = {"width": 390, "height": 844}
+NUM_COLORS = 128  # of a picture: there are no photographs in it
+ALL_DRAWN = "html[data-drawn=all]"
+NUM_PAGES = 4
+
+
+def main(report: str, folder: str = str(Path(__file__).parent)) -> None:
+    """Write the pictures that the documentation shows."""
+    url, place = Path(report).resolve().as_uri(), Path(folder)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_OPTIONS)
+        page = opened(browser, url, DESKTOP)
+        page.screenshot(path=place / "report-desktop.png")
+        page.locator("#parallel").scroll_into_view_if_needed()
+        page.evaluate("document.getElementById('parallel').scrollIntoView()")
+        page.screenshot(path=place / "report-figures.png")
+        phone = opened(browser, url, PHONE)
+        phone.screenshot(
+            path=place / "report-phone.png", clip={"x": 0, "y": 0, **PHONE_PICTURE}, full_page=True
+        )
+        on_paper(page, place / "report-print.png")
+        browser.close()
+    for name in ("desktop", "figures", "phone", "print"):
+        shrink(place / f"report-{name}.png")
+
+
+PHONE_PICTURE = {"width": 390, "height": 2600}
+
+
+def opened(browser: Browser, url: str, size: ViewportSize) -> Page:
+    """Return the page of a report with every figure drawn."""
+    page = browser.new_page(viewport=size)
+    page.goto(url)
+    page.wait_for_selector(ALL_DRAWN)
+    return page
+
+
+def on_paper(page: Page, picture: Path) -> None:
+    """Write the first pages of what the printer would get, side by side."""
+    with tempfile.TemporaryDirectory() as folder:
+        pdf = Path(folder, "report.pdf")
+        page.emulate_media(media="print")
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        page.pdf(path=pdf, format="A4", prefer_css_page_size=True)
+        subprocess.run(
+            ["pdftoppm", "-png", "-r", "60", "-l", str(NUM_PAGES), pdf, Path(folder, "page")], check=True
+        )
+        pages = [Image.open(path) for path in sorted(Path(folder).glob("page*.png"))]
+        width, height = pages[0].size
+        sheet = Image.new("RGB", (len(pages) * (width + 8) - 8, height), "#999999")
+        for index, found in enumerate(pages):
+            sheet.paste(found, (index * (width + 8), 0))
+        sheet.save(picture)
+
+
+def shrink(path: Path) -> None:
+    """Write a picture again with few colours."""
+    with Image.open(path) as picture:
+        small = picture.convert("RGB").quantize(NUM_COLORS)
+    small.save(path, optimize=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

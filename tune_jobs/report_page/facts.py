@@ -1,0 +1,104 @@
+"""What was searched, with what, and how far it is; and the winner's figures."""
+
+from tune_jobs.records import State
+from tune_jobs.report_page.section import Table
+from tune_jobs.report_page.words import counted, duration, moment, quantity
+from tune_jobs.run_entries import parameter_text
+from tune_jobs.selection import spelled
+from tune_jobs.snapshot import Snapshot
+
+
+def facts(snapshot: Snapshot) -> Table:
+    """Return what there is to know of the search as a whole, a line for each fact."""
+    rows = [
+        ("state", _state(snapshot)),
+        ("objective", "; ".join(f"{o.direction} {o.metric}" for o in snapshot.objectives)),
+        ("constraints", "; ".join(spelled(constraint) for constraint in snapshot.constraints)),
+        (
+            "sampler",
+            f"{snapshot.fixed.get('sampler', 'unknown')}, seed {snapshot.fixed.get('seed', 'unknown')}",
+        ),
+        ("pruner", _pruner(snapshot)),
+        ("confirmation", _confirmation(snapshot)),
+        ("data", _data(snapshot)),
+        ("data digest", str(snapshot.fixed.get("data_digest", "unknown"))),
+        ("cost", _cost(snapshot)),
+        ("this page", f"shows the search as of {moment(snapshot.taken_ms)}"),
+    ]
+    return Table(("fact", "value"), tuple((name, text) for name, text in rows if text))
+
+
+def figures_on_test(snapshot: Snapshot) -> Table | None:
+    """Return the winner's figures on the test set and its registered encoder; None before that is there."""
+    publication = snapshot.publication
+    if publication is None:
+        return None
+    encoder = f"models:/{publication['model']}/{publication['version']}"
+    rows = [(name, f"{value:.4f}") for name, value in sorted(publication["metrics"].items())]
+    rows.append(("registered encoder", f"{encoder} ({publication['alias']}: {publication['why']})"))
+    return Table((f"test, trial {publication['trial']}", "value"), tuple(rows))
+
+
+def winner_parameters(snapshot: Snapshot) -> Table | None:
+    """Return what the search chose for the winner; None without a winner."""
+    winner = snapshot.winner
+    if winner is None:
+        return None
+    rows = tuple((name, parameter_text(value)) for name, value in winner.parameters.items())
+    return Table((f"chosen, trial {winner.label}", "value"), rows)
+
+
+def winner_configuration(snapshot: Snapshot) -> Table | None:
+    """Return the winner's complete configuration; None without a winner."""
+    winner = snapshot.winner
+    if winner is None or winner.config is None:
+        return None
+    rows = tuple((name, parameter_text(value)) for name, value in winner.config.items())
+    return Table(("field", "value"), rows)
+
+
+def _state(snapshot: Snapshot) -> str:
+    states = [record.state for record in snapshot.counted]
+    counts = ", ".join(f"{states.count(state)} {word}" for state, word in _WORDS.items() if state in states)
+    word = "over" if snapshot.is_over else "not over yet"
+    ended = sum(state != State.RUNNING for state in states)
+    asked = f"{word}: {ended} of {counted(snapshot.num_trials, 'trial')} ended"
+    return f"{asked} ({counts})" if counts else asked
+
+
+_WORDS = {
+    State.COMPLETE: "complete",
+    State.PRUNED: "pruned",
+    State.FAIL: "failed",
+    State.RUNNING: "running",
+}
+
+
+def _pruner(snapshot: Snapshot) -> str:
+    found = snapshot.fixed["pruner"]
+    settings = ", ".join(f"{name} {value}" for name, value in found.items() if name != "kind")
+    return f"{found['kind']}, {settings}" if settings else str(found["kind"])
+
+
+def _confirmation(snapshot: Snapshot) -> str:
+    confirm = snapshot.confirm
+    return "" if confirm is None else f"the best {confirm.top_k} over {confirm.seeds} seeds each"
+
+
+def _data(snapshot: Snapshot) -> str:
+    data = snapshot.data
+    if data is None:
+        return str(snapshot.train.get("data.dataset", "unknown"))
+    parts = ", ".join(f"{count:,} {part}" for part, count in data.num_images.items())
+    return f"{data.name}: {counted(data.num_classes, 'class')}, images {parts}"
+
+
+def _cost(snapshot: Snapshot) -> str:
+    """The wall time of all launches, and what the training of all trials and seeds took."""
+    newest = (r.epochs[-1].metrics for r in (*snapshot.counted, *snapshot.seeds) if r.epochs)
+    totals = [(m.get("cost/accelerator_hours", 0.0), m.get("cost/train_macs", 0.0)) for m in newest]
+    hours, macs = (sum(column) for column in zip(*totals, strict=True)) if totals else (0.0, 0.0)
+    wall = f"{duration(snapshot.spent_s)} of wall time"
+    if snapshot.launches:
+        wall += f" in {counted(len(snapshot.launches), 'launch')}"
+    return f"{wall}, {quantity(hours)} accelerator-hours, {quantity(macs)} MACs of training"

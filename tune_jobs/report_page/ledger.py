@@ -1,0 +1,126 @@
+"""What the search cost, by how its trials ended, and what ending some early saved."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tune_jobs.records import State, TrialRecord
+from tune_jobs.report_page.plot import BLACK, BLUE, GREEN, ORANGE, VERMILLION, Figure, layout, single, titled
+from tune_jobs.report_page.section import Table
+from tune_jobs.report_page.words import counted, duration, quantity, share
+from tune_jobs.snapshot import Snapshot
+
+LOOKS: Mapping[str, tuple[str, str]] = {
+    "complete": (BLUE, ""),
+    "pruned": (VERMILLION, "/"),
+    "failed": (BLACK, "x"),
+    "running": (GREEN, "+"),
+    "confirmation": (ORANGE, "."),
+}
+_STATES = {"complete": State.COMPLETE, "pruned": State.PRUNED, "failed": State.FAIL, "running": State.RUNNING}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a group of trials cost together; `peak_memory_mb` is the largest of any of them."""
+
+    label: str
+    num_trials: int
+    epochs: int
+    seconds: float
+    accelerator_hours: float
+    train_macs: float
+    peak_memory_mb: float
+
+
+def entries(snapshot: Snapshot) -> list[Entry]:
+    """Return an entry for each state that trials have, for all of them, and for the confirmation."""
+    groups = {name: [r for r in snapshot.counted if r.state == state] for name, state in _STATES.items()}
+    found = [_entry(name, group) for name, group in groups.items() if group]
+    total = _entry("all trials", snapshot.counted)
+    return [*found, total, *([_entry("confirmation", snapshot.seeds)] if snapshot.seeds else [])]
+
+
+def ledger_table(snapshot: Snapshot) -> Table:
+    """Return the entries as a table."""
+    columns = ("", "trials", "epochs", "time", "accelerator-hours", "train MACs", "peak memory, MB")
+    rows = tuple(
+        (
+            entry.label,
+            f"{entry.num_trials:,}",
+            f"{entry.epochs:,}",
+            duration(entry.seconds),
+            quantity(entry.accelerator_hours),
+            quantity(entry.train_macs),
+            quantity(entry.peak_memory_mb),
+        )
+        for entry in entries(snapshot)
+    )
+    return Table(columns, rows, numbers=frozenset(range(1, len(columns))))
+
+
+def ledger_bars(snapshot: Snapshot) -> Figure | None:
+    """Return the seconds of each group as bars; None before any were spent."""
+    found = [entry for entry in entries(snapshot) if entry.label in LOOKS and entry.seconds > 0]
+    if not found:
+        return None
+    trace = {
+        "type": "bar",
+        "orientation": "h",
+        "x": [entry.seconds for entry in found],
+        "y": [entry.label for entry in found],
+        "text": [duration(entry.seconds) for entry in found],
+        "textposition": "outside",
+        "cliponaxis": False,
+        "hovertemplate": "%{y}: %{text}<extra></extra>",
+        "marker": {
+            "color": [LOOKS[entry.label][0] for entry in found],
+            "pattern": {"shape": [LOOKS[entry.label][1] for entry in found], "fgcolor": "white", "size": 6},
+        },
+    }
+    described = "; ".join(f"{entry.label} {duration(entry.seconds)}" for entry in found)
+    x = titled("seconds of training and evaluation", range=[0, 1.2 * max(entry.seconds for entry in found)])
+    y = {"autorange": "reversed", "type": "category", "showgrid": False}
+    height = 80 + 40 * len(found)
+    return single(
+        "ledger", "Time by how trials ended", described, [trace], layout(x=x, y=y), height_px=height
+    )
+
+
+def saving(snapshot: Snapshot) -> str:
+    """Return in a sentence how many epochs were not trained because trials were pruned."""
+    pruned = [record for record in snapshot.counted if record.state == State.PRUNED]
+    if not pruned:
+        return "No trial was pruned."
+    left = sum(record.total_epochs - max(record.last_epoch, 0) for record in pruned)
+    trained = sum(max(record.last_epoch, 0) for record in snapshot.counted)
+    seconds = math.fsum(_seconds_left(record) for record in pruned)
+    return (
+        f"Pruning saved {counted(left, 'epoch')}, {share(left, left + trained)} of what all trials would "
+        f"have trained, about {duration(seconds)} at the pace of the pruned ones."
+    )
+
+
+def _seconds_left(record: TrialRecord) -> float:
+    epochs = max(record.last_epoch, 0)
+    return _total(record, "cost/seconds") / epochs * (record.total_epochs - epochs) if epochs else 0.0
+
+
+def _entry(label: str, records: Sequence[TrialRecord]) -> Entry:
+    def summed(metric: str) -> float:
+        return math.fsum(_total(record, metric) for record in records)
+
+    return Entry(
+        label=label,
+        num_trials=len(records),
+        epochs=sum(max(record.last_epoch, 0) for record in records),
+        seconds=summed("cost/seconds"),
+        accelerator_hours=summed("cost/accelerator_hours"),
+        train_macs=summed("cost/train_macs"),
+        peak_memory_mb=max((_total(record, "cost/peak_memory_mb") for record in records), default=0.0),
+    )
+
+
+def _total(record: TrialRecord, metric: str) -> float:
+    """A total since the trial's start, as of its newest epoch."""
+    return record.epochs[-1].metrics.get(metric, 0.0) if record.epochs else 0.0

@@ -1,0 +1,44 @@
+"""Times, counts and quantities as the page says them."""
+
+from datetime import UTC, datetime
+
+
+def duration(seconds: float) -> str:
+    """Return a span of time in its two largest units: `45 s`, `12 min 5 s`, `3 h 20 min`, `2 d 4 h`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    for size, unit, part_size, part in (
+        (86_400, "d", 3_600, "h"),
+        (3_600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if whole >= size:
+            rest = whole % size // part_size
+            return f"{whole // size} {unit}" + (f" {rest} {part}" if rest else "")
+    raise AssertionError
+
+
+def moment(milliseconds: int) -> str:
+    """Return a moment in UTC, to the second."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def counted(count: int, word: str) -> str:
+    """Return how many there are of something: `1 trial`, `2 launches`."""
+    plural = "es" if word.endswith(("s", "ch")) else "s"
+    return f"{count:,} {word}{'' if count == 1 else plural}"
+
+
+def quantity(value: float) -> str:
+    """Return a large number as short as it stays readable: `9.5`, `950`, `12,300`, `4.56e+12`."""
+    if value >= 1e6:
+        return f"{value:.2e}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def share(part: float, whole: float) -> str:
+    """Return a part in per cent."""
+    return f"{100 * part / whole:.0f} %" if whole else "0 %"
