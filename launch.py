@@ -49,7 +49,7 @@ def parse(arguments: Sequence[str]) -> LaunchOptions:
         known = [flag for action in parser._actions for flag in action.option_strings]
         hint = nearest(unknown[0].partition("=")[0], known)
         raise BadInputError(str(ConfigError(unknown[0], "a flag that --help lists", "an unknown one", hint)))
-    if flags.space is None and not flags.compare:
+    if flags.space is None and not (flags.compare or flags.doctor):
         raise BadInputError("--space: expected a search-space file, got none")
     if len(flags.compare) == 1:
         raise BadInputError(f"--compare: expected the names of two searches or more, got {flags.compare[0]}")
@@ -93,6 +93,10 @@ def _other_storage(place: str, from_environment: Sequence[str]) -> str:
 
 
 def _launch(options: LaunchOptions) -> int:
+    if options.doctor:
+        from tune_jobs.doctor.examination import examine
+
+        return examine(options)
     # Validation and the dry run answer at once: what is heavy is imported after them.
     if options.compare:
         from tune_jobs.comparison import compare_searches

@@ -347,6 +347,14 @@ def test_help_validation_and_dry_run_import_nothing_slow(flags: list[str], code:
     assert done.stdout.splitlines()[-1] == f"code {code} imported []"
 
 
+def test_the_doctor_needs_no_space_and_leaves_nothing(folder: Path) -> None:
+    command = [sys.executable, str(ROOT / "launch.py"), "--doctor"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert done.stdout.splitlines()[-1].endswith(", no faults")
+    assert [path.name for path in folder.iterdir()] == ["good.yaml"]
+
+
 def test_the_command_works_from_any_folder(folder: Path) -> None:
     command = [
         sys.executable,
@@ -367,4 +375,4 @@ def test_help_names_every_flag_of_the_contract() -> None:
     command = [sys.executable, "launch.py", "--help"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     flags = "--space --dry-run --output --name --address --tracking-uri --study-storage --set --num-trials"
-    assert all(f"{flag} " in done.stdout for flag in [*flags.split(), "--report", "--debug"])
+    assert all(f"{flag} " in done.stdout for flag in [*flags.split(), "--report", "--doctor", "--debug"])

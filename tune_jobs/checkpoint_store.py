@@ -78,7 +78,7 @@ class LocalStore(CheckpointStore):
                 probe.read_text()
                 probe.unlink()
             finally:
-                for path in missing:
+                for path in filter(Path.is_dir, missing):  # where one could not be made, that is the cause
                     path.rmdir()
 
     def trials(self) -> dict[str, int]:

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import optuna
 import sqlalchemy
@@ -140,6 +141,18 @@ def held(database: Database, *, study: str, folder: Path) -> Iterator[None]:
     finally:
         database.close()
         lock.release()
+
+
+def has_tables(url: str, engine_kwargs: dict[str, Any]) -> bool:
+    """Return whether a database holds Optuna's tables, and make none.
+
+    Raises `RuntimeError` where they are those of another version of Optuna.
+    """
+    kwargs = {**engine_kwargs, "poolclass": sqlalchemy.NullPool}  # nothing stays open, also after an error
+    if not sqlalchemy.inspect(sqlalchemy.create_engine(url, **kwargs)).has_table("studies"):
+        return False
+    optuna.storages.RDBStorage(url, engine_kwargs=kwargs, skip_table_creation=True)
+    return True
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

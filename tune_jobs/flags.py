@@ -29,9 +29,10 @@ The folder of the search then has the report (report.html), the table of trials
 EPILOG = """\
 exit codes:
   0  complete                       4  cluster lost; the same command goes on
-  1  a fault of ours, or a drift    5  complete, but tracking is not synced yet
-  2  bad input or no room;          6  storage cannot be used
-     nothing was started            7  another launcher runs this search
+  1  a fault of ours, a drift, or   5  complete, but tracking is not synced yet
+     one that --doctor found        6  storage cannot be used
+  2  bad input or no room;          7  another launcher runs this search
+     nothing was started
   3  no trial succeeded             130, 143  interrupted; the same command goes on
 
 docs/search_spaces.md describes the file, docs/operations.md what to do when
@@ -97,6 +98,8 @@ def _add_instead(parser: Parser) -> None:
         help="train trial N again from its record, compare, and name what is different now")  # fmt: skip
     add("--compare", nargs="+", default=[], metavar="NAME",
         help="searches side by side, by their names; takes no --space")  # fmt: skip
+    add("--doctor", action="store_true",
+        help="check the installation and what the flags name; starts nothing, needs no --space")  # fmt: skip
     add("-h", "--help", action="help", help="show this page")
 
 

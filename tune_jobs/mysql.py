@@ -15,7 +15,7 @@ from sqlalchemy.dialects.mysql.pymysql import MySQLDialect_pymysql
 from tune_jobs.database import LOCK_TIMEOUT_S
 from tune_jobs.errors import BadInputError
 from tune_jobs.lock import TIME_FORMAT, in_words
-from tune_jobs.server_database import CONNECT_TIMEOUT_S, ServerDatabase
+from tune_jobs.server_database import CONNECT_TIMEOUT_S, ServerDatabase, ServerFacts
 
 if TYPE_CHECKING:
     from pymysql.connections import Connection
@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS {TABLE} (
 """
 NOTE = f"REPLACE INTO {TABLE} VALUES (%s, CONNECTION_ID(), %s, %s, %s)"
 HOLDER = f"SELECT process, host, started FROM {TABLE} WHERE lock_name = %s AND connection = IS_USED_LOCK(%s)"
+FACTS = "SELECT VERSION(), UNIX_TIMESTAMP(NOW(6)), GET_LOCK(%s, 0) = 1, @@global.read_only = 0"
 
 
 class MySQLDatabase(ServerDatabase):
@@ -77,6 +78,16 @@ class MySQLDatabase(ServerDatabase):
                 if found:
                     return in_words(*found)
         return "it has just started, or just ended"
+
+    def _facts(self, connection: "Connection[Any]") -> ServerFacts:
+        name = self._lock_name(f"look of process {os.getpid()} on {socket.gethostname()}")
+        with connection.cursor() as cursor:
+            cursor.execute(FACTS, (name,))
+            found = cursor.fetchone()
+        assert found is not None
+        version, clock, locks, is_writable = found
+        product = "MariaDB" if "mariadb" in version.lower() else "MySQL"
+        return ServerFacts(product, version.partition("-")[0], float(clock), bool(locks), bool(is_writable))
 
     def _lock_name(self, study: str) -> str:
         """One of at most 64 characters; names are the server's, not the database's.

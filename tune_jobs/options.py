@@ -39,7 +39,7 @@ class LaunchOptions:
     `from_environment` names the fields that an environment variable filled in; they are no part of `command`.
     """
 
-    space: Path | None = None
+    space: Path | None = None  # `compare` and `doctor` need none
     output: Path = Path("runs")
     name: str | None = None
     address: str | None = None
@@ -52,12 +52,15 @@ class LaunchOptions:
     report: bool = False
     reproduce: int | None = None
     compare: tuple[str, ...] = ()
+    doctor: bool = False
     debug: bool = False
     from_environment: tuple[str, ...] = ()
 
     def command(self) -> str:
         """Return the command that starts this search and, whenever it stopped, goes on with it."""
-        words = ["python", "launch.py", "--space", str(self.space)]
+        words = ["python", "launch.py"]
+        if self.space is not None:
+            words += ["--space", str(self.space)]
         if self.output != Path("runs"):
             words += ["--output", str(self.output)]
         for field in ("name", "address", "tracking_uri", "study_storage", "checkpoint_storage", "num_trials",

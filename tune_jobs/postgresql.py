@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from tune_jobs.database import LOCK_TIMEOUT_S
 from tune_jobs.errors import BadInputError
 from tune_jobs.lock import TIME_FORMAT, in_words
-from tune_jobs.server_database import CONNECT_TIMEOUT_S, ServerDatabase
+from tune_jobs.server_database import CONNECT_TIMEOUT_S, ServerDatabase, ServerFacts
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -27,6 +27,10 @@ SELECT activity.application_name, extract(epoch FROM activity.backend_start)
 FROM pg_locks JOIN pg_stat_activity AS activity USING (pid)
 WHERE locktype = 'advisory' AND granted AND objsubid = 1
 AND (classid::bigint << 32 | objid::bigint) = %s AND datname = current_database()
+"""
+FACTS = """
+SELECT current_setting('server_version'), extract(epoch FROM clock_timestamp()), pg_try_advisory_lock(%s),
+current_setting('transaction_read_only') = 'off' AND has_schema_privilege(current_schema(), 'CREATE')
 """
 _APPLICATION = re.compile(r"selfcon (\d+) (.+)")
 
@@ -57,6 +61,13 @@ class PostgreSQLDatabase(ServerDatabase):
         if named is None:
             return "the server does not show its name to this user"
         return in_words(named[1], named[2], time.strftime(TIME_FORMAT, time.localtime(float(row[1]))))
+
+    def _facts(self, connection: "Connection") -> ServerFacts:
+        key = _key(f"look of process {os.getpid()} on {socket.gethostname()}")
+        row = connection.execute(FACTS, (key,)).fetchone()
+        assert row is not None
+        version, clock, locks, is_writable = row
+        return ServerFacts("PostgreSQL", version.split()[0], float(clock), locks, bool(is_writable))
 
     def _connect(self) -> "Connection":
         import psycopg

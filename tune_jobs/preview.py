@@ -31,7 +31,7 @@ def dry_run(space: SearchSpace, options: LaunchOptions) -> str:
         *_labelled("pruner", _pruner(space)),
         *_labelled("confirm", _confirm(space, num_trials)),
         *_labelled("at once", _at_once(space, options)),
-        *_labelled("disk", _disk(space, options, num_trials)),
+        *_labelled("disk", _disk(space, options)),
         *_labelled("experiment", space.tracking.experiment),
         *_labelled("registers", space.tracking.registered_model),
         *_labelled("state in", str(options.output / space.name)),
@@ -140,16 +140,21 @@ def _at_once(space: SearchSpace, options: LaunchOptions) -> str:
     return f"{count} on this machine: {fit.arithmetic}{at_most}"
 
 
-def _disk(space: SearchSpace, options: LaunchOptions, num_trials: int) -> str:
-    trainings, limit = num_trials + _num_confirming(space, num_trials), space.search.max_concurrent
+def _disk(space: SearchSpace, options: LaunchOptions) -> str:
+    return (
+        f"at most {_megabytes(most_disk_bytes(space, options))} of checkpoints of at most"
+        f" {_megabytes(most_checkpoint_bytes(space))} each, and some MB of records and logs"
+    )
+
+
+def most_disk_bytes(space: SearchSpace, options: LaunchOptions) -> int:
+    """Return how much the checkpoints of a search take at most at any moment, with these flags."""
+    num_trials, limit = options.num_trials or space.search.num_trials, space.search.max_concurrent
+    trainings = num_trials + _num_confirming(space, num_trials)
     at_once = trainings if limit == "auto" else limit
     if options.address is None:
         at_once = min(at_once, trials_at_once([machine_resources()], space.trial).count)
-    most = most_bytes(space, num_trials=num_trials, num_trainings=trainings, at_once=at_once)
-    return (
-        f"at most {_megabytes(most)} of checkpoints of at most {_megabytes(most_checkpoint_bytes(space))} "
-        "each, and some MB of records and logs"
-    )
+    return most_bytes(space, num_trials=num_trials, num_trainings=trainings, at_once=at_once)
 
 
 def _megabytes(num_bytes: int) -> str:

@@ -6,18 +6,30 @@ the study.
 """
 
 from abc import abstractmethod
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
 import sqlalchemy
 import sqlalchemy.exc
 
-from tune_jobs.database import Database
+from tune_jobs.database import Database, has_tables
 from tune_jobs.errors import BadInputError
 from tune_jobs.lock import already_running
 from tune_jobs.options import masked_uri
 
 CONNECT_TIMEOUT_S = 10
+
+
+@dataclass(frozen=True)
+class ServerFacts:
+    """What a server says of itself; its clock in seconds since 1970."""
+
+    product: str
+    version: str
+    clock_s: float
+    locks: bool
+    is_writable: bool
 
 
 class ServerDatabase(Database):
@@ -44,6 +56,24 @@ class ServerDatabase(Database):
     @abstractmethod
     def _holder(self, connection: Any, study: str) -> str:
         """Return who holds the lock of a study, in words."""
+
+    @abstractmethod
+    def _facts(self, connection: Any) -> ServerFacts:
+        """Return what the server says of itself; a lock that is taken for it goes with the connection."""
+
+    def look(self) -> ServerFacts:
+        """Return what the server says of itself; nothing is written.
+
+        Raises `StorageError` also where Optuna's tables are there, but of another version.
+        """
+        with self.used():
+            connection = self._connect()
+            try:
+                facts = self._facts(connection)
+            finally:
+                connection.close()
+            has_tables(f"{self._url.drivername}://", {"creator": self._connect})
+        return facts
 
     def hold(self, study: str) -> None:
         """Take the lock of the study, on the connection that the storage will use."""

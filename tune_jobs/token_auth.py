@@ -3,8 +3,9 @@
 import ipaddress
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import grpc
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # not in its stub
@@ -55,12 +56,27 @@ def is_open(gcs_address: str) -> bool:
 
     Our own mode does not tell: Ray attaches with a token to a cluster that asks for none.
     """
+    return bool(_status(gcs_address, {}) == grpc.StatusCode.OK)
+
+
+def refuses_us(gcs_address: str) -> bool:
+    """Return whether the head of a cluster refuses the token of this process, or that it sends none.
+
+    Raises Ray's `AuthenticationError` where the environment asks for a token and there is none.
+    """
+    headers = AuthenticationTokenLoader.instance().get_token_for_http_header()
+    return bool(_status(gcs_address, headers) == grpc.StatusCode.UNAUTHENTICATED)
+
+
+def _status(gcs_address: str, headers: Mapping[str, str]) -> Any:
+    """With which code of gRPC the head answers."""
+    metadata = [(name.lower(), value) for name, value in headers.items()]
     with grpc.insecure_channel(gcs_address) as channel:
         try:
-            channel.unary_unary(QUESTION)(b"", timeout=ANSWER_TIMEOUT_S)
-        except grpc.RpcError:
-            return False
-    return True
+            channel.unary_unary(QUESTION)(b"", timeout=ANSWER_TIMEOUT_S, metadata=metadata)
+        except grpc.RpcError as error:
+            return error.code()
+    return grpc.StatusCode.OK
 
 
 def look_again() -> None:

@@ -61,7 +61,7 @@ class RayCluster:
     """A cluster in a process of its own, which adds and removes nodes when told to."""
 
     def __init__(self, process: subprocess.Popen[str], environment: dict[str, str], space: str) -> None:
-        self._process, self._environment, self._space = process, environment, space
+        self._process, self.environment, self._space = process, environment, space
         self.address = self._answer()
 
     def add(self) -> None:
@@ -83,7 +83,7 @@ class RayCluster:
     def run(self, code: str, *arguments: str) -> str:
         """What a program prints that gets the cluster's address and the arguments."""
         command = [sys.executable, "-c", code, self.address, *arguments]
-        done = subprocess.run(command, env=self._environment, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
     def _ask(self, what: str) -> None:
@@ -103,7 +103,7 @@ class RayCluster:
         (folder / "space.yaml").write_text(self._space)
         command = [sys.executable, str(ROOT / "launch.py"), "--space", "space.yaml"]
         process = subprocess.Popen(
-            [*command, "--address", self.address, *more], cwd=folder, env=self._environment,
+            [*command, "--address", self.address, *more], cwd=folder, env=self.environment,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         with process:

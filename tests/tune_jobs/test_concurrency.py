@@ -1,7 +1,9 @@
 """A search on a real Ray cluster of several nodes that come and go, with token authentication."""
 
 import json
+import re
 import runpy
+import secrets
 import signal
 import time
 from collections.abc import Iterator
@@ -66,6 +68,22 @@ def records(folder: Path) -> list[TrialRecord]:
     space = load_space(folder / "space.yaml")
     digest = load_dataset(TrainConfig.from_flat(space.train).data).digest
     return SearchStudy(f"sqlite:///{folder}/runs/growing/study.db", space, data_digest=digest).records()
+
+
+def test_the_doctor_looks_at_every_node_and_tells_a_wrong_token(
+    cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with cluster.launched(tmp_path, "--doctor") as process:
+        text = rest_of(process)
+    assert process.returncode == 0, text
+    assert re.search("^ok     Ray nodes +1 node with 0 CPUs: this project runs there$", text, re.MULTILINE)
+    assert re.search("^note   room for trials +none now: 0 CPUs / ", text, re.MULTILINE)
+    monkeypatch.setitem(cluster.environment, "RAY_AUTH_TOKEN", secrets.token_hex(32))
+    with cluster.launched(tmp_path, "--doctor") as process:
+        text = rest_of(process)
+    assert process.returncode == 1, text
+    assert re.search("^fault  Ray token +.* refuses our token  -> RAY_AUTH_MODE=token", text, re.MULTILINE)
+    assert [path.name for path in tmp_path.iterdir()] == ["space.yaml"]
 
 
 def test_what_never_fits_is_refused_and_nothing_is_written(cluster: RayCluster, tmp_path: Path) -> None:

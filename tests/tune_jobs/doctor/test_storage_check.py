@@ -1,0 +1,168 @@
+import runpy
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs
+import pytest
+
+from tune_jobs.doctor.finding import Level
+from tune_jobs.doctor.storage_check import checkpoints, is_same_database, server_finding, study
+from tune_jobs.errors import StorageError
+from tune_jobs.study_store import open_database
+
+MariaDBServer = runpy.run_path(str(Path(__file__).parents[1] / "mariadb_server.py"))["MariaDBServer"]
+ELSEWHERE = "sqlite:////elsewhere/mlflow.db"
+
+
+@pytest.fixture(scope="module")
+def mariadb(require_program: Callable[[str], str], free_port: Callable[[], int]) -> Iterator[Any]:
+    programs = require_program("mariadb-install-db"), require_program("mariadbd")
+    with tempfile.TemporaryDirectory(prefix="mariadb-") as folder:  # pytest's own are for this user only
+        server = MariaDBServer(*programs, Path(folder), free_port())
+        yield server
+        server.stop()
+
+
+@pytest.fixture(params=["postgresql_server", "mariadb"])
+def server(request: pytest.FixtureRequest) -> Any:
+    return request.getfixturevalue(request.param)
+
+
+def make_tables(url: str) -> None:
+    database = open_database(url)
+    database.storage()
+    database.close()
+
+
+def test_a_server_is_fine_and_nothing_is_left_there(server: Any) -> None:
+    url = server.new_database()
+    (finding,) = study(url, " (A_VARIABLE)", ELSEWHERE)
+    assert finding.level == Level.OK, finding
+    assert finding.found.endswith(", locks and can be written")
+    assert "(A_VARIABLE)" in finding.found
+    assert "se/c@ret" not in finding.found
+    database = url.rpartition("/")[2]
+    condition = f"table_schema IN ('public', '{database}') AND table_catalog IN ('{database}', 'def')"
+    names = f"SELECT table_name FROM information_schema.tables WHERE {condition}"
+    assert [row for row in server.execute(names) if "selfcon" in row[0]] == []
+
+
+def test_a_study_that_is_there_is_fine_and_one_of_another_optuna_is_told(postgresql_server: Any) -> None:
+    url = postgresql_server.new_database()
+    make_tables(url)
+    (finding,) = study(url, "", ELSEWHERE)
+    assert finding.level == Level.OK
+    import psycopg
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'v9'")
+    with pytest.raises(StorageError, match="no longer compatible"):
+        list(study(url, "", ELSEWHERE))
+
+
+def test_a_user_who_may_not_write_is_told(postgresql_server: Any) -> None:
+    url = postgresql_server.new_database()
+    name = url.rpartition("/")[2]
+    postgresql_server.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    (finding,) = study(url, "", ELSEWHERE)
+    assert finding.level == Level.FAULT
+    assert "it takes no writes of this user" in finding.found
+
+
+def test_nobody_there_is_told_without_the_password(free_port: Callable[[], int]) -> None:
+    with pytest.raises(StorageError, match="refused") as raised:
+        list(study(f"postgresql://me:secret@127.0.0.1:{free_port()}/x", "", ELSEWHERE))
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("product", "version", "locks", "is_writable", "level"),
+    [
+        ("PostgreSQL", "15.18", True, True, Level.OK),
+        ("PostgreSQL", "14.2", True, True, Level.NOTE),
+        ("MariaDB", "10.6.1", True, True, Level.NOTE),
+        ("MySQL", "8.0.36", True, True, Level.OK),
+        ("MySQL", "8.0.36", False, True, Level.FAULT),
+        ("PostgreSQL", "17.0", True, False, Level.FAULT),
+    ],
+)
+def test_a_server_is_judged_by_what_it_says(
+    product: str, version: str, locks: bool, is_writable: bool, level: Level
+) -> None:
+    assert server_finding("x", product, version, locks=locks, is_writable=is_writable).level == level
+
+
+def test_a_file_is_fine_before_and_after_it_is_made_and_not_changed(tmp_path: Path) -> None:
+    file = tmp_path / "a/study.db"
+    (finding,) = study(f"sqlite:///{file}", "", ELSEWHERE)
+    assert finding.found == f"{file}, made by the first search"
+    assert list(tmp_path.iterdir()) == []
+    file.parent.mkdir()
+    make_tables(f"sqlite:///{file}")
+    before = file.read_bytes()
+    (finding,) = study(f"sqlite:///{file}", "", ELSEWHERE)
+    assert finding.found == f"{file}, can be written"
+    assert file.read_bytes() == before
+    assert [path.name for path in file.parent.iterdir()] == ["study.db"]
+
+
+def test_a_file_that_is_no_study_or_of_another_optuna_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "study.db"
+    file.write_text("text " * 1000)
+    with pytest.raises(StorageError, match="file is not a database"):
+        list(study(f"sqlite:///{file}", "", ELSEWHERE))
+    file.unlink()
+    make_tables(f"sqlite:///{file}")
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("update alembic_version set version_num = 'v9'")
+        database.commit()
+    with pytest.raises(StorageError, match="no longer compatible"):
+        list(study(f"sqlite:///{file}", "", ELSEWHERE))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("sqlite:///a.db", "sqlite:///a.db", True),
+        ("postgresql://me:x@host/db", "postgresql+psycopg2://you@host/db", True),
+        ("postgresql://me@host/db", "postgresql://me@host/other", False),
+        ("postgresql://me@host/db", "http://host/db", False),
+    ],
+)
+def test_the_same_database_is_known_by_its_place(first: str, second: str, same: bool) -> None:
+    assert is_same_database(first, second) == same
+
+
+def test_mlflow_and_the_study_in_one_database_are_a_fault(tmp_path: Path) -> None:
+    (finding,) = study(f"sqlite:///{tmp_path}/a.db", "", f"sqlite:///{tmp_path}/a.db")
+    assert finding.level == Level.FAULT
+
+
+def test_a_probe_of_a_folder_goes_again(tmp_path: Path) -> None:
+    (finding,) = checkpoints(str(tmp_path / "a/b"), "")
+    assert finding.found == f"{tmp_path}/a/b: a probe was written, read and removed"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_probe_of_a_bucket_goes_again_and_another_bucket_is_told(
+    s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    query = f"endpoint_override={s3_endpoint}&scheme=http"
+    (finding,) = checkpoints(f"s3://bucket/of-the-doctor?{query}", "")
+    assert finding.level == Level.OK
+    files = pyarrow.fs.S3FileSystem(endpoint_override=s3_endpoint, scheme="http")
+    assert files.get_file_info(pyarrow.fs.FileSelector("bucket/of-the-doctor", allow_not_found=True)) == []
+    with pytest.raises(StorageError, match="NO_SUCH_BUCKET"):
+        list(checkpoints(f"s3://no-such-bucket/x?{query}", ""))
+
+
+def test_what_cannot_be_made_is_told_by_its_cause(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="Not a directory"):
+        list(checkpoints(str(tmp_path / "file/a/b"), ""))
