@@ -92,7 +92,7 @@ class LivePanel:
         """Draw the panel for the time of the block; nothing of it stays."""
         with (
             Live(
-                get_renderable=self._panel,
+                get_renderable=self._guarded_panel,
                 console=self._console,
                 refresh_per_second=REFRESH_PER_S,
                 transient=True,
@@ -128,6 +128,13 @@ class LivePanel:
         """A line for the user stands above the panel, and in the place of the hint."""
         self._console.write_line(text)
         self._hint = text
+
+    def _guarded_panel(self) -> Group:
+        """The panel; one that cannot be drawn says why: it must not end a search."""
+        try:
+            return self._panel()
+        except Exception as error:
+            return Group(_one_line(Text(f"{self._space.name} goes on; its panel cannot be drawn: {error!r}")))
 
     def _panel(self) -> Group:
         objective, search = self._space.objective, self._space.search

@@ -175,13 +175,15 @@ with terminal.kept_clear() as noise_goes_to:
 
 
 @contextmanager
-def on_terminal(folder: Path, *, columns: int = 80, lines: int = 20) -> Iterator[tuple[Any, Any, int]]:
-    """The process of SEARCH, the screen of its terminal, and what to read it from."""
+def on_terminal(
+    folder: Path, *, script: str = SEARCH, columns: int = 80, lines: int = 20
+) -> Iterator[tuple[Any, Any, int]]:
+    """The process of a script, the screen of its terminal, and what to read it from."""
     parent, child = pty.openpty()
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
     environment = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
-        [sys.executable, "-c", SEARCH], cwd=folder, stdin=child, stdout=child, stderr=child, env=environment
+        [sys.executable, "-c", script], cwd=folder, stdin=child, stdout=child, stderr=child, env=environment
     )
     os.close(child)
     try:
@@ -219,3 +221,12 @@ def test_on_a_terminal_there_is_one_panel_which_ctrl_c_leaves_whole(tmp_path: Pa
         assert not screen.cursor.hidden
         assert not any("val/top1" in line or "noise" in line for line in lines)  # nothing of it stays
     assert (tmp_path / "ray.log").read_text().count("noise") > 20
+
+
+def test_a_panel_that_cannot_be_drawn_ends_no_search(tmp_path: Path) -> None:
+    broken = SEARCH.replace('places=lambda: {"log": "ray.log"}', 'places=lambda: {}["no such place"]')
+    with on_terminal(tmp_path, script=broken) as (process, screen, parent):
+        wait_for("live goes on; its panel cannot be drawn: KeyError", screen, parent)
+        process.send_signal(signal.SIGINT)
+        wait_for("the end", screen, parent)
+        assert process.wait(timeout=30) == 0
