@@ -2,7 +2,7 @@
 
 Runs the commands one after the other in FOLDER, in a terminal of 100 columns and 30 lines, and writes what
 it shows, at the times it took: `docs/NAME.cast` (asciicast v2, for `asciinema play`), `docs/NAME.gif` (the
-same as pictures, a frame for each change) and `docs/NAME.png` (the frame in the middle of the last command).
+same as pictures, a frame for each change) and `docs/NAME.png` (one of its last frames but a few).
 Needs the `dev` extra.
 """
 
@@ -25,8 +25,9 @@ import pyte
 from PIL import Image, ImageDraw, ImageFont
 
 COLUMNS, LINES = 100, 30
-STEP_S = 0.5  # changes that follow each other faster are one frame
+STEP_S = 1.0  # changes that follow each other faster are one frame
 LAST_FRAME_S = 5.0
+STILL = 0.8  # which of the frames is the picture
 FONT, FONT_SIZE, LINE_HEIGHT = "DejaVuSansMono", 13, 17
 BACKGROUND, FOREGROUND = "#1b1f24", "#d7dbe0"
 COLORS = {
@@ -41,18 +42,16 @@ Frame = tuple[tuple[str, Style], ...]
 
 def main(folder: str, name: str, *commands: str) -> None:
     """Record the commands and write the three files."""
-    start, events, last_s = time.monotonic(), [], 0.0
+    start, events = time.monotonic(), []
     for command in commands:
-        last_s = time.monotonic() - start
-        events.append((last_s, f"\x1b[1m$\x1b[0m {command}\r\n".encode()))
+        events.append((time.monotonic() - start, f"\x1b[1m$\x1b[0m {command}\r\n".encode()))
         events += [(at - start, data) for at, data in output_of(command, Path(folder))]
     place = Path(__file__).with_name(name)
     write_cast(place.with_suffix(".cast"), events)
     frames = list(frames_of(events))
     pictures = [drawn(lines) for _, lines in frames]
     times = [at for at, _ in frames]
-    middle = (last_s + times[-1]) / 2
-    pictures[min(range(len(times)), key=lambda i: abs(times[i] - middle))].save(place.with_suffix(".png"))
+    pictures[round(STILL * len(pictures))].save(place.with_suffix(".png"))
     write_animation(place.with_suffix(".gif"), pictures, times)
 
 
@@ -120,7 +119,7 @@ def drawn(lines: list[Frame]) -> Image.Image:
             fill = COLORS.get(color.removeprefix("bright"), f"#{color}" if len(color) == 6 else FOREGROUND)
             draw.text(at, text, fill=fill, font=bold if is_bold else plain)
             column += len(text)
-    return picture.quantize(32)
+    return picture.quantize(16)
 
 
 def write_animation(path: Path, pictures: list[Image.Image], times: list[float]) -> None:

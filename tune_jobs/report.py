@@ -161,11 +161,11 @@ def _place_lines(snapshot: Snapshot, folder: Path, tracking: str) -> list[str]:
         version = f"models:/{publication['model']}/{publication['version']}"
         lines.append(f"encoder: {version} ({publication['alias']}: {publication['why']})")
     lines.append(f"cost: {cost_line(snapshot)}")
-    lines.append(f"files: {folder}")
+    lines.append(f"files: {shown_place(folder)}")
     if (folder / REPORT).is_file():
         lines.append(f"report: {shown_place(folder / REPORT)}")
     if (folder / NOISE_LOG).is_file():
-        lines.append(f"log: {folder / NOISE_LOG}")
+        lines.append(f"log: {shown_place(folder / NOISE_LOG)}")
     return [*lines, f"MLflow: {tracking}"]
 
 

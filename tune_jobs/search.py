@@ -289,7 +289,7 @@ def _conclude(search: Search) -> int:
         raise NoSuccessError("no trial keeps the constraints" if completed else "no trial succeeded")
     publication = study.publication()
     if publication is None or publication["trial"] != winner.number:
-        search.console.write_line(f"trial {winner.number} is best: tested once, and registered")
+        search.console.write_line(f"trial {winner.number} is best; its encoder is tested and registered now")
         study.set_publication(_publish(search, winner))
     search.close_tracking("FINISHED", result_metrics(study.snapshot()))
     study.conclude()

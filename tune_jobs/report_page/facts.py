@@ -60,7 +60,7 @@ def winner_configuration(snapshot: Snapshot) -> Table | None:
 def _state(snapshot: Snapshot) -> str:
     states = [record.state for record in snapshot.counted]
     counts = ", ".join(f"{states.count(state)} {word}" for state, word in _WORDS.items() if state in states)
-    word = "over" if snapshot.is_over else "not over yet"
+    word = "complete" if snapshot.is_over else "not complete yet"
     ended = sum(state != State.RUNNING for state in states)
     asked = f"{word}: {ended} of {counted(snapshot.num_trials, 'trial')} ended"
     return f"{asked} ({counts})" if counts else asked
