@@ -173,7 +173,8 @@ def watcher(
     start_s: float,
 ) -> EventLog | LivePanel:
     """Return what shows a stage: the panel on a terminal, else a line for each event."""
-    if console.is_terminal and not console.is_dumb_terminal:
+    # FORCE_COLOR makes a pipe a terminal to rich, but nobody sees a panel there.
+    if console.is_terminal and not console.is_dumb_terminal and console.file.isatty():
         return LivePanel(terminal, console, study, space, places=places, start_s=start_s)
     return EventLog(console.write_line, study, metric=space.objective.metric, start_s=start_s)
 

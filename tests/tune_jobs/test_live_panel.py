@@ -230,3 +230,18 @@ def test_a_panel_that_cannot_be_drawn_ends_no_search(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         wait_for("the end", screen, parent)
         assert process.wait(timeout=30) == 0
+
+
+def test_in_a_pipe_there_are_lines_whatever_colours_are_asked_for(tmp_path: Path) -> None:
+    short = SEARCH.replace("range(41)", "range(2)")
+    environment = {**os.environ, "FORCE_COLOR": "1", "TERM": "xterm-256color", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", short],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.count("\n") == 4  # handed out, two epochs, the end
+    assert "trial 0   epoch 1/40" in done.stdout
