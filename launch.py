@@ -121,7 +121,7 @@ def _launch(options: LaunchOptions) -> int:
 
         print(dry_run(space, options))
         return 0
-    if sys.stdout.isatty():  # the libraries take some seconds
+    if sys.stdout is not None and sys.stdout.isatty():  # the libraries take some seconds
         print(f"{space.name}: starting", flush=True)
     from tune_jobs.search import run_search
 

@@ -12,7 +12,7 @@ from typing import Any
 from tune_jobs.noise import interval, noise, seed_deviation
 from tune_jobs.records import TrialRecord
 from tune_jobs.snapshot import Snapshot
-from tune_jobs.standing import Group, ended, groups, standings
+from tune_jobs.standing import Group, Standing, ended, groups, standings, value_of
 from tune_jobs.wording import shown_value
 
 FEW_TRIALS = 3  # of as few, a range of numbers says nothing
@@ -92,7 +92,7 @@ def _finding(snapshot: Snapshot, name: str) -> str:
     subject = _capital(NOUNS.get(name, noun(name)))
     if any("choices" in branch for branch in branches):
         return f"{subject}{_about_choices(name, groups(snapshot, name))}"
-    is_log = any(branch.get("log") for branch in branches)
+    is_log = all(branch.get("log") for branch in branches)
     return f"{subject}{_about_numbers(snapshot, name, is_log=is_log)}"
 
 
@@ -133,21 +133,33 @@ def _behind(name: str, group: Group) -> str:
 
 def _about_numbers(snapshot: Snapshot, name: str, *, is_log: bool) -> str:
     compared = [one for one in standings(snapshot) if name in one.record.parameters]
-    good = [one.record.parameters[name] for one in compared if one.tied]
     tried = [one.record.parameters[name] for one in compared]
+    good = [one.record.parameters[name] for one in compared if one.tied and one.is_complete]
     if len(compared) <= FEW_TRIALS or len(set(tried)) == 1 or not good:
         return ": too few trials tell."
     low, high = min(good), max(good)
     if _span(low, high, is_log) >= WIDE * _span(min(tried), max(tried), is_log):
         return f" {HARDLY} from {shown_value(low)} to {shown_value(high)}."
-    beyond = {"below": sum(value < low for value in tried), "above": sum(value > high for value in tried)}
-    behind = " and ".join(f"{_trials(count)} {where}" for where, count in beyond.items() if count)
     within = f"at {shown_value(low)}" if low == high else f"from {shown_value(low)} to {shown_value(high)}"
-    return f": good {within}; {behind} came out behind."
+    return f": good {within}{_beyond(name, compared, low, high)}."
+
+
+def _beyond(name: str, compared: Sequence[Standing], low: float, high: float) -> str:
+    """What became of the trials outside the good range; one pruned while it was tied tells nothing of it."""
+    behind = [one.record.parameters[name] for one in compared if not one.tied]
+    counts = {"below": sum(value < low for value in behind), "above": sum(value > high for value in behind)}
+    words = " and ".join(f"{_trials(count)} {where}" for where, count in counts.items() if count)
+    unclear = [one for one in compared if one.tied and not low <= one.record.parameters[name] <= high]
+    return "".join(
+        [
+            f"; {words} came out behind" if words else "",
+            f"; {_trials(len(unclear))} beyond ended before they could tell" if unclear else "",
+        ]
+    )
 
 
 def _span(low: float, high: float, is_log: bool) -> float:
-    return math.log(high / low) if is_log else high - low
+    return math.log(high / low) if is_log and low > 0 else high - low
 
 
 # --- reservations ------------------------------------------------------------------------------------------
@@ -161,9 +173,10 @@ def _reservations(snapshot: Snapshot) -> list[str]:
         seeds = "no seed was repeated" if seed_deviation(snapshot.candidates) is None else "seeds included"
         lines.append(f"Differences of up to {bound:.4f} may be chance ({seeds}).")
     untrained = _untrained(snapshot)
-    best = next(iter(snapshot.ranked_alone), None)
-    if untrained is not None and best is not None and best.value is not None:
-        gain = best.value - untrained if snapshot.maximize else untrained - best.value
+    winner = snapshot.winner
+    if untrained is not None and winner is not None:
+        best = value_of(snapshot, winner)
+        gain = best - untrained if snapshot.maximize else untrained - best
         if gain <= (bound or 0.0):
             lines.append(f"The best is no better than an untrained network ({untrained:.4f}), chance aside.")
     if len(snapshot.objectives) > 1:
@@ -173,11 +186,9 @@ def _reservations(snapshot: Snapshot) -> list[str]:
 
 
 def _untrained(snapshot: Snapshot) -> float | None:
-    """The first objective of the best trial's network before it was trained, where that was measured."""
-    for record in snapshot.ranked_alone[:1]:
-        if record.epochs and record.epochs[0].epoch == 0:
-            return record.epochs[0].metrics.get(snapshot.objective.metric)
-    return None
+    """The first objective of the winner's network before it was trained, where that was measured."""
+    epochs = () if snapshot.winner is None else snapshot.winner.epochs
+    return epochs[0].metrics.get(snapshot.objective.metric) if epochs and epochs[0].epoch == 0 else None
 
 
 # --- words -------------------------------------------------------------------------------------------------

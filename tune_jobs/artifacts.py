@@ -16,6 +16,7 @@ from tune_jobs.snapshot import Snapshot
 Files = dict[str, bytes]
 Makers = dict[str, Callable[[], bytes | None]]
 BEST, MAX_NAME_LENGTH = "-best", 64
+NOT_MADE = ".txt"  # ends the name of what says why a file could not be made
 
 
 def trial_files(record: TrialRecord, class_names: Sequence[str]) -> Files:
@@ -59,7 +60,7 @@ def made(makers: Makers) -> Files:
         try:
             content = make()
         except Exception as error:
-            files[f"{name}.txt"] = f"{name} could not be made: {error!r}\n".encode()
+            files[f"{name}{NOT_MADE}"] = f"{name} could not be made: {error!r}\n".encode()
             continue
         if content is not None:
             files[name] = content

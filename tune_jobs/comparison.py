@@ -3,14 +3,16 @@
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
 
 from selfcon.errors import ConfigError
+from tune_jobs.champion import Z_95
 from tune_jobs.errors import BadInputError
 from tune_jobs.importance import parameter_importance
-from tune_jobs.noise import interval, noise
+from tune_jobs.noise import interval, seed_deviation, variance_around
 from tune_jobs.options import LaunchOptions
 from tune_jobs.other_searches import read_search
 from tune_jobs.quiet import quiet_libraries
@@ -20,6 +22,7 @@ from tune_jobs.snapshot import Snapshot
 from tune_jobs.wording import shown_value
 
 SECONDS_PER_HOUR = 3600
+MIN_COMPARED = 2
 
 
 def compare_searches(options: LaunchOptions) -> int:
@@ -67,20 +70,47 @@ def side_by_side(snapshots: Sequence[Snapshot]) -> Table:
 
 
 def verdict(snapshots: Sequence[Snapshot]) -> str:
-    """Return which search found the best, and by how much more than chance."""
-    found = [(snapshot, _value(snapshot)) for snapshot in snapshots]
-    sign = -1 if snapshots[0].maximize else 1
-    ranked = sorted(
-        ((snapshot, value) for snapshot, value in found if value is not None), key=lambda pair: sign * pair[1]
-    )
-    if len(ranked) < 2:
+    """Return which search found the best, and whether by more than chance.
+
+    The chance is that of both: of a mean over seeds, or of a single value, which was chosen for being high.
+    """
+    bests = [best for best in map(_best, snapshots) if best is not None]
+    if len(bests) < MIN_COMPARED:
         return "fewer than two of the searches have a trial that may win"
-    (best, value), (second, other) = ranked[0], ranked[1]
-    gap, bound = abs(value - other), noise(best)
-    line = f"{best.name} is ahead of {second.name} by {gap:.4f}"
-    if bound is None:
+    sign = -1 if snapshots[0].maximize else 1
+    first, second = sorted(bests, key=lambda best: sign * best.value)[:MIN_COMPARED]
+    gap = abs(first.value - second.value)
+    line = f"{first.snapshot.name} is ahead of {second.snapshot.name} by {gap:.4f}"
+    deviations = [seed_deviation(best.snapshot.candidates) for best in (first, second)]
+    known = next((deviation for deviation in deviations if deviation is not None), None)
+    variances = [
+        variance_around(best.snapshot, best.value, num_seeds=best.num_seeds, deviation=known)
+        for best in (first, second)
+    ]
+    if None in variances:
         return f"{line}; how much of that is chance is not known"
-    return f"{line}, which is {'more than' if gap > bound else 'within'} chance ({bound:.4f})"
+    bound = Z_95 * math.sqrt(sum(variance or 0.0 for variance in variances))
+    single = [best.snapshot.name for best in (first, second) if best.num_seeds == 1]
+    caveat = f"; {single[0]} was not confirmed over seeds" if len(single) == 1 else ""
+    return f"{line}, which is {'more than' if gap > bound else 'within'} chance ({bound:.4f}){caveat}"
+
+
+@dataclass(frozen=True)
+class _Best:
+    snapshot: Snapshot
+    value: float
+    num_seeds: int
+
+
+def _best(snapshot: Snapshot) -> _Best | None:
+    """What the winner of a search is worth: its mean over the seeds, where it was confirmed."""
+    winner = snapshot.winner
+    if winner is None or winner.value is None:
+        return None
+    confirmed = next(iter(_confirmed(snapshot, winner)), None)
+    if confirmed is None:
+        return _Best(snapshot, winner.value, 1)
+    return _Best(snapshot, confirmed.mean, len(confirmed.values))
 
 
 def _facts(snapshot: Snapshot) -> dict[str, str]:
@@ -113,14 +143,6 @@ def _shown_best(snapshot: Snapshot, winner: TrialRecord) -> str:
 
 def _confirmed(snapshot: Snapshot, winner: TrialRecord) -> list[Candidate]:
     return [one for one in snapshot.candidates if one.trial.number == winner.number]
-
-
-def _value(snapshot: Snapshot) -> float | None:
-    """What the best trial of a search is worth: its mean over the seeds, where it was confirmed."""
-    winner = snapshot.winner
-    if winner is None:
-        return None
-    return next((candidate.mean for candidate in _confirmed(snapshot, winner)), winner.value)
 
 
 def _parameter(name: str, snapshot: Snapshot, shares: Mapping[str, float]) -> str:

@@ -24,7 +24,8 @@ class Confirmation(TrialStudy):
 
     `ranked` returns the trials that may win, the best first: of several objectives the Pareto front by the
     first of them, so that what is confirmed is what could be registered. They are to be asked for when the
-    search has ended. Seeds of a trial that is no longer among the best stay, and what was begun is ended.
+    search has ended. `seen` takes note that the launch lives. Seeds of a trial that is no longer among the
+    best stay, and what was begun is ended.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Confirmation(TrialStudy):
         settings: ConfirmSettings,
         *,
         ranked: Callable[[], list[TrialRecord]],
+        seen: Callable[[], None] = lambda: None,
     ) -> None:
         store = StudyStore(
             database,
@@ -41,7 +43,7 @@ class Confirmation(TrialStudy):
             directions=[objective.direction for objective in space.objectives],
         )
         super().__init__(store, space)
-        self._settings, self._ranked = settings, ranked
+        self._settings, self._ranked, self._seen = settings, ranked, seen
 
     @property
     def plan(self) -> str:
@@ -57,6 +59,11 @@ class Confirmation(TrialStudy):
     def finished(self) -> bool:
         """Whether every seed of the best trials has ended, and none is left unfinished."""
         return not self._missing() and all(record.state != State.RUNNING for record in self.records())
+
+    def spend(self, seconds: float) -> None:
+        """Count wall time of a launch, which lives."""
+        super().spend(seconds)
+        self._seen()
 
     def candidates(self) -> list[Candidate]:
         """Return the best trials with their further seeds as far as they are, ranked by `by_mean`."""

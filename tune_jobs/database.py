@@ -65,6 +65,10 @@ class Database(ABC):
         """
 
     @abstractmethod
+    def exists(self) -> bool:
+        """Return whether studies may be there; nothing is made."""
+
+    @abstractmethod
     def check(self) -> None:
         """Return if the database is there and still ours; quick enough for every second."""
 
@@ -99,6 +103,10 @@ class SQLiteDatabase(Database):
         name = f"{self._path.name}.{study.replace('/', '+')}.lock"
         with self.used():
             self._lock = LauncherLock(self._path.with_name(name))
+
+    def exists(self) -> bool:
+        """Return whether the file is there."""
+        return self._path.is_file()
 
     def check(self) -> None:
         """Compare the file with the one that was opened."""

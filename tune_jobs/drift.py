@@ -30,21 +30,23 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of a repetition: how many values were compared, which differ, and how both ended.
+    """What came of a repetition: how many values were compared or are missing, which differ, and both ends.
 
     `newest` has the difference in each metric in the last epoch that both reported.
     """
 
     num_epochs: int
     num_values: int
+    num_missing: int
     differences: tuple[Difference, ...]
     ends: tuple[str, str]
     newest: Mapping[str, float]
 
     @property
     def drifted(self) -> bool:
-        """Whether anything differs by more than rounding, or the repetition ended otherwise."""
-        return self.ends[0] != self.ends[1] or any(d.size > ROUNDING for d in self.differences)
+        """Whether anything differs by more than rounding, is missing, or ended otherwise."""
+        is_incomplete = self.num_missing > 0 or self.num_values == 0 or self.ends[0] != self.ends[1]
+        return is_incomplete or any(difference.size > ROUNDING for difference in self.differences)
 
     def of_the_objective(self, metric: str) -> float | None:
         """Return by how much a metric differs in the last epoch compared, None where it was not reported."""
@@ -53,12 +55,16 @@ class Comparison:
     def lines(self) -> list[str]:
         """Return the verdict, and the first and the largest of the differences."""
         compared = f"{self.num_values} values of {self.num_epochs} epochs"
-        if self.drifted:
+        if self.num_values == 0:
+            lines = ["drift: nothing was reported that could be compared"]
+        elif self.drifted:
             lines = [f"drift: {len(self.differences)} of {compared} differ"]
         elif self.differences:
             lines = [f"reproduced: {compared} agree within rounding ({ROUNDING:g})"]
         else:
             lines = [f"reproduced: {compared} are identical"]
+        if self.num_missing:
+            lines.append(f"  {self.num_missing} values that were recorded were not reported this time")
         if self.ends[0] != self.ends[1]:
             lines.append(f"  the trial ended {self.ends[0]}, this time {self.ends[1]}")
         if self.differences:
@@ -75,6 +81,7 @@ def compare(recorded: TrialRecord, again: TrialRecord) -> Comparison:
     return Comparison(
         num_epochs=len({pair.epoch for pair in pairs}),
         num_values=len(pairs),
+        num_missing=_num_compared(recorded) - len(pairs),
         differences=tuple(differing),
         ends=(_end(recorded), _end(again)),
         newest={pair.metric: pair.again - pair.recorded for pair in pairs},
@@ -117,6 +124,10 @@ def _pairs(recorded: TrialRecord, again: TrialRecord) -> Iterator[Difference]:
             other = found.get(epoch.epoch, {}).get(metric)
             if other is not None and not metric.startswith(NOT_COMPARED):
                 yield Difference(epoch.epoch, metric, value, other)
+
+
+def _num_compared(record: TrialRecord) -> int:
+    return sum(not metric.startswith(NOT_COMPARED) for epoch in record.epochs for metric in epoch.metrics)
 
 
 def _end(record: TrialRecord) -> str:

@@ -30,7 +30,7 @@ def parameter_importance(snapshot: Snapshot) -> dict[str, float]:
         study.add_trial(_trial(record, snapshot.space, rank))
     quantile = max(MIN_QUANTILE, min(0.5, NUM_TOP / len(ended)))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        warnings.simplefilter("ignore")  # of few trials in a branch: the share says it
         evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=quantile)
         found = optuna.importance.get_param_importances(study, evaluator=evaluator)
     return dict(sorted(found.items(), key=lambda item: -item[1]))
@@ -71,6 +71,6 @@ def _with_distribution(value: Any, branches: Any) -> tuple[Any, Any]:
         choices = {shown(choice) for branch in branches for choice in branch.get("choices", ())}
         return shown(value), CategoricalDistribution(sorted(choices | {shown(value)}))
     low, high = min(branch["low"] for branch in branches), max(branch["high"] for branch in branches)
-    is_log = any(branch.get("log") for branch in branches)
+    is_log = low > 0 and all(branch.get("log") for branch in branches)
     kind = IntDistribution if isinstance(value, int) else FloatDistribution
     return value, kind(low, high, log=is_log)

@@ -27,8 +27,10 @@ def write_report(space: SearchSpace, options: LaunchOptions) -> int:
         snapshot = read_snapshot(database, study_name(space))
     finally:
         database.close()
-    write_files(folder, report_files(snapshot))
     tracking = runs_page(resolve_uri(options.tracking_uri), search=space.name)
     console = Console(file=sys.stdout, soft_wrap=True)
+    notes = write_files(folder, report_files(snapshot))
     print_result(console, snapshot, folder, tracking=tracking, options=options)
+    for line in notes:
+        print(line, file=sys.stderr)
     return 0

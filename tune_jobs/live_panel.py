@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from rich.console import Group
@@ -13,6 +13,7 @@ from rich.text import Text
 from tune_jobs.console import EventLog
 from tune_jobs.progress_view import ProgressView, RunningTrial, progress_view
 from tune_jobs.space import SearchSpace
+from tune_jobs.study import SearchStudy
 from tune_jobs.study_store import now_ms
 from tune_jobs.terminal import Terminal, UserConsole
 from tune_jobs.trial_study import HandOut, TrialStudy
@@ -20,6 +21,7 @@ from tune_jobs.wording import duration
 
 REFRESH_PER_S = 2
 NUM_EVENTS = 3
+GONE = (OSError, UnicodeError)  # what a terminal raises that was closed, or knows few letters
 BAR_WIDTH = 10
 COLORS = {"complete": "green", "pruned": "yellow", "fail": "red"}
 HINT = "Ctrl-C ends it after the running epochs; the same command goes on"
@@ -90,18 +92,22 @@ class LivePanel:
     @contextmanager
     def shown(self) -> Iterator[None]:
         """Draw the panel for the time of the block; nothing of it stays."""
-        with (
-            Live(
-                get_renderable=self._guarded_panel,
-                console=self._console,
-                refresh_per_second=REFRESH_PER_S,
-                transient=True,
-                redirect_stdout=False,
-                redirect_stderr=False,
-            ),
-            self._terminal.with_panel(self._say),
-        ):
-            yield
+        live = Live(
+            get_renderable=self._guarded_panel,
+            console=self._console,
+            refresh_per_second=REFRESH_PER_S,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        with suppress(*GONE):
+            live.start()
+        try:
+            with self._terminal.with_panel(self._say):
+                yield
+        finally:
+            with suppress(*GONE):
+                live.stop()
 
     def note(self, text: str) -> None:
         """Show a line about the search as a whole."""
@@ -126,8 +132,9 @@ class LivePanel:
 
     def _say(self, text: str) -> None:
         """A line for the user stands above the panel, and in the place of the hint."""
-        self._console.write_line(text)
         self._hint = text
+        with suppress(*GONE):
+            self._console.write_line(text)
 
     def _guarded_panel(self) -> Group:
         """The panel; one that cannot be drawn says why: it must not end a search."""
@@ -137,7 +144,7 @@ class LivePanel:
             return Group(_one_line(Text(f"{self._space.name} goes on; its panel cannot be drawn: {error!r}")))
 
     def _panel(self) -> Group:
-        objective, search = self._space.objective, self._space.search
+        objective = self._space.objective
         view = progress_view(
             self._study.records(),
             live=list(self._live),
@@ -146,21 +153,26 @@ class LivePanel:
             num_planned=self._study.num_planned,
             since_ms=self._since_ms,
         )
-        budgets = [] if search.time_budget_s is None else [
-            f"{duration(self._study.spent_s)} of {duration(search.time_budget_s)}"
-        ]  # fmt: skip
-        if search.accelerator_hours is not None or view.accelerator_hours:
-            limit = "" if search.accelerator_hours is None else f" of {search.accelerator_hours:g}"
-            budgets.append(f"{view.accelerator_hours:.2f}{limit} accelerator-hours")
         around = Surroundings(
             title=f"{self._space.name}: {self._study.plan}",
             elapsed_s=time.monotonic() - self._start_s,
-            budgets=tuple(budgets),
+            budgets=self._budgets(view) if isinstance(self._study, SearchStudy) else (),
             places=self._places(),
             events=tuple(self._events),
             hint=self._hint,
         )
         return panel(view, around, height=self._console.size.height - 1)
+
+    def _budgets(self, view: ProgressView) -> tuple[str, ...]:
+        """What was burnt of each budget; the confirmation counts towards none."""
+        search, hours = self._space.search, view.accelerator_hours
+        burnt = []
+        if search.time_budget_s is not None:
+            burnt.append(f"{duration(self._study.spent_s)} of {duration(search.time_budget_s)}")
+        if search.accelerator_hours is not None or hours:
+            limit = "" if search.accelerator_hours is None else f" of {search.accelerator_hours:g}"
+            burnt.append(f"{hours:.2f}{limit} accelerator-hours")
+        return tuple(burnt)
 
 
 def watcher(
@@ -174,7 +186,8 @@ def watcher(
 ) -> EventLog | LivePanel:
     """Return what shows a stage: the panel on a terminal, else a line for each event."""
     # FORCE_COLOR makes a pipe a terminal to rich, but nobody sees a panel there.
-    if console.is_terminal and not console.is_dumb_terminal and console.file.isatty():
+    is_drawn = console.is_terminal and not console.is_dumb_terminal and console.file.isatty()
+    if is_drawn and not console.options.ascii_only:
         return LivePanel(terminal, console, study, space, places=places, start_s=start_s)
     return EventLog(console.write_line, study, metric=space.objective.metric, start_s=start_s)
 

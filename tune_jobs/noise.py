@@ -54,11 +54,24 @@ def noise_around(snapshot: Snapshot, value: float) -> float | None:
     `seed_deviation`, 0 as long as no seed is repeated. All trials are judged by the same images, which makes
     the bound a wide one. None for what is no accuracy, without seeds.
     """
-    num_images, deviation = num_validation_images(snapshot), seed_deviation(snapshot.candidates)
+    variance = variance_around(snapshot, value)
+    return None if variance is None else Z_95 * math.sqrt(2 * variance)
+
+
+def variance_around(
+    snapshot: Snapshot, value: float, *, num_seeds: int = 1, deviation: float | None = None
+) -> float | None:
+    """Return the variance of a value, or of a mean of `num_seeds` of them: see `noise_around`.
+
+    `deviation` is that of the seeds where this search has repeated none. None where nothing is known.
+    """
+    num_images = num_validation_images(snapshot)
+    own = seed_deviation(snapshot.candidates)
+    deviation = deviation if own is None else own
     if num_images is None and deviation is None:
         return None
-    variance = 0.0 if deviation is None else deviation**2
+    variance = 0.0 if deviation is None else deviation**2 / num_seeds
     if num_images is not None:
         share = (value * num_images + 2) / (num_images + 4)
         variance += share * (1 - share) / num_images
-    return Z_95 * math.sqrt(2 * variance)
+    return variance

@@ -8,8 +8,7 @@ from selfcon.errors import ConfigError, nearest
 from tune_jobs.database import Database
 from tune_jobs.errors import BadInputError
 from tune_jobs.options import LaunchOptions
-from tune_jobs.reproduction import SUFFIX as REPRODUCTIONS
-from tune_jobs.snapshot import CONFIRM_SUFFIX, Snapshot, read_snapshot, study_names
+from tune_jobs.snapshot import Snapshot, read_snapshot, study_names
 from tune_jobs.space import SearchSpace
 from tune_jobs.space.start_points import StartPoint, transferred
 from tune_jobs.study_store import STUDY_FILE, open_database
@@ -24,7 +23,8 @@ def read_search(name: str, options: LaunchOptions, *, key: str) -> Snapshot:
     """
     database = _database(name.rpartition("/")[2], options, key=key)
     try:
-        searches = [s for s in study_names(database) if not s.endswith((CONFIRM_SUFFIX, REPRODUCTIONS))]
+        # EXPERIMENT/NAME; what belongs to a search has one more part: its confirmation, its reproductions.
+        searches = [study for study in study_names(database) if study.count("/") == 1]
         return read_snapshot(database, _only(name, searches, where=database.shown, key=key))
     finally:
         database.close()
@@ -53,7 +53,10 @@ def points_to_take(space: SearchSpace, options: LaunchOptions) -> list[StartPoin
 
 def _database(name: str, options: LaunchOptions, *, key: str) -> Database:
     if options.study_storage is not None:
-        return open_database(options.study_storage)
+        database = open_database(options.study_storage)
+        if not database.exists():
+            _refuse(name, [], where=database.shown, key=key)
+        return database
     path = options.output / name / STUDY_FILE
     if not path.is_file():
         there = sorted(found.parent.name for found in options.output.glob(f"*/{STUDY_FILE}"))

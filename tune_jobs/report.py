@@ -62,8 +62,14 @@ def print_result(
 
 
 def answer_lines(snapshot: Snapshot) -> tuple[str, ...]:
-    """Return the answer of the search in sentences; none as long as no trial may win."""
-    found = answer(snapshot, parameter_importance(snapshot))
+    """Return the answer of the search in sentences; none as long as no trial may win.
+
+    One that cannot be made says why: it must not end a search.
+    """
+    try:
+        found = answer(snapshot, parameter_importance(snapshot))
+    except Exception as error:
+        return (f"The answer could not be made: {error!r}",)
     return () if found is None else found.lines()
 
 
@@ -186,10 +192,13 @@ def cost_line(snapshot: Snapshot) -> str:
 def _next_lines(snapshot: Snapshot, folder: Path, options: LaunchOptions) -> list[str]:
     """What one may want to type now."""
     if not snapshot.is_over:
-        return [f"next: {options.command()}"]
-    more = replace(options, num_trials=2 * snapshot.num_trials)
-    lines = [f"next: {more.command()}   # go on"]
+        return [f"next: {options.command()}   # go on, where no launcher does"]
+    lines = []
+    # Of a space that was tried out, or with a budget that is spent, there are no more trials to ask for.
+    if len(snapshot.counted) >= snapshot.num_trials and snapshot.fixed["sampler"] != "brute_force":
+        more = replace(options, num_trials=2 * snapshot.num_trials)
+        lines.append(f"{more.command()}   # more trials")
     if snapshot.winner is not None:
         space = shown_place(folder / "best.yaml")
-        lines.append(f"      python launch.py --space {space}   # train the winner again")
-    return lines
+        lines.append(f"python launch.py --space {space}   # train the winner again")
+    return [f"{'next:' if index == 0 else '     '} {line}" for index, line in enumerate(lines)]

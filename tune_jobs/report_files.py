@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from tune_jobs.artifacts import Files, best_space, made, trials_table
+from tune_jobs.artifacts import NOT_MADE, Files, best_space, made, trials_table
 from tune_jobs.report_page.page import report_page
 from tune_jobs.snapshot import Snapshot
 
@@ -23,10 +23,29 @@ def report_files(snapshot: Snapshot) -> Files:
     )
 
 
-def write_files(folder: Path, files: Files) -> None:
-    """Put the files into a folder, made if it is missing, each whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
+def write_files(folder: Path, files: Files) -> list[str]:
+    """Put the files into a folder, made if it is missing, each whole or not at all.
+
+    Returns a line for each that could not be made or written; one of before does not stay in its place.
+    """
+    lines = []
     for name, content in files.items():
-        unfinished = folder / f".{name}.{os.getpid()}"
+        made = name.removesuffix(NOT_MADE)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / (made if made != name else f"{name}{NOT_MADE}")).unlink(missing_ok=True)
+            _write(folder / name, content)
+        except OSError as error:
+            lines.append(f"note: {folder / name} could not be written: {error.strerror or error}")
+        else:
+            lines += [f"note: {content.decode().strip()}"] if made != name else []
+    return lines
+
+
+def _write(path: Path, content: bytes) -> None:
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
         unfinished.write_bytes(content)
-        unfinished.replace(folder / name)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -30,7 +30,7 @@ from tune_jobs.readiness import check_storage, check_tracking, load_data
 from tune_jobs.records import State, TrialRecord
 from tune_jobs.registry import publish
 from tune_jobs.report import print_result, result_metrics, summary
-from tune_jobs.report_files import report_files, write_files
+from tune_jobs.report_files import REPORT, report_files, write_files
 from tune_jobs.retention import Retention
 from tune_jobs.source_code import commit_of_source, shown_commit
 from tune_jobs.space import SearchSpace
@@ -83,8 +83,9 @@ class Search:
         )
 
     def write_files(self) -> None:
-        """Put what people open into the folder of the search."""
-        write_files(self.folder, report_files(self.study.snapshot()))
+        """Put what people open into the folder of the search; a disk that refuses is told, and no more."""
+        for line in write_files(self.folder, report_files(self.study.snapshot())):
+            self.console.write_line(line)
 
     def close_tracking(
         self, status: Literal["FINISHED", "KILLED", "FAILED"], metrics: dict[str, float] | None = None
@@ -198,6 +199,8 @@ def _run(search: Search, connection: Connection, interruption: Interruption, *, 
     study = search.study
     study.want(search.options.num_trials or search.space.search.num_trials)
     if study.concluded:
+        if not (search.folder / REPORT).is_file():
+            search.write_files()
         search.print_result()
         return 0
     if study.failed_alike and all(record.state != State.RUNNING for record in study.records()):
@@ -275,27 +278,40 @@ def _end_tracking(search: Search) -> None:
 
 
 def _conclude(search: Search) -> int:
-    """Publish the winner, close the records and show the result."""
+    """Publish the winner, close the records and show the result; the files are there even without MLflow."""
     study = search.study
-    search.follower.finish()
+    study.note_end()
     if study.spent_budget:
-        search.console.print(f"ended by the {study.spent_budget}", markup=False, highlight=False)
+        search.console.write_line(f"ended by the {study.spent_budget}")
+    search.write_files()
     winner = study.winner()
     if winner is None:
-        search.close_tracking("FAILED")
-        search.write_files()
+        with suppress(TrackingError):  # that nothing succeeded is what counts
+            search.follower.finish()
+            search.close_tracking("FAILED")
         search.print_result()
         completed = any(record.state == State.COMPLETE for record in study.records())
         raise NoSuccessError("no trial keeps the constraints" if completed else "no trial succeeded")
+    try:
+        _deliver(search, winner)
+    except TrackingError:
+        search.print_result()
+        raise
+    search.print_result()
+    return 0
+
+
+def _deliver(search: Search, winner: TrialRecord) -> None:
+    """Register the winner's encoder and give MLflow all it lacks, the report with the test figures too."""
+    study = search.study
+    search.follower.finish()
     publication = study.publication()
     if publication is None or publication["trial"] != winner.number:
         search.console.write_line(f"trial {winner.number} is best; its encoder is tested and registered now")
         study.set_publication(_publish(search, winner))
+    search.write_files()
     search.close_tracking("FINISHED", result_metrics(study.snapshot()))
     study.conclude()
-    search.write_files()
-    search.print_result()
-    return 0
 
 
 def _publish(search: Search, winner: TrialRecord) -> dict[str, object]:

@@ -75,6 +75,11 @@ class ServerDatabase(Database):
             has_tables(f"{self._url.drivername}://", {"creator": self._connect})
         return facts
 
+    def exists(self) -> bool:
+        """Return whether Optuna's tables are there."""
+        with self.used():
+            return has_tables(f"{self._url.drivername}://", {"creator": self._connect})
+
     def hold(self, study: str) -> None:
         """Take the lock of the study, on the connection that the storage will use."""
         with self.used():

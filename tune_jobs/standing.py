@@ -56,25 +56,37 @@ def ended(snapshot: Snapshot) -> list[TrialRecord]:
     return [record for record in snapshot.counted if record.state != State.RUNNING]
 
 
+def value_of(snapshot: Snapshot, record: TrialRecord) -> float:
+    """Return what a COMPLETE trial is worth: its mean over seeds where it was confirmed, else its value."""
+    means = {candidate.trial.number: candidate.mean for candidate in snapshot.candidates}
+    assert record.value is not None
+    return means.get(record.number, record.value)
+
+
 def standings(snapshot: Snapshot) -> list[Standing]:
-    """Return the trials that can be compared with the best, the best first, COMPLETE ones before the others.
+    """Return the trials that can be compared with the winner, the best first, COMPLETE ones before others.
 
     Those are the COMPLETE ones that keep every constraint, and PRUNED ones that reported after an epoch of
-    which the best has a value too.
+    which the winner has a value too. Where trials were confirmed, single values above the winner's mean are
+    no better: they were chosen for being high.
     """
-    ranked = snapshot.ranked_alone
-    if not ranked or ranked[0].value is None:
+    winner = snapshot.winner
+    if winner is None:
         return []
-    series = dict(ranked[0].series(snapshot.objective.metric))
-    complete = [_standing(snapshot, record, record.last_epoch, ranked[0].value) for record in ranked]
+    series, best = dict(winner.series(snapshot.objective.metric)), value_of(snapshot, winner)
+    complete = [_standing(snapshot, r, value_of(snapshot, r), best) for r in snapshot.ranked_alone]
     pruned = [
-        _standing(snapshot, record, record.last_epoch, series[record.last_epoch])
+        _standing(snapshot, record, own, series[record.last_epoch])
         for record in ended(snapshot)
         if record.state == State.PRUNED
         and record.last_epoch in series
-        and _last(snapshot, record) is not None
+        and (own := _last(snapshot, record)) is not None
     ]
-    return [*complete, *sorted(pruned, key=lambda standing: (-standing.epoch, standing.gap))]
+    first = winner.number
+    return [
+        *sorted(complete, key=lambda one: (one.gap, one.record.number != first, one.record.number)),
+        *sorted(pruned, key=lambda one: (-one.epoch, one.gap)),
+    ]
 
 
 def groups(snapshot: Snapshot, name: str) -> list[Group]:
@@ -83,7 +95,7 @@ def groups(snapshot: Snapshot, name: str) -> list[Group]:
     for value in _values(snapshot, name):
         own = [record for record in ended(snapshot) if record.parameters.get(name) == value]
         compared = [one for one in standings(snapshot) if one.record.parameters.get(name) == value]
-        best = min(compared, key=_order) if compared else None
+        best = min(compared, key=_order, default=None)
         found.append(Group(value, tuple(own), best))
     return sorted(found, key=lambda group: (True, math.inf) if group.best is None else _order(group.best))
 
@@ -92,11 +104,12 @@ def _order(standing: Standing) -> tuple[bool, float]:
     return not standing.is_complete, standing.gap
 
 
-def _standing(snapshot: Snapshot, record: TrialRecord, epoch: int, best: float) -> Standing:
-    own = record.value if record.state == State.COMPLETE else _last(snapshot, record)
-    assert own is not None
+def _standing(snapshot: Snapshot, record: TrialRecord, own: float, best: float) -> Standing:
     gap = best - own if snapshot.maximize else own - best
-    return Standing(record, epoch, gap, noise_around(snapshot, best) or 0.0)
+    is_complete = record.state == State.COMPLETE
+    # Of a pruned trial that was ahead then, nobody knows how it would have ended.
+    gap = max(0.0, gap) if is_complete and snapshot.candidates else gap
+    return Standing(record, record.last_epoch, gap, noise_around(snapshot, best) or 0.0)
 
 
 def _last(snapshot: Snapshot, record: TrialRecord) -> float | None:

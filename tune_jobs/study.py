@@ -49,7 +49,9 @@ class SearchStudy(TrialStudy):
         self._about: dict[str, Any] = {}
         fix_for_life(store, {**space.fixed_for_life(), "data_digest": data_digest}, name=space.name)
         self.confirmation = (
-            Confirmation(database, space, space.confirm, ranked=self.ranked) if space.confirm else None
+            Confirmation(database, space, space.confirm, ranked=self.ranked, seen=self.seen)
+            if space.confirm
+            else None
         )
 
     # --- what is known -------------------------------------------------------------------------------------
@@ -196,9 +198,13 @@ class SearchStudy(TrialStudy):
         is_finished = all(stage.finished for stage in self.stages)
         return is_finished and self._store.attribute("concluded_at") == self._conclusion
 
+    def note_end(self) -> None:
+        """Take note that all that was asked for has ended, whatever becomes of its publication."""
+        self._keep_free()
+        self.seen()
+
     def conclude(self) -> None:
         """Take note that the winner of all that was asked for is published and MLflow has everything."""
-        self._keep_free()
         self._store.set_attribute("concluded_at", self._conclusion)
 
     @property

@@ -221,11 +221,13 @@ def open_database(url: str) -> Database:
 def find_database(storage: str | None, folder: Path, *, flag: str) -> Database:
     """Return the database of a search that was started: at the URL `storage`, else in its folder.
 
-    Raises `BadInputError` where there is no file: opening one would make it.
+    Raises `BadInputError` where there is none: opening it would make it.
     """
-    if storage is None and not (folder / STUDY_FILE).is_file():
-        raise BadInputError(f"{flag}: expected a search that was started, got no study in {folder}")
-    return database_of(storage, folder)
+    database = database_of(storage, folder)
+    if not database.exists():
+        where = folder if storage is None else database.shown
+        raise BadInputError(f"{flag}: expected a search that was started, got no study in {where}")
+    return database
 
 
 def database_of(storage: str | None, folder: Path) -> Database:

@@ -203,3 +203,31 @@ def test_a_training_that_did_not_help_is_said_to_be_one(
     snapshot = make_snapshot(space, [replace(record, epochs=(first, *record.epochs[1:]))])
     line = f"The best is no better than an untrained network ({untrained:.4f}), chance aside."
     assert (line in lines(snapshot)) == is_said
+
+
+def test_a_trial_that_was_pruned_while_it_was_tied_makes_no_value_good(
+    build: Callable[..., Snapshot],
+) -> None:
+    good = [(2, "fc", t, rising(0.95)) for t in (0.1, 0.12, 0.15)]
+    early = [(2, "fc", t, [0.5]) for t in (0.05, 0.3, 0.45)]
+    assert "Temperature: good from 0.1 to 0.15; 3 trials beyond ended before they could tell." in lines(
+        build(*good, *early)
+    )
+
+
+def test_the_findings_agree_with_a_winner_that_was_confirmed(
+    tmp_path: Path, make_record: RecordMaker, make_snapshot: SnapshotMaker
+) -> None:
+    """The best single value fell back over its seeds: it is no better than the winner's mean."""
+    (tmp_path / "seeds.yaml").write_text(f"{SPACE}confirm: {{top_k: 2, seeds: 2}}\n")
+    space = load_space(tmp_path / "seeds.yaml")
+
+    def trial(number: int, stage: int, value: float, **changes: Any) -> TrialRecord:
+        parameters = {"model.exit_stages": (stage,), "loss.temperature": 0.1}
+        return replace(make_record(number, parameters=parameters), value=value, values=(value,), **changes)
+
+    trials = [trial(0, 1, 0.95), trial(1, 2, 0.8)]
+    seeds = [trial(0, 1, 0.35, confirms=0, seed_index=1), trial(1, 2, 0.82, confirms=1, seed_index=1)]
+    found = lines(make_snapshot(space, trials, seeds=tuple(seeds)))
+    assert found[0].startswith("Leave after stage 2, with temperature 0.1: val/top1 0.8100 ±")
+    assert not any("after stage 1 is best" in line or "after stage 2 is behind" in line for line in found)

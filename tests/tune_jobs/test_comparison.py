@@ -1,3 +1,4 @@
+import re
 import runpy
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import pytest
 from launch import main
 
 searches = runpy.run_path(str(Path(__file__).with_name("searches.py")))
-write_search = searches["write_search"]
+write_search, train = searches["write_search"], searches["train"]
 
 SPACE = """
 name: {name}
@@ -49,7 +50,28 @@ def test_searches_are_shown_side_by_side(runs: Path, capsys: pytest.CaptureFixtu
     assert "(importance " in rows["loss.temperature"][0]
     assert rows["loss.temperature"][1] == "0.1 (fixed)"
     assert rows["loss.exit_weight"][0] == "1 (fixed)"
-    assert lines[-1] == ["hot is ahead of heavy by 0.0600, which is more than chance (0.0576)"]
+    assert lines[-1] == ["hot is ahead of heavy by 0.0600, which is within chance (0.0619)"]
+
+
+def test_a_gap_beyond_chance_is_said_to_be_so(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_search(runs, SPACE.format(name="weak", more=WEIGHT), [0.6])
+    assert compare(runs, "hot", "weak") == 0
+    assert "hot is ahead of weak by 0.2600, which is more than chance" in capsys.readouterr().out
+
+
+def test_a_single_value_against_a_confirmed_mean_is_named(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = SPACE.format(name="sure", more=WEIGHT) + "confirm: {top_k: 1, seeds: 3}\n"
+    study = write_search(runs, text, [0.9])
+    assert study.confirmation is not None
+    for value in (0.7, 0.8):
+        train(study.confirmation, value)
+    assert compare(runs, "hot", "sure") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "0.8000 ± 0.1000 over 3 seeds" in out
+    assert re.search(r"hot is ahead of sure by 0.0600, which is within chance \(0.2\d+\)", out)
+    assert "; hot was not confirmed over seeds" in out
 
 
 def test_a_gap_within_chance_is_said_to_be_so(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """The confirmation of a search as its launchers use it, one after the other on the same file."""
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -262,3 +263,20 @@ def test_what_a_launcher_knows_is_what_the_next_one_reads(launch: Launcher) -> N
     study = run_search(launch())
     hand_out(confirmation_of(study))
     assert launch().all_records() == study.all_records()
+
+
+def test_the_confirmation_shows_that_the_launch_lives(tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text(
+        "name: lives\nspace: {loss.temperature: {low: 0.1, high: 0.5}}\nconfirm: {top_k: 1, seeds: 2}\n"
+    )
+    study = SearchStudy(
+        f"sqlite:///{tmp_path}/study.db", load_space(tmp_path / "space.yaml"), data_digest="d"
+    )
+    data = {"name": "digits", "num_images": {}, "num_classes": 10}
+    study.launched(data=data, environment={}, commit=None)
+    (before,) = study.snapshot().launches
+    time.sleep(0.01)
+    assert study.confirmation is not None
+    study.confirmation.spend(1.0)
+    (after,) = study.snapshot().launches
+    assert after.last_seen_ms > before.last_seen_ms

@@ -77,3 +77,16 @@ def test_a_trial_belongs_to_the_launch_that_its_last_epoch_came_in(make_record: 
     launches = [replace(LAUNCH, number=n, started_ms=at) for n, at in ((1, 0), (2, end - 1), (3, end + 1))]
     assert launch_of(record, launches) == launches[1]
     assert launch_of(record, launches[2:]) is None
+
+
+def test_what_was_not_reported_again_is_a_drift(make_record: RecordMaker) -> None:
+    record = make_record(7)
+    cut = replace(record, epochs=record.epochs[:2])
+    found = compare(record, cut)
+    assert found.drifted
+    assert found.lines()[:2] == [
+        "drift: 0 of 3 values of 2 epochs differ",
+        "  4 values that were recorded were not reported this time",
+    ]
+    nothing = compare(record, replace(record, epochs=()))
+    assert nothing.lines()[0] == "drift: nothing was reported that could be compared"

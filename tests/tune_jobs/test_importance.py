@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tune_jobs.answer import answer
 from tune_jobs.importance import MIN_TRIALS, ordered, parameter_importance
 from tune_jobs.records import TrialRecord
+from tune_jobs.report_page.page import report_page
 from tune_jobs.snapshot import Snapshot
 from tune_jobs.space import SearchSpace, load_space
 
@@ -84,3 +86,24 @@ def test_of_few_trials_and_of_equal_ones_nothing_is_said(
     assert parameter_importance(make_snapshot(space, few)) == {}
     equal = search(make_record, 20, lambda _: 0.5)
     assert parameter_importance(make_snapshot(space, equal)) == {}
+
+
+def test_ranges_of_which_one_is_logarithmic_are_compared(
+    make_record: RecordMaker, make_snapshot: SnapshotMaker, tmp_path: Path
+) -> None:
+    text = """
+space:
+  model.exit_stages: {choices: [[1], [2], [3]]}
+  model.exit_depth: {choices: [fc, small], when: {model.exit_stages: [[1], [2]]}}
+  loss.temperature: {low: 0.05, high: 0.5}
+  loss.exit_weight:
+    - {low: 0.01, high: 1.0, log: true, when: {model.exit_stages: [[1]]}}
+    - {low: 0.0, high: 4.0}
+"""
+    (tmp_path / "mixed.yaml").write_text(text)
+    records = search(make_record, 20, lambda p: p["loss.exit_weight"] / 10)
+    zero = replace(records[0], parameters={**records[0].parameters, "loss.exit_weight": 0.0})
+    snapshot = make_snapshot(load_space(tmp_path / "mixed.yaml"), [zero, *records[1:]])
+    assert parameter_importance(snapshot)["loss.exit_weight"] > 0.3
+    assert answer(snapshot, {}) is not None
+    assert b"<html" in report_page(snapshot)

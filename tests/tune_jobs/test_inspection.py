@@ -50,7 +50,7 @@ def test_a_search_is_reported_from_its_study_alone_also_while_it_runs(
     study.interrupt_attempt(running.number, running.attempt)
     assert study.records() == before  # nothing was written, the search goes on
     train(study, 0.8)
-    study.conclude()
+    study.note_end()
     assert report(runs) == 0
     assert "Temperature 0." in capsys.readouterr().out
 
@@ -80,3 +80,24 @@ def test_a_report_waits_for_no_lock_of_a_launcher(runs: Path) -> None:
     writer.execute("BEGIN IMMEDIATE")  # as a launcher in the middle of a write
     assert report(runs) == 0
     writer.close()
+
+
+def test_looking_makes_no_database(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (runs / "space.yaml").write_text(SPACE)
+    flags = ["--space", str(runs / "space.yaml"), "--study-storage", f"sqlite:///{runs}/none.db"]
+    for more in (["--report"], ["--compare", "shown", "other"]):
+        assert main([*flags, *more]) == 2
+        assert capsys.readouterr().err.startswith(f"error: {more[0]}: expected a search that was started")
+    assert sorted(path.name for path in runs.iterdir()) == ["space.yaml"]
+
+
+def test_files_that_cannot_be_written_are_told_after_the_words(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_search(runs, SPACE, [0.7])
+    (runs / "shown" / "report.html").mkdir()
+    assert report(runs) == 0
+    out, err = capsys.readouterr()
+    assert "val/top1 0.7000" in out
+    assert err.startswith(f"note: {runs}/shown/report.html could not be written: ")
+    assert (runs / "shown" / "trials.csv").is_file()

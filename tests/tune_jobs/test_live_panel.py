@@ -245,3 +245,11 @@ def test_in_a_pipe_there_are_lines_whatever_colours_are_asked_for(tmp_path: Path
     )
     assert done.stdout.count("\n") == 4  # handed out, two epochs, the end
     assert "trial 0   epoch 1/40" in done.stdout
+
+
+def test_a_terminal_of_few_letters_gets_lines(tmp_path: Path) -> None:
+    few = "import sys\nsys.stdout.reconfigure(encoding='latin-1')\n" + SEARCH.replace("range(41)", "range(3)")
+    with on_terminal(tmp_path, script=few) as (process, screen, parent):
+        lines = wait_for("the end", screen, parent)
+        assert process.wait(timeout=30) == 0
+        assert any("trial 0   epoch 2/40" in line for line in lines)

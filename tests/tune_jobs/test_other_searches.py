@@ -132,3 +132,9 @@ def test_searches_of_one_database_are_told_apart_by_their_experiments(tmp_path: 
         read_search("wide", options, key="x")
     with pytest.raises(BadInputError, match=r"got alome \(did you mean alone\?\)"):
         read_search("alome", options, key="x")
+
+
+@pytest.mark.parametrize("name", ["confirm", "reproductions"])
+def test_a_search_may_be_called_like_what_belongs_to_one(tmp_path: Path, name: str) -> None:
+    write_search(tmp_path, SOURCE.replace("wide", name), [0.9])
+    assert read_search(name, LaunchOptions(output=tmp_path), key="x").name == name

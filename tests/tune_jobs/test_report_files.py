@@ -64,3 +64,13 @@ def test_a_file_that_was_there_is_replaced_whole(tmp_path: Path) -> None:
     assert [(path.name, path.read_bytes()) for path in (tmp_path / "new").iterdir()] == [
         ("trials.csv", b"short")
     ]
+
+
+def test_what_cannot_be_made_takes_the_place_of_an_old_one_and_is_told(tmp_path: Path) -> None:
+    assert write_files(tmp_path, {"report.html": b"old"}) == []
+    assert write_files(tmp_path, {"report.html.txt": b"report.html could not be made: x\n"}) == [
+        "note: report.html could not be made: x"
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html.txt"]
+    write_files(tmp_path, {"report.html": b"new"})
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]

@@ -59,7 +59,7 @@ def test_a_search_is_read_from_its_study_alone(study: SearchStudy, tmp_path: Pat
     run(study, 0.99, 10.0)  # breaks the constraint
     study.set_publication({"trial": 1, "metrics": {}})
     study.spend(30.0)
-    study.conclude()
+    study.note_end()
     found = read_snapshot(SQLiteDatabase(f"sqlite:///{tmp_path}/study.db"), "read/read")
     assert (found.experiment, found.name, found.description) == (
         "read",

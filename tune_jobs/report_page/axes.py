@@ -50,7 +50,7 @@ def axis_of(snapshot: Snapshot, name: str) -> Axis:
         return Axis(name, tuple(choices), 0.0, len(choices) - 1.0, is_log=False)
     low = min([*(branch["low"] for branch in branches), *tried])
     high = max([*(branch["high"] for branch in branches), *tried])
-    return Axis(name, None, float(low), float(high), is_log=any(branch.get("log") for branch in branches))
+    return Axis(name, None, float(low), float(high), is_log=low > 0 and all(b.get("log") for b in branches))
 
 
 def values_of(snapshot: Snapshot, name: str) -> list[Any]:
