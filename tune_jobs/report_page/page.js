@@ -7,6 +7,7 @@
   const shownView = new Map(plots.map((plot) => [plot.dataset.name, 0]));
   const drawn = new Set();
   const MARK = "#d55e00";
+  const isTouched = matchMedia("(pointer: coarse)").matches;
   const CONFIG = {
     displaylogo: false, responsive: true, scrollZoom: false, showTips: false,
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"], toImageButtonOptions: { scale: 2 },
@@ -57,6 +58,8 @@
     drawn.add(name);
     // plotly.js writes into what it is given: it gets copies, so that a view can be drawn again.
     const copy = structuredClone({ data: [...data.map(faded), ...overlay], layout });
+    copy.layout.uirevision = `view ${shownView.get(name)}`; // a mark leaves the zoom as it is, another view does not
+    if (isTouched) copy.layout.dragmode = false; // a finger on a figure scrolls the page
     return Plotly.react(plot, copy.data, copy.layout, CONFIG).then(() => {
       if (!isFirst) return;
       plot.on("plotly_click", ({ points }) => {
@@ -97,13 +100,17 @@
 
   // On paper a figure is as wide as the page, which the browser knows only once it prints.
   const PAPER_PX = 680;
+  let folded = [];
   addEventListener("beforeprint", () => {
+    folded = document.querySelectorAll("details:not([open])");
+    for (const each of folded) each.open = true;
     for (const plot of plots) {
       if (!drawn.has(plot.dataset.name)) draw(plot);
       Plotly.relayout(plot, { autosize: false, width: PAPER_PX });
     }
   });
   addEventListener("afterprint", () => {
+    for (const each of folded) each.open = false;
     for (const plot of plots) Plotly.relayout(plot, { autosize: true, width: null });
   });
 

@@ -334,3 +334,26 @@ def test_on_paper_figures_are_as_wide_as_the_page(browser: Browser, large: Snaps
     assert widths == [680, 680, 680]
     assert page.evaluate("document.documentElement.scrollWidth") <= 688
     assert page.locator("nav").is_hidden()
+
+
+@pytest.mark.browser
+def test_a_mark_leaves_the_zoom_and_another_view_does_not(
+    browser: Browser, make_record: RecordMaker, make_snapshot: SnapshotMaker, tmp_path: Path
+) -> None:
+    page, _ = opened(
+        browser, make_snapshot(make_space(tmp_path), trials(make_record, 40, epochs=8)), tmp_path
+    )
+    plot = page.locator("#figure-curves")
+    plot.scroll_into_view_if_needed()
+    area = plot.locator(".nsewdrag").first.bounding_box()
+    assert area is not None
+    page.mouse.move(area["x"] + 0.5 * area["width"], area["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(area["x"] + 0.8 * area["width"], area["y"] + 41, steps=4)
+    page.mouse.up()
+    epochs = plot.evaluate("plot => plot.layout.xaxis.range")
+    assert epochs[0] > 3
+    page.locator("#trial-table tbody button").first.click()
+    assert plot.evaluate("plot => plot.layout.xaxis.range") == epochs
+    page.get_by_role("button", name="train/loss").click()
+    assert plot.evaluate("plot => plot.layout.xaxis.range") != epochs
