@@ -166,6 +166,7 @@ def _traces(
         "colorscale": SCALE,
         **_ends(best),
         "reversescale": not snapshot.maximize,
+        "showscale": len({one.value for line in best for one in line if one is not None}) > 1,
         "colorbar": {"thickness": 12, "tickfont": {"size": 11}},
         "hovertemplate": "%{text}<br>best: trial %{customdata}<extra></extra>",
         **cells,

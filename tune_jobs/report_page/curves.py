@@ -37,7 +37,7 @@ def curves(snapshot: Snapshot) -> Figure | None:
         return None
     views = tuple(View(metric, _traces(snapshot, metric), _layout(snapshot, metric)) for metric in metrics)
     described = f"{metrics[0]} by epoch, a line for each of {len(snapshot.counted)} trials"
-    return Figure("curves", "Learning curves", described, views, height_px=420)
+    return Figure("curves", "Metrics by epoch", described, views, height_px=420)
 
 
 def shown_metrics(snapshot: Snapshot) -> list[str]:

@@ -22,6 +22,7 @@ def facts(snapshot: Snapshot) -> Table:
         ("confirmation", _confirmation(snapshot)),
         ("data", _data(snapshot)),
         ("data digest", str(snapshot.fixed.get("data_digest", "unknown"))),
+        ("registered encoder", _encoder(snapshot)),
         ("cost", _cost(snapshot)),
         ("this page", f"shows the search as of {moment(snapshot.taken_ms)}"),
     ]
@@ -29,14 +30,12 @@ def facts(snapshot: Snapshot) -> Table:
 
 
 def figures_on_test(snapshot: Snapshot) -> Table | None:
-    """Return the winner's figures on the test set and its registered encoder; None before that is there."""
+    """Return the winner's figures on the test set; None before it is registered."""
     publication = snapshot.publication
     if publication is None:
         return None
-    encoder = f"models:/{publication['model']}/{publication['version']}"
-    rows = [(name, f"{value:.4f}") for name, value in sorted(publication["metrics"].items())]
-    rows.append(("registered encoder", f"{encoder} ({publication['alias']}: {publication['why']})"))
-    return Table((f"test, trial {publication['trial']}", "value"), tuple(rows))
+    rows = tuple((name, f"{value:.4f}") for name, value in sorted(publication["metrics"].items()))
+    return Table((f"test, trial {publication['trial']}", "value"), rows)
 
 
 def winner_parameters(snapshot: Snapshot) -> Table | None:
@@ -90,7 +89,15 @@ def _data(snapshot: Snapshot) -> str:
     if data is None:
         return str(snapshot.train.get("data.dataset", "unknown"))
     parts = ", ".join(f"{count:,} {part}" for part, count in data.num_images.items())
-    return f"{data.name}: {counted(data.num_classes, 'class')}, images {parts}"
+    return f"{data.name}: {counted(data.num_classes, 'class', 'classes')}, images {parts}"
+
+
+def _encoder(snapshot: Snapshot) -> str:
+    publication = snapshot.publication
+    if publication is None:
+        return "none yet"
+    version = f"models:/{publication['model']}/{publication['version']}"
+    return f"{version} ({publication['alias']}: {publication['why']})"
 
 
 def _cost(snapshot: Snapshot) -> str:
@@ -100,5 +107,5 @@ def _cost(snapshot: Snapshot) -> str:
     hours, macs = (sum(column) for column in zip(*totals, strict=True)) if totals else (0.0, 0.0)
     wall = f"{duration(snapshot.spent_s)} of wall time"
     if snapshot.launches:
-        wall += f" in {counted(len(snapshot.launches), 'launch')}"
+        wall += f" in {counted(len(snapshot.launches), 'launch', 'launches')}"
     return f"{wall}, {quantity(hours)} accelerator-hours, {quantity(macs)} MACs of training"

@@ -5,7 +5,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tune_jobs.records import State, TrialRecord
-from tune_jobs.report_page.plot import BLACK, BLUE, GREEN, ORANGE, VERMILLION, Figure, layout, single, titled
+from tune_jobs.report_page.plot import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    OVER_COLOR,
+    VERMILLION,
+    Figure,
+    Trace,
+    layout,
+    single,
+    titled,
+)
 from tune_jobs.report_page.section import Table
 from tune_jobs.report_page.words import counted, duration, quantity, share
 from tune_jobs.snapshot import Snapshot
@@ -64,27 +76,27 @@ def ledger_bars(snapshot: Snapshot) -> Figure | None:
     found = [entry for entry in entries(snapshot) if entry.label in LOOKS and entry.seconds > 0]
     if not found:
         return None
-    trace = {
-        "type": "bar",
-        "orientation": "h",
-        "x": [entry.seconds for entry in found],
-        "y": [entry.label for entry in found],
-        "text": [duration(entry.seconds) for entry in found],
-        "textposition": "outside",
-        "cliponaxis": False,
-        "hovertemplate": "%{y}: %{text}<extra></extra>",
-        "marker": {
-            "color": [LOOKS[entry.label][0] for entry in found],
-            "pattern": {"shape": [LOOKS[entry.label][1] for entry in found], "fgcolor": "white", "size": 6},
-        },
-    }
     described = "; ".join(f"{entry.label} {duration(entry.seconds)}" for entry in found)
     x = titled("seconds of training and evaluation", range=[0, 1.2 * max(entry.seconds for entry in found)])
     y = {"autorange": "reversed", "type": "category", "showgrid": False}
+    data, shown = [_bar(entry) for entry in found], layout(x=x, y=y, showlegend=False)
     height = 80 + 40 * len(found)
-    return single(
-        "ledger", "Time by how trials ended", described, [trace], layout(x=x, y=y), height_px=height
-    )
+    return single("ledger", "Time by how trials ended", described, data, shown, height_px=height)
+
+
+def _bar(entry: Entry) -> Trace:
+    color, pattern = LOOKS[entry.label]
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "x": [entry.seconds],
+        "y": [entry.label],
+        "text": [duration(entry.seconds)],
+        "textposition": "outside",
+        "cliponaxis": False,
+        "hovertemplate": "%{y}: %{text}<extra></extra>",
+        "marker": {"color": color, "pattern": {"shape": pattern, **OVER_COLOR}},
+    }
 
 
 def saving(snapshot: Snapshot) -> str:

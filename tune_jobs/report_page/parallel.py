@@ -3,15 +3,17 @@
 The lines are points of our own on axes from 0 to 1: plotly's parallel coordinates know no missing values.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from tune_jobs.records import TrialRecord
 from tune_jobs.report_page.axes import Axis, axis_of
 from tune_jobs.report_page.plot import (
-    BLACK,
     PALE,
+    VERMILLION,
     Figure,
+    Layout,
     Trace,
     kind,
     layout,
@@ -22,10 +24,10 @@ from tune_jobs.report_page.plot import (
 )
 from tune_jobs.snapshot import Snapshot
 
-# Cividis from its dark end to its light one, without what white paper swallows.
 Line = tuple[int, list[Any], list[Any]]  # the number of a trial, and the corners of its line
-COLORS = ("#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a59c74", "#c3b369")
-NUM_AXIS_LABEL_LETTERS = 14
+# Cividis from its dark end to its light one, without what white paper swallows.
+COLORS = ("#00224e", "#35456c", "#666970", "#948e77", "#c8b866")
+MAX_LABEL_LETTERS = 14
 FEW = 20  # of as many lines of one colour, corners can be told apart
 
 
@@ -38,10 +40,9 @@ def parallel(snapshot: Snapshot) -> Figure | None:
     values = [value for record in shown if (value := outcome(record, snapshot)) is not None]
     objective = Axis(snapshot.objective.metric, None, min(values), max(values), is_log=False)
     described = f"{len(shown)} trials as lines through {len(axes)} parameters to {objective.name}"
-    data = [*_verticals([*axes, objective]), *_lines(snapshot, axes, objective, shown)]
-    data.append(_tick_texts([*axes, objective]))
+    data = _lines(snapshot, axes, objective, shown)
     return single(
-        "parallel", "Parameters and values", described, data, _layout(axes, objective), height_px=440
+        "parallel", "Parameters and values", described, data, _layout([*axes, objective]), height_px=440
     )
 
 
@@ -56,7 +57,7 @@ def polyline(record: TrialRecord, axes: Sequence[Axis], end: float) -> tuple[lis
 def _lines(
     snapshot: Snapshot, axes: Sequence[Axis], objective: Axis, records: Sequence[TrialRecord]
 ) -> list[Trace]:
-    """The pruned trials, then the complete ones by value, the best last: it is on top."""
+    """The pruned trials, then the complete ones by value, the best on top; equal values have one colour."""
 
     def lines(group: Sequence[TrialRecord]) -> list[Line]:
         ends = (objective.share(outcome(record, snapshot)) for record in group)
@@ -65,14 +66,17 @@ def _lines(
     pruned = [record for record in records if kind(record) == "pruned"]
     complete, best = list(reversed(snapshot.complete)), snapshot.winner
     traces = [_trace(lines(pruned), "pruned", color=PALE, dash="dot")] if pruned else []
-    size = -(-len(complete) // len(COLORS)) or 1
-    for color, start in zip(COLORS, range(0, len(complete), size), strict=False):
-        group = complete[start : start + size]
+    values = list(dict.fromkeys(record.value for record in complete))
+    size = max(1, math.ceil(len(values) / len(COLORS)))
+    starts = range(0, len(values), size)
+    for color, start in zip(COLORS[len(COLORS) - len(starts) :], starts, strict=True):
+        own = set(values[start : start + size])
+        group = [record for record in complete if record.value in own]
         ends = dict.fromkeys(f"{record.value:.4f}" for record in (group[0], group[-1]))
         traces.append(_trace(lines(group), " to ".join(ends), color=color))
     if best is not None:
-        traces.append(_trace(lines([best]), f"the best, trial {best.label}", color="#D55E00", width=4))
-    return _named_once(traces)
+        traces.append(_trace(lines([best]), f"the best, trial {best.label}", color=VERMILLION, width=4))
+    return traces
 
 
 def _trace(lines: Sequence[Line], name: str, *, color: str, dash: str = "solid", width: float = 1.6) -> Trace:
@@ -89,57 +93,43 @@ def _trace(lines: Sequence[Line], name: str, *, color: str, dash: str = "solid",
     }
 
 
-def _named_once(traces: list[Trace]) -> list[Trace]:
-    """Equal values get several colours, but one entry of the legend."""
-    names = [trace["name"] for trace in traces]
-    return [{**trace, "showlegend": trace["name"] not in names[:place]} for place, trace in enumerate(traces)]
+def _layout(axes: Sequence[Axis]) -> Layout:
+    short = short_names(axis.name for axis in axes[:-1])
+    names = [f"{short[axis.name]}{' (log)' if axis.is_log else ''}" for axis in axes[:-1]]
+    x = {
+        "tickmode": "array",
+        "tickvals": list(range(len(axes))),
+        "ticktext": [plain(name) for name in [*names, axes[-1].name]],
+        "range": [-0.12, len(axes) - 0.88],
+        "gridcolor": "#767676",
+        "showline": False,
+    }
+    return layout(x=x, y={"visible": False, "range": [-0.05, 1.05]}, annotations=_labels(axes))
 
 
-def _verticals(axes: Sequence[Axis]) -> list[Trace]:
-    x = [part for place in range(len(axes)) for part in (place, place, None)]
-    y = [part for _ in axes for part in (0, 1, None)]
-    line = {"color": "#767676", "width": 1}
+def _labels(axes: Sequence[Axis]) -> list[dict[str, Any]]:
+    """The values beside each axis, on the inner side of the last one, where lines do not hide them."""
+    last = len(axes) - 1
     return [
         {
-            "type": "scatter",
-            "mode": "lines",
-            "x": x,
-            "y": y,
-            "line": line,
-            "hoverinfo": "skip",
-            "showlegend": False,
+            "x": place,
+            "y": share,
+            "text": plain(_cut(text)),
+            "showarrow": False,
+            "xanchor": "right" if place == last else "left",
+            "xshift": -6 if place == last else 6,
+            "bgcolor": "rgba(255, 255, 255, 0.8)",
+            "font": {"size": 12},
         }
-    ]
-
-
-def _tick_texts(axes: Sequence[Axis]) -> Trace:
-    ticks = [
-        (
-            place,
-            share,
-            f"{text[: NUM_AXIS_LABEL_LETTERS - 1]}…" if len(text) > NUM_AXIS_LABEL_LETTERS else text,
-        )
         for place, axis in enumerate(axes)
-        for share, text in (_objective_ticks(axis) if place == len(axes) - 1 else axis.ticks())
+        for share, text in (axis.ticks() if place < last else _objective_ticks(axis))
     ]
-    return {
-        "type": "scatter", "mode": "text", "hoverinfo": "skip", "showlegend": False, "cliponaxis": False,
-        "x": [place for place, _, _ in ticks], "y": [share for _, share, _ in ticks],
-        "text": [f" {plain(text)} " for *_, text in ticks],
-        "textposition": ["middle left" if place == len(axes) - 1 else "middle right" for place, *_ in ticks],
-        "textfont": {"size": 12, "color": BLACK},
-    }  # fmt: skip
 
 
 def _objective_ticks(axis: Axis) -> list[tuple[float, str]]:
-    return [(share, f"{axis.low + share * (axis.high - axis.low):.4f}") for share in (0.0, 0.5, 1.0)]
+    shares = (0.0, 0.5, 1.0) if axis.low < axis.high else (0.5,)
+    return [(share, f"{axis.low + share * (axis.high - axis.low):.4f}") for share in shares]
 
 
-def _layout(axes: Sequence[Axis], objective: Axis) -> dict[str, Any]:
-    short = short_names(axis.name for axis in axes)
-    labels = [f"{short[axis.name]}{' (log)' if axis.is_log else ''}" for axis in axes]
-    x = {
-        "tickmode": "array", "tickvals": list(range(len(axes) + 1)), "side": "bottom", "showgrid": False,
-        "ticktext": [plain(label) for label in [*labels, objective.name]], "range": [-0.15, len(axes) + 0.15],
-    }  # fmt: skip
-    return layout(x=x, y={"visible": False, "range": [-0.05, 1.05]})
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_LABEL_LETTERS else f"{text[: MAX_LABEL_LETTERS - 1]}…"

@@ -20,6 +20,8 @@ Layout = dict[str, Any]
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000",
 )  # fmt: skip
+# A pattern on a bar: without this plotly.js would put it in the place of the colour.
+OVER_COLOR = {"fillmode": "overlay", "fgcolor": "white", "size": 6}
 GREY, PALE = "#8c8c8c", "rgba(110, 110, 110, 0.35)"
 SCALE = "Cividis"
 HEIGHT_PX = 380

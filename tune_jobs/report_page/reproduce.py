@@ -1,5 +1,6 @@
 """How to run the winner or the whole search again, and on what it ran."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,8 +53,24 @@ def space_text(snapshot: Snapshot) -> str:
         "trial": dict(snapshot.trial),
         "tracking": dict(snapshot.tracking),
     }
-    given = {key: value for key, value in content.items() if value}
-    return yaml.safe_dump(given, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
+    return "".join(_lines(key, value) for key, value in content.items() if value)
+
+
+def _lines(key: str, value: Any) -> str:
+    """A section of the file, on one line or on one for each of its entries, as people write it."""
+    if key in ("train", "space"):
+        return f"{key}:\n" + "".join(f"  {_line({name: entry})}\n" for name, entry in value.items())
+    if isinstance(value, list):
+        return f"{key}:\n" + "".join(f"  - {{{_line(entry)}}}\n" for entry in value)
+    return f"{_line({key: value})}\n"
+
+
+def _line(mapping: Mapping[str, Any]) -> str:
+    """A mapping on one line, without its outer braces."""
+    text = yaml.safe_dump(
+        dict(mapping), sort_keys=False, allow_unicode=True, default_flow_style=True, width=math.inf
+    )
+    return text.strip()[1:-1]
 
 
 def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:

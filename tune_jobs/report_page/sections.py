@@ -42,7 +42,7 @@ def sections(snapshot: Snapshot, importance: Mapping[str, float]) -> list[Sectio
         _section("slices", "Slices", "The objective against each parameter, whatever the others were.",
                  list(slices(snapshot)), nothing="No trial has a value yet."),
         _section("tradeoff", _tradeoff_title(snapshot),
-                 "Above the line there is nothing: to be better in one, a trial must be worse in the other.",
+                 "No trial beats one on the line in both; away from it another is as good or better in both.",
                  [tradeoff(snapshot)], nothing="No trial is complete yet."),
         _section("timeline", "Timeline", "A bar is an attempt of a trial; the launches stand above.",
                  [timeline(snapshot)], notes=_idle(snapshot), nothing="Nothing has begun yet."),

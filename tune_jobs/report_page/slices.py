@@ -1,5 +1,6 @@
 """The objective against each parameter, a figure for each."""
 
+import math
 from typing import Any
 
 from selfcon.wording import shown
@@ -20,6 +21,7 @@ from tune_jobs.report_page.plot import (
 from tune_jobs.snapshot import Snapshot
 
 HEIGHT_PX = 320
+MAX_POWERS = 4
 GOLDEN_RATIO = 0.618034  # its multiples, less whole numbers, fill a range evenly in any order
 SPREAD = 0.3  # of the place of a choice, so that its trials do not hide each other
 
@@ -41,15 +43,20 @@ def place(record: TrialRecord, axis: Axis) -> float:
     return position + SPREAD * ((record.number * GOLDEN_RATIO) % 1 - 0.5)
 
 
+def log_ticks(low: float, high: float) -> list[float]:
+    """Return 1, 2 and 5 times each power of ten between two numbers; the powers alone where they are many."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1, 2, 5) if len(powers) <= MAX_POWERS else (1,)
+    found = [float(f"{step}e{power}") for power in powers for step in steps]
+    return [value for value in found if low <= value <= high]
+
+
 def _slice(snapshot: Snapshot, index: int, name: str) -> Figure:
     axis, metric = axis_of(snapshot, name), snapshot.objective.metric
     described = f"{metric} against {name}, a point for each trial"
-    found = layout(
-        x=titled(name, **_scale(axis)),
-        y=titled(metric),
-        showlegend=index == 0,
-    )
-    return single(f"slice-{index}", name, described, _points(snapshot, axis), found, height_px=HEIGHT_PX)
+    caption = f"{name} (logarithmic)" if axis.is_log else name
+    found = layout(x=_scale(axis), y=titled(metric), showlegend=True)
+    return single(f"slice-{index}", caption, described, _points(snapshot, axis), found, height_px=HEIGHT_PX)
 
 
 def _scale(axis: Axis) -> dict[str, Any]:
@@ -62,7 +69,15 @@ def _scale(axis: Axis) -> dict[str, Any]:
             "ticktext": texts,
             "range": [-0.5, num - 0.5],
         }
-    return {"type": "log", "dtick": "D2"} if axis.is_log else {}
+    if not axis.is_log:
+        return {}
+    values = log_ticks(axis.low, axis.high)
+    return {
+        "type": "log",
+        "tickmode": "array",
+        "tickvals": values,
+        "ticktext": [f"{value:g}" for value in values],
+    }
 
 
 def _points(snapshot: Snapshot, axis: Axis) -> list[Trace]:

@@ -1,5 +1,6 @@
 """When trials were in training and when none was, as spans of time, by what the study keeps of attempts."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -40,11 +41,19 @@ def attempt_spans(snapshot: Snapshot) -> list[AttemptSpan]:
 
 
 def launch_spans(snapshot: Snapshot) -> list[Span]:
-    """Return from when to when each launch is known to have lived, all in one where nothing is said."""
-    if snapshot.launches:
-        return [(launch.started_ms, launch.last_seen_ms) for launch in snapshot.launches]
-    spans = [(span.start_ms, span.end_ms) for span in attempt_spans(snapshot)]
-    return [(min(start for start, _ in spans), max(end for _, end in spans))] if spans else []
+    """Return from when to when each launch is known to have lived, all in one where nothing is said.
+
+    It writes that it lives now and then only, so what it trained may end later than it was last seen.
+    """
+    attempts = [(span.start_ms, span.end_ms) for span in attempt_spans(snapshot)]
+    if not snapshot.launches:
+        return [(min(start for start, _ in attempts), max(end for _, end in attempts))] if attempts else []
+    starts = [launch.started_ms for launch in snapshot.launches]
+    found = []
+    for launch, until in zip(snapshot.launches, [*starts[1:], math.inf], strict=True):
+        ends = [end for start, end in attempts if launch.started_ms <= start < until]
+        found.append((launch.started_ms, max([launch.last_seen_ms, *ends])))
+    return found
 
 
 def idle(snapshot: Snapshot) -> Idle:

@@ -11,6 +11,7 @@ from tune_jobs.report_page.plot import (
     GREEN,
     GREY,
     ORANGE,
+    OVER_COLOR,
     SKY,
     VERMILLION,
     Figure,
@@ -49,7 +50,9 @@ def timeline(snapshot: Snapshot) -> Figure | None:
     data = [trace for trace in data if trace["x"]]
     data += [_launches(snapshot), *_epoch_ticks(found)]
     described = f"{len(found)} attempts of {len(rows)} trials over {len(snapshot.launches)} launches, in time"
-    return single("timeline", "When trials ran", described, data, _layout(rows, height), height_px=height)
+    return single(
+        "timeline", "Attempts and launches", described, data, _layout(rows, height), height_px=height
+    )
 
 
 def _bars(ending: str, group: Sequence[AttemptSpan]) -> Trace:
@@ -63,8 +66,8 @@ def _bars(ending: str, group: Sequence[AttemptSpan]) -> Trace:
         "text": [_hover(span) for span in group], "textposition": "none",
         "hovertemplate": "%{text}<extra></extra>",
         "marker": {
-            "color": color, "pattern": {"shape": pattern, "fgcolor": "white", "size": 6, "solidity": 0.3},
-            "line": {"width": 0},
+            "color": color, "line": {"width": 0},
+            "pattern": {"shape": pattern, **OVER_COLOR, "solidity": 0.3},
         },
     }  # fmt: skip
 
@@ -124,6 +127,7 @@ def _layout(rows: Sequence[str], height_px: int) -> dict[str, Any]:
     band = BAND_PX / height_px
     y = titled("trial", type="category", categoryorder="array", categoryarray=list(rows), showgrid=False)
     y |= {"autorange": "reversed", "domain": [0, 1 - 1.3 * band]}
+    y |= {"dtick": 1} if len(rows) <= MAX_PX // ROW_PX else {}
     launches = {
         "domain": [1 - band, 1],
         "type": "category",

@@ -31,7 +31,7 @@ def tradeoff(snapshot: Snapshot) -> Figure | None:
         View(f"{pair.up.metric} against {pair.across.metric}", *_drawn(snapshot, pair)) for pair in found
     )
     described = f"{views[0].label}, a point for each complete trial, and the trials that no other one beats"
-    return Figure("tradeoff", "What it costs", described, views)
+    return Figure("tradeoff", views[0].label, described, views)
 
 
 def pairs(snapshot: Snapshot) -> list[Pair]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from tune_jobs.noise import interval
 from tune_jobs.records import TrialRecord
+from tune_jobs.report_page.axes import is_choice
 from tune_jobs.report_page.plot import outcome, short_names, shortened
 from tune_jobs.report_page.words import duration
 from tune_jobs.run_entries import parameter_text
@@ -50,7 +51,7 @@ def columns(snapshot: Snapshot) -> tuple[Column, ...]:
         Column("95 % interval", "where the value may lie for more images of the same kind"),
         Column("state", "how it ended"),
         Column("reason", "why it was pruned or failed"),
-        *(Column(short[name], name, is_number=True) for name in snapshot.space),
+        *(Column(short[name], name, is_number=not is_choice(snapshot, name)) for name in snapshot.space),
         Column("epochs", "epochs trained", is_number=True),
         Column("time", "training and evaluation, repeated work included", is_number=True),
         Column("attempts", "how often it was begun or gone on with", is_number=True),

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 def duration(seconds: float) -> str:
     """Return a span of time in its two largest units: `45 s`, `12 min 5 s`, `3 h 20 min`, `2 d 4 h`."""
-    if seconds < 10:
+    if 0 < seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:
@@ -26,10 +26,9 @@ def moment(milliseconds: int) -> str:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def counted(count: int, word: str) -> str:
-    """Return how many there are of something: `1 trial`, `2 launches`."""
-    plural = "es" if word.endswith(("s", "ch")) else "s"
-    return f"{count:,} {word}{'' if count == 1 else plural}"
+def counted(count: int, word: str, plural: str | None = None) -> str:
+    """Return how many there are of something: `1 trial`, `2 epochs`; the plural is `word` with an s."""
+    return f"{count:,} {word if count == 1 else plural or f'{word}s'}"
 
 
 def quantity(value: float) -> str:
