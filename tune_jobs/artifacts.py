@@ -73,10 +73,11 @@ def best_space(snapshot: Snapshot, winner: TrialRecord) -> bytes:
     train = TrainConfig.from_flat(winner.config).model_dump(mode="json")
     seed = train.pop("seed")
     objectives = [objective.model_dump() for objective in snapshot.objectives]
+    so_far = "" if snapshot.is_over else " so far"
     return _yaml(
         {
             "name": f"{snapshot.name[: MAX_NAME_LENGTH - len(BEST)]}{BEST}",
-            "description": f"The winner of the search {snapshot.name}, trial {winner.label}.",
+            "description": f"The best of the search {snapshot.name}{so_far}: trial {winner.label}.",
             "train": train,
             "space": {"seed": {"choices": [seed]}},
             "objective": objectives[0] if len(objectives) == 1 else objectives,

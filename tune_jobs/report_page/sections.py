@@ -31,7 +31,7 @@ def sections(snapshot: Snapshot, importance: Mapping[str, float]) -> list[Sectio
         _section("curves", "Learning curves", "What was pruned ends at a cross; dotted lines are rungs.",
                  [curves(snapshot)], nothing="No epoch was trained yet."),
         _section("importance", "Parameter importance",
-                 "What differs between the best trials and all: shares that sum to 1 (PED-ANOVA).",
+                 "What sets the best trials apart, in shares (PED-ANOVA); where all is tied, that is chance.",
                  [importance_bars(importance)], nothing="Too few trials tell, or all are equally good."),
         _section("parallel", "Parallel coordinates",
                  "A line is a trial; it breaks where a parameter is not in use. The lighter, the better.",
