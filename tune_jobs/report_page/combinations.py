@@ -59,7 +59,7 @@ def combinations(snapshot: Snapshot, importance: Mapping[str, float]) -> Figure 
     table = [[cell(snapshot, _wanted(names, column, row)) for column in columns] for row in rows]
     title = " by ".join(short[name] for name in names)
     described = f"best {snapshot.objective.metric} and number of trials, {title}"
-    common: dict[str, Any] = {"type": "category", "showgrid": False}
+    common: dict[str, Any] = {"type": "category", "showgrid": False, "automargin": True}
     x = titled(short[names[0]], **common)
     y = titled(short[names[1]] if len(names) > 1 else "", autorange="reversed", **common)
     x_labels, y_labels = [_label(value) for value in columns], [_label(value) for value in rows]

@@ -142,7 +142,7 @@ def _layout(snapshot: Snapshot, metric: str) -> dict[str, Any]:
     lines = [
         {
             "type": "line", "x0": rung, "x1": rung, "yref": "paper", "y0": 0, "y1": 1,
-            "line": {"color": "#767676", "width": 1, "dash": "dot"}, "layer": "below",
+            "line": {"color": "#767676", "width": 1, "dash": "dot"}, "layer": "above",
         }
         for rung in found
     ]  # fmt: skip

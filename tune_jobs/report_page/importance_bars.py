@@ -23,7 +23,7 @@ def importance_bars(importance: Mapping[str, float]) -> Figure | None:
     }
     found = layout(
         x=titled("share of the difference", range=[0, max(importance.values()) * 1.15], tickformat=".1f"),
-        y={"autorange": "reversed", "type": "category", "showgrid": False},
+        y={"autorange": "reversed", "type": "category", "showgrid": False, "automargin": True},
     )
     described = ", ".join(f"{name} {share:.2f}" for name, share in importance.items())
     height = 90 + 34 * len(names)

@@ -78,7 +78,7 @@ def ledger_bars(snapshot: Snapshot) -> Figure | None:
         return None
     described = "; ".join(f"{entry.label} {duration(entry.seconds)}" for entry in found)
     x = titled("seconds of training and evaluation", range=[0, 1.2 * max(entry.seconds for entry in found)])
-    y = {"autorange": "reversed", "type": "category", "showgrid": False}
+    y = {"autorange": "reversed", "type": "category", "showgrid": False, "automargin": True}
     data, shown = [_bar(entry) for entry in found], layout(x=x, y=y, showlegend=False)
     height = 80 + 40 * len(found)
     return single("ledger", "Time by how trials ended", described, data, shown, height_px=height)

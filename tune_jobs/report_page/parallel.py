@@ -100,29 +100,30 @@ def _layout(axes: Sequence[Axis]) -> Layout:
         "tickmode": "array",
         "tickvals": list(range(len(axes))),
         "ticktext": [plain(name) for name in [*names, axes[-1].name]],
-        "range": [-0.12, len(axes) - 0.88],
+        "range": [-0.05, len(axes) - 0.95],
+        "automargin": True,
         "gridcolor": "#767676",
         "showline": False,
     }
-    return layout(x=x, y={"visible": False, "range": [-0.05, 1.05]}, annotations=_labels(axes))
+    found = layout(x=x, y={"visible": False, "range": [-0.05, 1.05]}, annotations=_labels(axes))
+    return {**found, "margin": {"l": 32, "r": 60, "t": 12, "b": 32}}
 
 
 def _labels(axes: Sequence[Axis]) -> list[dict[str, Any]]:
-    """The values beside each axis, on the inner side of the last one, where lines do not hide them."""
-    last = len(axes) - 1
+    """The values beside each axis, where lines do not hide them."""
     return [
         {
             "x": place,
             "y": share,
             "text": plain(_cut(text)),
             "showarrow": False,
-            "xanchor": "right" if place == last else "left",
-            "xshift": -6 if place == last else 6,
+            "xanchor": "left",
+            "xshift": 6,
             "bgcolor": "rgba(255, 255, 255, 0.8)",
             "font": {"size": 12},
         }
         for place, axis in enumerate(axes)
-        for share, text in (axis.ticks() if place < last else _objective_ticks(axis))
+        for share, text in (axis.ticks() if place < len(axes) - 1 else _objective_ticks(axis))
     ]
 
 

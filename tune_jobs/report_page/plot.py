@@ -134,12 +134,15 @@ def hover_text(record: TrialRecord) -> str:
 
 
 def layout(*, x: Mapping[str, Any], y: Mapping[str, Any], **more: Any) -> Layout:
-    """Return a layout in the page's style; the axes get what is given beside their common style."""
-    axis = {"gridcolor": "#e4e4e4", "zeroline": False, "automargin": True, "linecolor": "#767676"}
+    """Return a layout in the page's style; the axes get what is given beside their common style.
+
+    Margins are fixed, as plotly.js draws a figure anew where it is to find them; axes of names ask for it.
+    """
+    axis = {"gridcolor": "#e4e4e4", "zeroline": False, "linecolor": "#767676"}
     return {
         "autosize": True,
         "hovermode": "closest",
-        "margin": {"l": 12, "r": 12, "t": 12, "b": 12},
+        "margin": {"l": 68, "r": 16, "t": 12, "b": 48},
         "paper_bgcolor": "white",
         "plot_bgcolor": "white",
         "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#1a1a1a"},

@@ -27,7 +27,7 @@ def seeds(snapshot: Snapshot) -> Figure | None:
     metric = snapshot.objective.metric
     described = f"{metric} of {', '.join(labels)}, with what may be chance"
     caption = "Values over seeds" if candidates else f"The best {len(best)} with their 95 % intervals"
-    y = {"type": "category", "autorange": "reversed", "showgrid": False}
+    y = {"type": "category", "autorange": "reversed", "showgrid": False, "automargin": True}
     found = layout(x=titled(metric), y=y, shapes=_band(snapshot))
     height = 110 + 34 * len(labels)
     return single("seeds", caption, described, traces, found, height_px=height)

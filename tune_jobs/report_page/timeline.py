@@ -126,6 +126,7 @@ def _moment(milliseconds: int) -> str:
 def _layout(rows: Sequence[str], height_px: int) -> dict[str, Any]:
     band = BAND_PX / height_px
     y = titled("trial", type="category", categoryorder="array", categoryarray=list(rows), showgrid=False)
+    y["automargin"] = True
     y |= {"autorange": "reversed", "domain": [0, 1 - 1.3 * band]}
     y |= {"dtick": 1} if len(rows) <= MAX_PX // ROW_PX else {}
     launches = {
