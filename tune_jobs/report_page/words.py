@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 def duration(seconds: float) -> str:
     """Return a span of time in its two largest units: `45 s`, `12 min 5 s`, `3 h 20 min`, `2 d 4 h`."""
-    if 0 < seconds < 10:
+    if 0 < seconds < 9.95:  # more is rounded to 10
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:

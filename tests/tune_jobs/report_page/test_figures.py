@@ -454,6 +454,7 @@ def test_failed_trials_stand_at_the_bottom_edge(searched: Snapshot) -> None:
     [
         (0, "0 s"),
         (3.21, "3.2 s"),
+        (9.96, "10 s"),
         (45.4, "45 s"),
         (125, "2 min 5 s"),
         (12_000, "3 h 20 min"),
