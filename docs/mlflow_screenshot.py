@@ -13,14 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from chromium import CHROMIUM_OPTIONS
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
-CHROMIUM_OPTIONS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 SIZE: ViewportSize = {"width": 1400, "height": 800}
 TIMEOUT_MS = 30_000
 

@@ -11,13 +11,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from chromium import CHROMIUM_OPTIONS
 from PIL import Image
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
-CHROMIUM_OPTIONS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 DESKTOP: ViewportSize = {"width": 1200, "height": 1500}
 PHONE: ViewportSize = {"width": 390, "height": 844}
 NUM_COLORS = 128  # of a picture: there are no photographs in it

@@ -140,7 +140,7 @@ def browser(require_program: Callable[[str], str]) -> Iterator[Any]:
     """Return a headless Chromium."""
     from playwright.sync_api import sync_playwright
 
-    options = runpy.run_path(str(PROJECT / "docs/mlflow_screenshot.py"))["CHROMIUM_OPTIONS"]
+    options = runpy.run_path(str(PROJECT / "docs/chromium.py"))["CHROMIUM_OPTIONS"]
     chromium = require_program("chromium")
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=chromium, args=options)

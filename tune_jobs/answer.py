@@ -17,7 +17,6 @@ from tune_jobs.wording import shown_value
 
 FEW_TRIALS = 3  # of as few, a range of numbers says nothing
 WIDE = 0.7  # of the range that was tried: where all of that is as good, the parameter hardly matters
-HARDLY = "hardly matters"
 EXITS = "model.exit_stages"
 NOUNS = {
     EXITS: "where the sub-network leaves",
@@ -39,6 +38,21 @@ class Answer:
         return (self.headline, *self.findings, *self.reservations)
 
 
+@dataclass(frozen=True)
+class _Finding:
+    """What is known of a parameter; it matters unless all of its values are as good as each other."""
+
+    name: str
+    words: str
+    matters: bool = True
+
+    def sentence(self, share: float | None) -> str:
+        """The finding with its subject. Importance says nothing of differences that are chance."""
+        subject = NOUNS.get(self.name, noun(self.name))
+        text = f"{subject[0].upper()}{subject[1:]}{self.words}"
+        return text if share is None or not self.matters else f"{text} Importance {share:.2f}."
+
+
 def answer(snapshot: Snapshot, importance: Mapping[str, float]) -> Answer | None:
     """Return what the search says so far; None as long as no trial may win.
 
@@ -48,10 +62,13 @@ def answer(snapshot: Snapshot, importance: Mapping[str, float]) -> Answer | None
     if snapshot.winner is None:
         return None
     names = [*importance, *(name for name in snapshot.space if name not in importance)]
-    findings = [_with_share(_finding(snapshot, name), importance.get(name)) for name in names]
+    findings = [_finding(snapshot, name) for name in names]
     return Answer(
         headline=_headline(snapshot, snapshot.winner),
-        findings=tuple(sorted(findings, key=lambda text: HARDLY in text)),
+        findings=tuple(
+            found.sentence(importance.get(found.name))
+            for found in sorted(findings, key=lambda found: not found.matters)
+        ),
         reservations=tuple(_reservations(snapshot)),
     )
 
@@ -87,31 +104,39 @@ def _measured(snapshot: Snapshot, winner: TrialRecord) -> str:
 # --- the findings ------------------------------------------------------------------------------------------
 
 
-def _finding(snapshot: Snapshot, name: str) -> str:
+def _finding(snapshot: Snapshot, name: str) -> _Finding:
     branches = snapshot.space[name]
-    subject = _capital(NOUNS.get(name, noun(name)))
     if any("choices" in branch for branch in branches):
-        return f"{subject}{_about_choices(name, groups(snapshot, name))}"
+        return _about_choices(name, groups(snapshot, name))
     is_log = all(branch.get("log") for branch in branches)
-    return f"{subject}{_about_numbers(snapshot, name, is_log=is_log)}"
+    return _about_numbers(snapshot, name, is_log=is_log)
 
 
-def _about_choices(name: str, found: Sequence[Group]) -> str:
+def _about_choices(name: str, found: Sequence[Group]) -> _Finding:
     if not found or found[0].best is None:
-        return ": no trial with it can be compared."
+        return _Finding(name, ": no trial with it can be compared.")
     first, others = found[0], found[1:]
     tied = [group for group in others if group.best is not None and group.best.tied]
     unclear = [group for group in others if group not in tied]
     names = [value_in_words(name, group.value) for group in (first, *tied)]
     if not found[0].best.tied:
-        return f": where it is searched, all trials are behind; {names[0]} by {found[0].best.gap:.4f}."
+        behind = f"{names[0]} by {found[0].best.gap:.4f}"
+        return _Finding(name, f": where it is searched, all trials are behind; {behind}.")
     if tied and not unclear:
-        return f" {HARDLY}: {_listed(names)} are tied within noise{_pruned_early(tied)}."
+        return _all_tied(name, names, tied)
     parts = [f"{names[0]} is best"]
     if tied:
         verb = "is" if len(tied) == 1 else "are"
         parts.append(f"{_listed(names[1:])} {verb} tied with it within noise{_pruned_early(tied)}")
-    return f": {'; '.join([*parts, *(_behind(name, group) for group in unclear)])}."
+    return _Finding(name, f": {'; '.join([*parts, *(_behind(name, group) for group in unclear)])}.")
+
+
+def _all_tied(name: str, names: Sequence[str], tied: Sequence[Group]) -> _Finding:
+    """Where every value was trained to its end that says something; of pruned trials it says little."""
+    early = _pruned_early(tied)
+    if early:
+        return _Finding(name, f": {_listed(names)} cannot be told apart{early}.", matters=False)
+    return _Finding(name, f" hardly matters: {_listed(names)} are tied within noise.", matters=False)
 
 
 def _pruned_early(tied: Sequence[Group]) -> str:
@@ -131,17 +156,18 @@ def _behind(name: str, group: Group) -> str:
     return f"{words} was not tried"
 
 
-def _about_numbers(snapshot: Snapshot, name: str, *, is_log: bool) -> str:
+def _about_numbers(snapshot: Snapshot, name: str, *, is_log: bool) -> _Finding:
     compared = [one for one in standings(snapshot) if name in one.record.parameters]
     tried = [one.record.parameters[name] for one in compared]
     good = [one.record.parameters[name] for one in compared if one.tied and one.is_complete]
     if len(compared) <= FEW_TRIALS or len(set(tried)) == 1 or not good:
-        return ": too few trials tell."
+        return _Finding(name, ": too few trials tell.")
     low, high = min(good), max(good)
     if _span(low, high, is_log) >= WIDE * _span(min(tried), max(tried), is_log):
-        return f" {HARDLY} from {shown_value(low)} to {shown_value(high)}."
+        words = f" hardly matters from {shown_value(low)} to {shown_value(high)}."
+        return _Finding(name, words, matters=False)
     within = f"at {shown_value(low)}" if low == high else f"from {shown_value(low)} to {shown_value(high)}"
-    return f": good {within}{_beyond(name, compared, low, high)}."
+    return _Finding(name, f": good {within}{_beyond(name, compared, low, high)}.")
 
 
 def _beyond(name: str, compared: Sequence[Standing], low: float, high: float) -> str:
@@ -205,11 +231,6 @@ def value_in_words(name: str, value: Any) -> str:
 def noun(name: str) -> str:
     """Return what a parameter is called in a sentence: the last word of its name."""
     return name.rpartition(".")[2].replace("_", " ")
-
-
-def _with_share(text: str, share: float | None) -> str:
-    """Importance is a share of what decided: of differences that are chance, it says nothing."""
-    return text if share is None or HARDLY in text else f"{text} Importance {share:.2f}."
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -19,9 +19,8 @@ from tune_jobs.quiet import quiet_libraries
 from tune_jobs.records import State, TrialRecord
 from tune_jobs.selection import Candidate
 from tune_jobs.snapshot import Snapshot
-from tune_jobs.wording import shown_value
+from tune_jobs.wording import duration, shown_value
 
-SECONDS_PER_HOUR = 3600
 MIN_COMPARED = 2
 
 
@@ -119,14 +118,14 @@ def _facts(snapshot: Snapshot) -> dict[str, str]:
     tested = {} if publication is None else publication["metrics"]
     return {
         "state": "running or interrupted" if not snapshot.is_over else "ended",
-        "trials": ", ".join(f"{count} {state.lower()}" for state, count in counts.items() if count),
+        "trials": ", ".join(f"{count} {state.word}" for state, count in counts.items() if count),
         f"best {snapshot.objective.metric}": "" if winner is None else _shown_best(snapshot, winner),
         "trial": "" if winner is None else str(winner.number),
         "test/top1": f"{tested['test/top1']:.4f}" if "test/top1" in tested else "",
-        "wall time": _hours(snapshot.spent_s),
-        "training time": _hours(_total(snapshot, "cost/seconds")),
-        "accelerator-hours": f"{_total(snapshot, 'cost/accelerator_hours'):.2f}",
-        "train MACs": f"{_total(snapshot, 'cost/train_macs'):.3g}",
+        "wall time": duration(snapshot.spent_s),
+        "training time": duration(snapshot.total("cost/seconds")),
+        "accelerator-hours": f"{snapshot.total('cost/accelerator_hours'):.2f}",
+        "train MACs": f"{snapshot.total('cost/train_macs'):.3g}",
         "sampler, pruner": f"{snapshot.fixed['sampler']}, {snapshot.pruner.kind.replace('_', ' ')}",
     }
 
@@ -158,14 +157,3 @@ def _parameter(name: str, snapshot: Snapshot, shares: Mapping[str, float]) -> st
 
 def _sought(snapshot: Snapshot) -> str:
     return f"{snapshot.objective.direction} {snapshot.objective.metric}"
-
-
-def _total(snapshot: Snapshot, metric: str) -> float:
-    newest = (r.epochs[-1].metrics for r in (*snapshot.counted, *snapshot.seeds) if r.epochs)
-    return math.fsum(metrics.get(metric, 0.0) for metrics in newest)
-
-
-def _hours(seconds: float) -> str:
-    if seconds < SECONDS_PER_HOUR:
-        return f"{seconds / 60:.1f} min"
-    return f"{seconds / SECONDS_PER_HOUR:.1f} h"

@@ -134,7 +134,7 @@ def _end(record: TrialRecord) -> str:
     """How a trial ended in words; a failure by its reason."""
     if record.state == State.FAIL:
         return f"failed ({record.reason})"
-    return f"{record.state.lower()} after epoch {record.last_epoch}"
+    return f"{record.state.word} after epoch {record.last_epoch}"
 
 
 def _in_words(found: Difference) -> str:

@@ -75,7 +75,7 @@ def progress_view(
         best=_best(ended, maximize=direction == "maximize"),
         running=running,
         ended=_counts(ended),
-        accelerator_hours=math.fsum(_newest(r, "cost/accelerator_hours") or 0.0 for r in counted),
+        accelerator_hours=math.fsum(r.newest("cost/accelerator_hours") or 0.0 for r in counted),
         left_s=_left_s(ended, running, num_planned=num_planned, since_ms=since_ms),
     )
 
@@ -89,7 +89,7 @@ def _running(record: TrialRecord, metric: str) -> RunningTrial:
         epoch=record.last_epoch,
         total_epochs=record.total_epochs,
         value=series[-1][1] if series else None,
-        images_per_second=_newest(record, "cost/images_per_second"),
+        images_per_second=record.newest("cost/images_per_second"),
         epoch_s=_epoch_s(record),
         parameters=shown_parameters(record.parameters),
     )
@@ -99,10 +99,6 @@ def _epoch_s(record: TrialRecord) -> float | None:
     """The time from epoch to epoch in this attempt, the evaluation included."""
     times = [epoch.timestamp_ms for epoch in record.epochs if epoch.attempt == record.attempts]
     return (times[-1] - times[0]) / MS / (len(times) - 1) if len(times) > 1 else None
-
-
-def _newest(record: TrialRecord, metric: str) -> float | None:
-    return record.epochs[-1].metrics.get(metric) if record.epochs else None
 
 
 def _best(ended: Sequence[TrialRecord], *, maximize: bool) -> tuple[str, float, str] | None:
@@ -116,7 +112,7 @@ def _best(ended: Sequence[TrialRecord], *, maximize: bool) -> tuple[str, float, 
 def _counts(ended: Sequence[TrialRecord]) -> dict[str, dict[str, int]]:
     states = [state for state in State if any(record.state == state for record in ended)]
     return {
-        state.lower(): dict(Counter(r.reason or "" for r in ended if r.state == state).most_common())
+        state.word: dict(Counter(r.reason or "" for r in ended if r.state == state).most_common())
         for state in states
     }
 

@@ -23,6 +23,15 @@ class State(StrEnum):
     PRUNED = "PRUNED"
     FAIL = "FAIL"
 
+    @property
+    def word(self) -> str:
+        """The state as a sentence has it: `complete`, `pruned`, `failed`, `running`."""
+        return "failed" if self is State.FAIL else self.lower()
+
+
+# In the order in which people ask for them.
+STATES = (State.COMPLETE, State.PRUNED, State.FAIL, State.RUNNING)
+
 
 class Reason(StrEnum):
     """Why a trial was pruned or failed, or an attempt ended early."""
@@ -159,6 +168,10 @@ class TrialRecord:
         """How many epochs a complete run has."""
         assert self.config is not None
         return int(self.config["optim.epochs"])
+
+    def newest(self, metric: str) -> float | None:
+        """Return what the newest epoch reported of a metric; of a cost, that is the total so far."""
+        return self.epochs[-1].metrics.get(metric) if self.epochs else None
 
     def series(self, metric: str) -> list[tuple[int, float]]:
         """Return (epoch, value) for each trained epoch that reported `metric`."""

@@ -1,6 +1,5 @@
 """The study in words and tables: what a finished, or still running, search says to its user."""
 
-import math
 import statistics
 from collections import Counter
 from dataclasses import replace
@@ -12,14 +11,14 @@ from rich.table import Table
 from tune_jobs.answer import answer
 from tune_jobs.importance import parameter_importance
 from tune_jobs.options import LaunchOptions
-from tune_jobs.records import State, TrialRecord
+from tune_jobs.records import STATES, State, TrialRecord
 from tune_jobs.report_files import REPORT
+from tune_jobs.report_page.seeds import seed_table
 from tune_jobs.snapshot import Snapshot
 from tune_jobs.terminal import NOISE_LOG
 from tune_jobs.wording import duration, shown_parameters, shown_place
 
 NUM_BEST = 5
-CONFIRMED_COLUMNS = ("trial", "mean", "standard deviation", "seeds", "values")
 
 
 def result_metrics(snapshot: Snapshot) -> dict[str, float]:
@@ -83,7 +82,8 @@ def summary(snapshot: Snapshot) -> str:
         for r in snapshot.complete[:NUM_BEST]
     ]
     if snapshot.candidates:
-        table = (CONFIRMED_COLUMNS, ("---",) * len(CONFIRMED_COLUMNS), *_confirmed_rows(snapshot))
+        found = seed_table(snapshot)
+        table = (found.columns, ("---",) * len(found.columns), *found.rows)
         lines += ["", *("| " + " | ".join(row) + " |" for row in table)]
     return "\n".join([*lines, "", *(f"- {line}" for line in ending_lines(snapshot))])
 
@@ -114,46 +114,30 @@ def _best_row(record: TrialRecord, metric: str) -> tuple[str, ...]:
 
 
 def _confirmed_table(snapshot: Snapshot) -> Table:
-    title = f"{snapshot.objective.metric} over seeds, the best mean first"
-    table = Table(title=title, title_justify="left")
-    for heading in CONFIRMED_COLUMNS:
-        table.add_column(heading, justify="left" if heading == "values" else "right")
-    for row in _confirmed_rows(snapshot):
+    found = seed_table(snapshot)
+    table = Table(title=f"{snapshot.objective.metric} over seeds, the best mean first", title_justify="left")
+    for place, heading in enumerate(found.columns):
+        table.add_column(heading, justify="right" if place in found.numbers else "left")
+    for row in found.rows:
         table.add_row(*row)
     return table
-
-
-def _confirmed_rows(snapshot: Snapshot) -> list[tuple[str, ...]]:
-    """The candidates in the order of `CONFIRMED_COLUMNS`; a seed that failed or still trains has no value."""
-    return [
-        (
-            str(found.trial.number),
-            f"{found.mean:.4f}",
-            "" if found.standard_deviation is None else f"{found.standard_deviation:.4f}",
-            f"{len(found.values)} of {found.num_seeds}",
-            "  ".join(f"{value:.4f}" for value in found.values),
-        )
-        for found in snapshot.candidates
-    ]
 
 
 def ending_lines(snapshot: Snapshot) -> list[str]:
     """Return how all trials ended, with their reasons, and how far the completed ones lie apart."""
     lines = []
-    for state in (State.COMPLETE, State.PRUNED, State.FAIL, State.RUNNING):
+    for state in STATES:
         group = [record for record in snapshot.counted if record.state == state]
         if group:
             reasons = Counter(record.reason for record in group if record.reason)
             why = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
             numbers = ", ".join(str(record.number) for record in group)
-            lines.append(
-                f"{state.lower()}: {len(group)}" + (f" ({why})" if why else "") + f": trials {numbers}"
-            )
+            lines.append(f"{state.word}: {len(group)}" + (f" ({why})" if why else "") + f": trials {numbers}")
     values = [record.value for record in snapshot.counted if record.value is not None]
     if values:
         spread = f"{min(values):.4f} to {max(values):.4f}, median {statistics.median(values):.4f}"
         lines.append(f"{snapshot.objective.metric} of completed trials: {spread}")
-    failed = [record for record in (*snapshot.counted, *snapshot.seeds) if record.state == State.FAIL]
+    failed = [record for record in snapshot.trainings if record.state == State.FAIL]
     return lines + [f"trial {record.label} failed: {record.message}" for record in failed]
 
 
@@ -164,8 +148,7 @@ def _place_lines(snapshot: Snapshot, folder: Path, tracking: str) -> list[str]:
     if publication is not None:
         figures = ", ".join(f"{name} {value:.4f}" for name, value in sorted(publication["metrics"].items()))
         lines.append(f"winner: trial {publication['trial']}: {figures}")
-        version = f"models:/{publication['model']}/{publication['version']}"
-        lines.append(f"encoder: {version} ({publication['alias']}: {publication['why']})")
+        lines.append(f"encoder: {snapshot.encoder}")
     lines.append(f"cost: {cost_line(snapshot)}")
     lines.append(f"files: {shown_place(folder)}")
     if (folder / REPORT).is_file():
@@ -177,15 +160,12 @@ def _place_lines(snapshot: Snapshot, folder: Path, tracking: str) -> list[str]:
 
 def cost_line(snapshot: Snapshot) -> str:
     """Return what the search took: its wall time, the time of all trainings, hours of accelerators."""
-    trained = [record for record in (*snapshot.counted, *snapshot.seeds) if record.epochs]
-    seconds, hours = (
-        math.fsum(record.epochs[-1].metrics.get(metric, 0.0) for record in trained)
-        for metric in ("cost/seconds", "cost/accelerator_hours")
-    )
+    num_trainings = sum(bool(record.epochs) for record in snapshot.trainings)
+    hours = snapshot.total("cost/accelerator_hours")
     accelerators = f", {hours:.2f} accelerator-hours" if hours else ""
     return (
-        f"{duration(snapshot.spent_s)} of wall time; {duration(seconds)} of training in"
-        f" {len(trained)} trainings{accelerators}"
+        f"{duration(snapshot.spent_s)} of wall time; {duration(snapshot.total('cost/seconds'))} of training"
+        f" in {num_trainings} trainings{accelerators}"
     )
 
 

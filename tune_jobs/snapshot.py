@@ -4,6 +4,7 @@ It is read from the study alone: neither the space file nor the data are needed,
 search that runs now may be read too.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -114,6 +115,23 @@ class Snapshot:
     def front(self) -> list[TrialRecord]:
         """The trials that no other one dominates: see `selection.pareto_front`."""
         return pareto_front(self.records, self.objectives)
+
+    @property
+    def trainings(self) -> tuple[TrialRecord, ...]:
+        """The trials that count, then the runs of the confirmation."""
+        return (*self.counted, *self.seeds)
+
+    def total(self, metric: str) -> float:
+        """Return a cost over all trainings."""
+        return math.fsum(record.newest(metric) or 0.0 for record in self.trainings)
+
+    @property
+    def encoder(self) -> str | None:
+        """The registered encoder in words: its URI, its alias, and why it has that; None before."""
+        found = self.publication
+        if found is None:
+            return None
+        return f"models:/{found['model']}/{found['version']} ({found['alias']}: {found['why']})"
 
     @cached_property
     def candidates(self) -> list[Candidate]:

@@ -226,8 +226,7 @@ class SearchStudy(TrialStudy):
         return None
 
     def _accelerator_hours(self) -> float:
-        newest = (record.epochs[-1].metrics for record in self.records() if record.epochs)
-        return math.fsum(metrics.get("cost/accelerator_hours", 0.0) for metrics in newest)
+        return math.fsum(record.newest("cost/accelerator_hours") or 0.0 for record in self.records())
 
     @property
     def _has_enough(self) -> bool:

@@ -1,5 +1,7 @@
 """Let Ray Tune run what the study hands out, each trial as a Train run of its own."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,40 +47,57 @@ def run_trials(
         capacity = Capacity(space.trial, limit=space.search.max_concurrent, note=log.note)
         log.note(f"{space.name}: {study.plan}, {capacity.summary()}")
         fault = Fault()
-        searcher = StudySearcher(
-            study,
-            workers_for_next=capacity.workers_for_next,
-            interruption=interruption,
-            watcher=log,
-            fault=fault,
-            await_cluster=connection.await_answer,
-            after_end=retention.apply,
-        )
-        scheduler = StudyScheduler(
-            study,
-            interruption=interruption,
-            watcher=log,
-            fault=fault,
-            await_cluster=connection.await_answer,
-        )
+        parts = _StudyParts(study, log, interruption, fault, connection.await_answer)
         tuner = tune.Tuner(
             tune.with_resources(run_trial, _trial_resources),
             param_space=tune_config(str(folder), _workers(space), checkpoints=checkpoints),
             tune_config=tune.TuneConfig(
-                search_alg=searcher,
-                scheduler=scheduler,
+                search_alg=parts.searcher(capacity, after_end=retention.apply),
+                scheduler=parts.scheduler(),
                 num_samples=-1,
                 trial_dirname_creator=attempt_name,
             ),
-            run_config=_session(
-                folder / "sessions", stop=StopAtOnce(study, interruption=interruption, fault=fault)
-            ),
+            run_config=_session(folder / "sessions", stop=parts.stopper()),
         )
         try:
             with fault.raised():
                 tuner.fit()
         finally:
             capacity.close()
+
+
+@dataclass(frozen=True)
+class _StudyParts:
+    """What Tune asks during a search; all of it asks the study, and keeps the first fault."""
+
+    study: TrialStudy
+    log: EventLog | LivePanel
+    interruption: Interruption
+    fault: Fault
+    await_cluster: Callable[[], None]
+
+    def searcher(self, capacity: Capacity, *, after_end: Callable[[], None]) -> StudySearcher:
+        return StudySearcher(
+            self.study,
+            workers_for_next=capacity.workers_for_next,
+            interruption=self.interruption,
+            watcher=self.log,
+            fault=self.fault,
+            await_cluster=self.await_cluster,
+            after_end=after_end,
+        )
+
+    def scheduler(self) -> StudyScheduler:
+        return StudyScheduler(
+            self.study,
+            interruption=self.interruption,
+            watcher=self.log,
+            fault=self.fault,
+            await_cluster=self.await_cluster,
+        )
+
+    def stopper(self) -> StopAtOnce:
+        return StopAtOnce(self.study, interruption=self.interruption, fault=self.fault)
 
 
 def _workers(space: SearchSpace) -> WorkerGroup:

@@ -25,14 +25,21 @@ def shown_value(value: Any) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in words of two units at most: `45 s`, `3:05`, `2 h 10 min`, `3 d 4 h`."""
+    """Return a span of time in its two largest units: `45 s`, `12 min 5 s`, `3 h 20 min`, `2 d 4 h`."""
+    if 0 < seconds < 9.95 and seconds != round(seconds):  # more is rounded to 10
+        return f"{seconds:.1f} s"
     whole = round(seconds)
-    minutes, hours, days = whole // 60, whole // 3600, whole // 86_400
-    if days:
-        return f"{days} d {hours % 24} h"
-    if hours:
-        return f"{hours} h {minutes % 60} min"
-    return f"{minutes}:{whole % 60:02d}" if minutes else f"{whole} s"
+    if whole < 60:
+        return f"{whole} s"
+    for size, unit, part_size, part in (
+        (86_400, "d", 3_600, "h"),
+        (3_600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if whole >= size:
+            rest = whole % size // part_size
+            return f"{whole // size} {unit}" + (f" {rest} {part}" if rest else "")
+    raise AssertionError
 
 
 def shown_place(path: Path) -> str:

@@ -1,6 +1,5 @@
 """Inside a Ray Train worker: the training of selfcon, with a checkpoint in storage before each report."""
 
-import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -29,32 +28,15 @@ def train_worker(task: dict[str, Any]) -> None:
 
 
 def _train(task: dict[str, Any], progress: "Progress") -> None:
-    import ray.train
+    """Train as a rank of the group, until a node that the attempt stands on is to go."""
+    import ray
 
     from selfcon.config import TrainConfig
-    from selfcon.distributed import broadcast_object, gather_objects, rank
-    from selfcon.errors import TrainingStopped
-    from selfcon.train import EpochReport, fit
+    from selfcon.distributed import gather_objects
+    from selfcon.train import fit
     from tune_jobs.preemption import drain_notice
     from tune_jobs.process_group import process_group
-    from tune_jobs.records import Reason
-    from tune_jobs.trial_checkpoints import TrialCheckpoints
-
-    checkpoints = TrialCheckpoints(task["checkpoints"], trial=task["name"], attempt=int(task["attempt"]))
-
-    def tell(epoch: int, metrics: dict[str, float], confusion: dict[str, Any] | None) -> None:
-        found = {} if confusion is None else {"confusion": json.dumps(confusion)}
-        ray.train.report({"epoch": epoch, "metrics": metrics, **found, **checkpoints.notes()})
-
-    def report(result: EpochReport) -> None:
-        if rank() == 0:
-            checkpoints.save(result.payloads(), epoch=result.epoch, step=result.step)
-        confusion = None if result.confusion is None else result.confusion.as_json()
-        tell(result.epoch, result.metrics, confusion)
-        progress(f"the report of epoch {result.epoch}")
-
-    def save(stopped: TrainingStopped) -> None:
-        checkpoints.save(stopped.payloads(), epoch=stopped.epoch - 1, step=stopped.step)
+    from tune_jobs.worker_reports import WorkerReports
 
     config = TrainConfig.from_mapping(task["train"])
     node = ray.get_runtime_context().get_node_id()
@@ -62,23 +44,13 @@ def _train(task: dict[str, Any], progress: "Progress") -> None:
         process_group(hang_timeout_s=task["hang_timeout_s"]),
         drain_notice(frozenset({task["node"], *gather_objects(node)})) as is_draining,
     ):
-        newest = broadcast_object(checkpoints.newest() if rank() == 0 else None)
-        state = None if newest is None else checkpoints.load(newest, config=config)
-        if state is not None:
-            history = state.history
-            for epoch in range(task["last_epoch"] + 1, len(history) - 1):  # fit reports the newest itself
-                tell(epoch, history[epoch], state.confusions.get(str(epoch)))
-        try:
+        reports = WorkerReports(task, progress)
+        with reports.of_preemption():
             fit(
                 config,
-                report=report,
-                resume_from=state,
+                report=reports.epoch,
+                resume_from=reports.newest_state(config),
                 stop_requested=is_draining,
-                save_at_once=save,
+                save_at_once=reports.save,
                 progress=progress,
             )
-        except TrainingStopped as stopped:
-            if rank() == 0:
-                save(stopped)
-            # Not before the checkpoint is whole: Train ends all workers once each has returned.
-            ray.train.report({"failure": Reason.PREEMPTED.value, "message": str(stopped)})

@@ -125,7 +125,7 @@ def test_a_pruned_trial_is_compared_where_it_ended(build: Callable[..., Snapshot
     assert first is not None
     assert (first.record.number, first.epoch, first.gap) == (3, 1, 0.0)
     text = " ".join(lines(snapshot))
-    assert "tied within noise (as far as epoch 2, where pruning ended trials)" in text
+    assert "after stage 3 cannot be told apart (as far as epoch 2, where pruning ended trials)" in text
 
 
 def test_what_was_not_tried_or_failed_is_said(

@@ -45,7 +45,7 @@ def test_searches_are_shown_side_by_side(runs: Path, capsys: pytest.CaptureFixtu
     rows = {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in lines if len(cells) == 3}
     assert rows["best val/top1"] == ["0.8600 (0.8151 to 0.8954)", "0.8000 (0.7499 to 0.8422)"]
     assert rows["trials"] == ["10 complete", "2 complete"]
-    assert rows["training time"] == ["20.0 min", "4.0 min"]
+    assert rows["training time"] == ["20 min", "4 min"]
     assert rows["trial"] == ["9", "1"]
     assert "(importance " in rows["loss.temperature"][0]
     assert rows["loss.temperature"][1] == "0.1 (fixed)"

@@ -1,11 +1,12 @@
 """What was searched, with what, and how far it is; and the winner's figures."""
 
-from tune_jobs.records import State
+from tune_jobs.records import STATES, State
 from tune_jobs.report_page.section import Table
-from tune_jobs.report_page.words import counted, duration, moment, quantity
+from tune_jobs.report_page.words import counted, moment, quantity
 from tune_jobs.run_entries import parameter_text
 from tune_jobs.selection import spelled
 from tune_jobs.snapshot import Snapshot
+from tune_jobs.wording import duration
 
 
 def facts(snapshot: Snapshot) -> Table:
@@ -22,7 +23,7 @@ def facts(snapshot: Snapshot) -> Table:
         ("confirmation", _confirmation(snapshot)),
         ("data", _data(snapshot)),
         ("data digest", str(snapshot.fixed.get("data_digest", "unknown"))),
-        ("registered encoder", _encoder(snapshot)),
+        ("registered encoder", snapshot.encoder or "none yet"),
         ("cost", _cost(snapshot)),
         ("this page", f"shows the search as of {moment(snapshot.taken_ms)}"),
     ]
@@ -58,19 +59,11 @@ def winner_configuration(snapshot: Snapshot) -> Table | None:
 
 def _state(snapshot: Snapshot) -> str:
     states = [record.state for record in snapshot.counted]
-    counts = ", ".join(f"{states.count(state)} {word}" for state, word in _WORDS.items() if state in states)
+    counts = ", ".join(f"{states.count(state)} {state.word}" for state in STATES if state in states)
     word = "complete" if snapshot.is_over else "not complete yet"
     ended = sum(state != State.RUNNING for state in states)
     asked = f"{word}: {ended} of {counted(snapshot.num_trials, 'trial')} ended"
     return f"{asked} ({counts})" if counts else asked
-
-
-_WORDS = {
-    State.COMPLETE: "complete",
-    State.PRUNED: "pruned",
-    State.FAIL: "failed",
-    State.RUNNING: "running",
-}
 
 
 def _pruner(snapshot: Snapshot) -> str:
@@ -92,19 +85,9 @@ def _data(snapshot: Snapshot) -> str:
     return f"{data.name}: {counted(data.num_classes, 'class', 'classes')}, images {parts}"
 
 
-def _encoder(snapshot: Snapshot) -> str:
-    publication = snapshot.publication
-    if publication is None:
-        return "none yet"
-    version = f"models:/{publication['model']}/{publication['version']}"
-    return f"{version} ({publication['alias']}: {publication['why']})"
-
-
 def _cost(snapshot: Snapshot) -> str:
     """The wall time of all launches, and what the training of all trials and seeds took."""
-    newest = (r.epochs[-1].metrics for r in (*snapshot.counted, *snapshot.seeds) if r.epochs)
-    totals = [(m.get("cost/accelerator_hours", 0.0), m.get("cost/train_macs", 0.0)) for m in newest]
-    hours, macs = (sum(column) for column in zip(*totals, strict=True)) if totals else (0.0, 0.0)
+    hours, macs = snapshot.total("cost/accelerator_hours"), snapshot.total("cost/train_macs")
     wall = f"{duration(snapshot.spent_s)} of wall time"
     if snapshot.launches:
         wall += f" in {counted(len(snapshot.launches), 'launch', 'launches')}"

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tune_jobs.records import State, TrialRecord
+from tune_jobs.records import STATES, State, TrialRecord
 from tune_jobs.report_page.plot import (
     BLACK,
     BLUE,
@@ -19,8 +19,9 @@ from tune_jobs.report_page.plot import (
     titled,
 )
 from tune_jobs.report_page.section import Table
-from tune_jobs.report_page.words import counted, duration, quantity, share
+from tune_jobs.report_page.words import counted, quantity, share
 from tune_jobs.snapshot import Snapshot
+from tune_jobs.wording import duration
 
 LOOKS: Mapping[str, tuple[str, str]] = {
     "complete": (BLUE, ""),
@@ -29,7 +30,6 @@ LOOKS: Mapping[str, tuple[str, str]] = {
     "running": (GREEN, "+"),
     "confirmation": (ORANGE, "."),
 }
-_STATES = {"complete": State.COMPLETE, "pruned": State.PRUNED, "failed": State.FAIL, "running": State.RUNNING}
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Entry:
 
 def entries(snapshot: Snapshot) -> list[Entry]:
     """Return an entry for each state that trials have, for all of them, and for the confirmation."""
-    groups = {name: [r for r in snapshot.counted if r.state == state] for name, state in _STATES.items()}
+    groups = {s.word: [record for record in snapshot.counted if record.state == s] for s in STATES}
     found = [_entry(name, group) for name, group in groups.items() if group]
     total = _entry("all trials", snapshot.counted)
     return [*found, total, *([_entry("confirmation", snapshot.seeds)] if snapshot.seeds else [])]
@@ -115,12 +115,12 @@ def saving(snapshot: Snapshot) -> str:
 
 def _seconds_left(record: TrialRecord) -> float:
     epochs = max(record.last_epoch, 0)
-    return _total(record, "cost/seconds") / epochs * (record.total_epochs - epochs) if epochs else 0.0
+    return (record.newest("cost/seconds") or 0.0) / epochs * (record.total_epochs - epochs) if epochs else 0.0
 
 
 def _entry(label: str, records: Sequence[TrialRecord]) -> Entry:
     def summed(metric: str) -> float:
-        return math.fsum(_total(record, metric) for record in records)
+        return math.fsum(record.newest(metric) or 0.0 for record in records)
 
     return Entry(
         label=label,
@@ -129,10 +129,5 @@ def _entry(label: str, records: Sequence[TrialRecord]) -> Entry:
         seconds=summed("cost/seconds"),
         accelerator_hours=summed("cost/accelerator_hours"),
         train_macs=summed("cost/train_macs"),
-        peak_memory_mb=max((_total(record, "cost/peak_memory_mb") for record in records), default=0.0),
+        peak_memory_mb=max((record.newest("cost/peak_memory_mb") or 0.0 for record in records), default=0.0),
     )
-
-
-def _total(record: TrialRecord, metric: str) -> float:
-    """A total since the trial's start, as of its newest epoch."""
-    return record.epochs[-1].metrics.get(metric, 0.0) if record.epochs else 0.0

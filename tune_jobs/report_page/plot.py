@@ -10,16 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tune_jobs.figures import COLORS
 from tune_jobs.records import State, TrialRecord
 from tune_jobs.snapshot import Snapshot
 
 Trace = dict[str, Any]
 Layout = dict[str, Any]
 
-# Told apart by people who see colours differently: Okabe and Ito, Color Universal Design, 2008.
-BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK = (
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000",
-)  # fmt: skip
+BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK = COLORS
 # A pattern on a bar: without this plotly.js would put it in the place of the colour.
 OVER_COLOR = {"fillmode": "overlay", "fgcolor": "white", "size": 6}
 GREY, PALE = "#8c8c8c", "rgba(110, 110, 110, 0.35)"
@@ -130,7 +128,7 @@ def hover_text(record: TrialRecord) -> str:
     """Return what a point says of its trial: which one, its value, how it ended."""
     value = "" if record.value is None else f": {record.value:.4f}"
     why = f" ({record.reason})" if record.reason else ""
-    return plain(f"trial {record.label}{value}, {record.state.lower()}{why}")
+    return plain(f"trial {record.label}{value}, {record.state.word}{why}")
 
 
 def layout(*, x: Mapping[str, Any], y: Mapping[str, Any], **more: Any) -> Layout:

@@ -12,15 +12,16 @@ from tune_jobs.report_page.importance_bars import importance_bars
 from tune_jobs.report_page.ledger import ledger_bars, ledger_table, saving
 from tune_jobs.report_page.parallel import parallel
 from tune_jobs.report_page.plot import Figure
-from tune_jobs.report_page.reproduce import reproduce
+from tune_jobs.report_page.recipe import recipe
 from tune_jobs.report_page.section import Section, Table
 from tune_jobs.report_page.seeds import seed_table, seeds
 from tune_jobs.report_page.slices import slices
 from tune_jobs.report_page.spans import idle
 from tune_jobs.report_page.timeline import timeline
 from tune_jobs.report_page.tradeoff import tradeoff
-from tune_jobs.report_page.words import duration, share
+from tune_jobs.report_page.words import share
 from tune_jobs.snapshot import Snapshot
+from tune_jobs.wording import duration
 
 
 def sections(snapshot: Snapshot, importance: Mapping[str, float]) -> list[Section]:
@@ -51,9 +52,9 @@ def sections(snapshot: Snapshot, importance: Mapping[str, float]) -> list[Sectio
         _section("ledger", "Cost ledger", "Totals of each trial, work that was repeated included.",
                  [ledger_bars(snapshot)], tables=[ledger_table(snapshot)], notes=(saving(snapshot),)),
         _section("seeds", "Seeds and intervals", "What lies in the band may be as good as the best.",
-                 [seeds(snapshot)], tables=[seed_table(snapshot)], notes=_noise(snapshot),
-                 nothing="No trial is complete yet."),
-        reproduce(snapshot),
+                 [seeds(snapshot)], notes=_noise(snapshot), nothing="No trial is complete yet.",
+                 tables=[seed_table(snapshot)] if snapshot.candidates else []),
+        recipe(snapshot),
     ]  # fmt: skip
 
 

@@ -33,8 +33,8 @@ def seeds(snapshot: Snapshot) -> Figure | None:
     return single("seeds", caption, described, traces, found, height_px=height)
 
 
-def seed_table(snapshot: Snapshot) -> Table | None:
-    """Return the candidates of the confirmation; None without one."""
+def seed_table(snapshot: Snapshot) -> Table:
+    """Return the candidates of the confirmation; a seed that failed or still trains has no value."""
     columns = ("trial", "mean", "standard deviation", "seeds", "values")
     rows = tuple(
         (
@@ -46,7 +46,7 @@ def seed_table(snapshot: Snapshot) -> Table | None:
         )
         for candidate in snapshot.candidates
     )
-    return Table(columns, rows, numbers=frozenset({1, 2})) if rows else None
+    return Table(columns, rows, numbers=frozenset({0, 1, 2, 3}))
 
 
 def _over_seeds(candidates: Sequence[Candidate]) -> list[Trace]:

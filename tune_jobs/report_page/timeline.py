@@ -22,8 +22,8 @@ from tune_jobs.report_page.plot import (
     titled,
 )
 from tune_jobs.report_page.spans import AttemptSpan
-from tune_jobs.report_page.words import duration
 from tune_jobs.snapshot import Snapshot
+from tune_jobs.wording import duration
 
 # A pattern beside each colour, so that neither is needed.
 LOOKS = {

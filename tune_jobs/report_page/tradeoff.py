@@ -45,14 +45,14 @@ def pairs(snapshot: Snapshot) -> list[Pair]:
         ]
         return [Pair(other, first, complete, own) for other, own in zip(others, values, strict=True)]
     costs = [ACCELERATOR_HOURS, SECONDS]
-    metric = next((name for name in costs if any(_last(record, name) for record in complete)), SECONDS)
-    known = tuple(record for record in complete if _last(record, metric) is not None)
+    metric = next((name for name in costs if any(record.newest(name) for record in complete)), SECONDS)
+    known = tuple(record for record in complete if record.newest(metric) is not None)
     return [
         Pair(
             Objective(metric=metric, direction="minimize"),
             first,
             known,
-            tuple((_last(record, metric) or 0.0, record.values[0]) for record in known),
+            tuple((record.newest(metric) or 0.0, record.values[0]) for record in known),
         )
     ]
 
@@ -70,10 +70,6 @@ def front(pair: Pair) -> list[int]:
         if not found or costs[place][1] < costs[found[-1]][1]:
             found.append(place)
     return sorted(found, key=lambda place: pair.values[place][0])
-
-
-def _last(record: TrialRecord, metric: str) -> float | None:
-    return record.epochs[-1].metrics.get(metric) if record.epochs else None
 
 
 def _drawn(snapshot: Snapshot, pair: Pair) -> tuple[list[Trace], dict[str, object]]:

@@ -8,10 +8,9 @@ from tune_jobs.noise import interval
 from tune_jobs.records import TrialRecord
 from tune_jobs.report_page.axes import is_choice
 from tune_jobs.report_page.plot import outcome, short_names, shortened
-from tune_jobs.report_page.words import duration
 from tune_jobs.run_entries import parameter_text
 from tune_jobs.snapshot import Snapshot
-from tune_jobs.wording import shown_value
+from tune_jobs.wording import duration, shown_value
 
 NUM_SHOWN = 10
 
@@ -81,8 +80,8 @@ def _best_first(snapshot: Snapshot) -> list[TrialRecord]:
 
 def _entries(snapshot: Snapshot, record: TrialRecord) -> tuple[Entry, ...]:
     value = outcome(record, snapshot)
-    seconds = record.epochs[-1].metrics.get("cost/seconds") if record.epochs else None
-    state = record.state.lower() + ("" if record.feasible else ", breaks a constraint")
+    seconds = record.newest("cost/seconds")
+    state = record.state.word + ("" if record.feasible else ", breaks a constraint")
     return (
         Entry(record.label, record.number),
         Entry("" if value is None else f"{value:.4f}", value),
@@ -113,7 +112,7 @@ def _details(snapshot: Snapshot, record: TrialRecord) -> Mapping[str, Any]:
     value = outcome(record, snapshot)
     known = {
         snapshot.objective.metric: "" if value is None else f"{value:.4f}",
-        "state": record.state.lower() + (f" ({record.reason})" if record.reason else ""),
+        "state": record.state.word + (f" ({record.reason})" if record.reason else ""),
         **{name: parameter_text(chosen) for name, chosen in record.parameters.items()},
         "epochs": str(max(record.last_epoch, 0)),
         "attempts": str(record.attempts),

@@ -1,24 +1,6 @@
-"""Times, counts and quantities as the page says them."""
+"""Moments, counts and quantities as the page says them."""
 
 from datetime import UTC, datetime
-
-
-def duration(seconds: float) -> str:
-    """Return a span of time in its two largest units: `45 s`, `12 min 5 s`, `3 h 20 min`, `2 d 4 h`."""
-    if 0 < seconds < 9.95:  # more is rounded to 10
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    for size, unit, part_size, part in (
-        (86_400, "d", 3_600, "h"),
-        (3_600, "h", 60, "min"),
-        (60, "min", 1, "s"),
-    ):
-        if whole >= size:
-            rest = whole % size // part_size
-            return f"{whole // size} {unit}" + (f" {rest} {part}" if rest else "")
-    raise AssertionError
 
 
 def moment(milliseconds: int) -> str:

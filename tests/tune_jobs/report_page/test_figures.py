@@ -18,15 +18,16 @@ from tune_jobs.report_page.failure_counts import failure_table
 from tune_jobs.report_page.history import best_so_far, history
 from tune_jobs.report_page.ledger import entries, ledger_bars, saving
 from tune_jobs.report_page.parallel import parallel, polyline
-from tune_jobs.report_page.reproduce import reproduce, space_text
+from tune_jobs.report_page.recipe import recipe, space_text
 from tune_jobs.report_page.slices import log_ticks, place, slices
 from tune_jobs.report_page.spans import Span, attempt_spans, idle, launch_spans, overlap, united
 from tune_jobs.report_page.timeline import timeline
 from tune_jobs.report_page.tradeoff import Pair, front, pairs
-from tune_jobs.report_page.words import counted, duration, share
+from tune_jobs.report_page.words import counted, share
 from tune_jobs.snapshot import Launch, Snapshot
 from tune_jobs.space import SearchSpace, load_space
 from tune_jobs.space.settings import Objective
+from tune_jobs.wording import duration
 
 SPACE = """
 name: figures
@@ -492,6 +493,6 @@ def test_versions_that_differ_are_named_with_their_launches(searched: Snapshot) 
         Launch(1, 0, 1000, "aa", {"selfcon.version.torch": "2.9"}),
         Launch(2, 2000, 3000, "bb", {"selfcon.version.torch": "3"}),
     )
-    section = reproduce(replace(searched, launches=launches))
+    section = recipe(replace(searched, launches=launches))
     assert "The launches ran different code." in section.notes
     assert section.tables[1].rows == (("torch", "2.9 (launch 1); 3 (launch 2)"),)

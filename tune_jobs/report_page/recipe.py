@@ -7,13 +7,14 @@ from typing import Any
 import yaml
 
 from tune_jobs.report_page.section import Section, Table
-from tune_jobs.report_page.words import duration, moment
+from tune_jobs.report_page.words import moment
 from tune_jobs.snapshot import Snapshot
+from tune_jobs.wording import duration
 
 VERSION = "selfcon.version."
 
 
-def reproduce(snapshot: Snapshot) -> Section:
+def recipe(snapshot: Snapshot) -> Section:
     """Return the section: commands, launches, versions, and the space file."""
     commands = f"python launch.py --space {snapshot.name}.yaml"
     if snapshot.winner is not None:
