@@ -84,6 +84,19 @@ def is_database(url: str) -> bool:
     return url.partition("://")[0] in DATABASES and "://" in url
 
 
+def is_same_database(first: str, second: str) -> bool:
+    """Return whether two URLs name the same database of a server or the same file, whoever asks and how.
+
+    A study and MLflow cannot share one: each keeps the version of its tables in a table `alembic_version`.
+    """
+    one, other = urlsplit(first), urlsplit(second)
+    places = [
+        (parts.scheme.partition("+")[0], parts.netloc.rpartition("@")[2], parts.path)
+        for parts in (one, other)
+    ]
+    return places[0] == places[1]
+
+
 def is_checkpoint_storage(place: str) -> bool:
     """Return whether checkpoints can be kept there: a path, or s3://bucket/path with settings of pyarrow's.
 

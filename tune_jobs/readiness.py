@@ -4,6 +4,7 @@ from selfcon.data.batches import num_steps
 from selfcon.data.dataset import ImageDataset, load_dataset
 from selfcon.errors import ConfigError
 from tune_jobs.errors import BadInputError, StorageError, TrackingError
+from tune_jobs.options import LaunchOptions, is_same_database, masked_uri
 from tune_jobs.space import SearchSpace
 from tune_jobs.tracking import Tracker
 from tune_jobs.trial_checkpoints import open_store
@@ -30,6 +31,15 @@ def check_tracking(tracker: Tracker, *, is_first_launch: bool) -> None:
     except TrackingError as error:
         if is_first_launch:
             raise BadInputError(str(error)) from error
+
+
+def refuse_shared_database(options: LaunchOptions, tracking_uri: str) -> None:
+    """Raise `BadInputError` where the study and MLflow are given one database."""
+    if options.study_storage is not None and is_same_database(options.study_storage, tracking_uri):
+        expected = "a database of its own, as its tables and MLflow's do not go together"
+        raise BadInputError(
+            str(ConfigError("--study-storage", expected, f"{masked_uri(options.study_storage)}, MLflow's"))
+        )
 
 
 def check_storage(place: str) -> None:

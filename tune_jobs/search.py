@@ -26,7 +26,7 @@ from tune_jobs.mlflow_runs import TrackedDataset
 from tune_jobs.options import LaunchOptions, checkpoint_place
 from tune_jobs.other_searches import points_to_take
 from tune_jobs.quiet import quiet_libraries
-from tune_jobs.readiness import check_storage, check_tracking, load_data
+from tune_jobs.readiness import check_storage, check_tracking, load_data, refuse_shared_database
 from tune_jobs.records import State, TrialRecord
 from tune_jobs.registry import publish
 from tune_jobs.report import print_result, result_metrics, summary
@@ -68,7 +68,7 @@ class Search:
             self.console,
             stage,
             self.space,
-            places=lambda: {"log": log, "MLflow": self.tracker.where},
+            places=lambda: {"log": log, "MLflow": self.tracker.where.partition("/runs?")[0]},
             start_s=start_s,
         )
 
@@ -108,6 +108,7 @@ def run_search(space: SearchSpace, options: LaunchOptions) -> int:
     folder = (options.output / space.name).resolve()
     dataset = load_data(space)
     tracker = _tracker(space, options, dataset)
+    refuse_shared_database(options, tracker.uri)
     database = database_of(options.study_storage, folder)
     is_first_launch = not folder.is_dir()
     check_tracking(tracker, is_first_launch=is_first_launch)

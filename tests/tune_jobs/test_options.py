@@ -8,6 +8,7 @@ from tune_jobs.options import (
     checkpoint_place,
     holds_password,
     is_checkpoint_storage,
+    is_same_database,
     masked,
     masked_uri,
 )
@@ -141,3 +142,16 @@ def test_a_search_has_a_place_of_its_own_in_a_storage() -> None:
     assert checkpoint_place("/shared", folder) == "/shared/a"
     assert checkpoint_place("s3://b/p/?scheme=http", folder) == "s3://b/p/a?scheme=http"
     assert checkpoint_place("s3://b", folder) == "s3://b/a"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("sqlite:///a.db", "sqlite:///a.db", True),
+        ("postgresql://me:x@host/db", "postgresql+psycopg2://you@host/db", True),
+        ("postgresql://me@host/db", "postgresql://me@host/other", False),
+        ("postgresql://me@host/db", "http://host/db", False),
+    ],
+)
+def test_the_same_database_is_known_by_its_place(first: str, second: str, same: bool) -> None:
+    assert is_same_database(first, second) == same

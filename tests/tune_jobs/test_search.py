@@ -177,6 +177,9 @@ def check_tracking(folder: Path, trials: list[TrialRecord]) -> None:
     assert status["trial-0000"] == status["trial-0000-seed-1"] == "FINISHED"
     assert status["trial-0001"] == "KILLED"
     client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    parent = next(run for run in found if run.info.run_name == "end-to-end")
+    files = {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert files >= {"report.html", "report.md", "best.yaml", "trials.csv"}
     run = next(run for run in found if run.info.run_name == "trial-0000")
     history = client.get_metric_history(run.info.run_id, "val/top1")
     assert [(point.step, point.value) for point in sorted(history, key=lambda point: point.step)] == [

@@ -16,7 +16,7 @@ from tune_jobs.doctor.clocks import SECOND_S, ahead_s, clock_notes
 from tune_jobs.doctor.finding import Finding, fault, first_line, note, ok
 from tune_jobs.doctor.folders import existing, probe_locks
 from tune_jobs.errors import StorageError
-from tune_jobs.options import masked_uri
+from tune_jobs.options import is_same_database, masked_uri
 from tune_jobs.tracking_store import within
 
 STUDY, CHECKPOINTS = "study database", "checkpoints"
@@ -31,7 +31,6 @@ def study(url: str, from_variable: str, tracking_uri: str) -> Iterator[Finding]:
     from tune_jobs.study_store import open_database
 
     if is_same_database(url, tracking_uri):
-        # Each notes the version of its tables in one that both call alembic_version.
         found = "the study and MLflow are given the same database, but their tables do not go together"
         yield fault(STUDY, found, "give each a database of its own")
         return
@@ -52,16 +51,6 @@ def study(url: str, from_variable: str, tracking_uri: str) -> Iterator[Finding]:
     )
     ahead = ahead_s(before_s=before_s, theirs_s=facts.clock_s, after_s=after_s)
     yield from clock_notes("the study's database", ahead)
-
-
-def is_same_database(first: str, second: str) -> bool:
-    """Return whether two URLs name the same database of a server or the same file, whoever asks and how."""
-    one, other = urlsplit(first), urlsplit(second)
-    places = [
-        (parts.scheme.partition("+")[0], parts.netloc.rpartition("@")[2], parts.path)
-        for parts in (one, other)
-    ]
-    return places[0] == places[1]
 
 
 def server_finding(where: str, product: str, version: str, *, locks: bool, is_writable: bool) -> Finding:

@@ -10,7 +10,7 @@ import pyarrow.fs
 import pytest
 
 from tune_jobs.doctor.finding import Level
-from tune_jobs.doctor.storage_check import checkpoints, is_same_database, server_finding, study
+from tune_jobs.doctor.storage_check import checkpoints, server_finding, study
 from tune_jobs.errors import StorageError
 from tune_jobs.study_store import open_database
 
@@ -122,19 +122,6 @@ def test_a_file_that_is_no_study_or_of_another_optuna_is_told(tmp_path: Path) ->
         database.commit()
     with pytest.raises(StorageError, match="no longer compatible"):
         list(study(f"sqlite:///{file}", "", ELSEWHERE))
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "same"),
-    [
-        ("sqlite:///a.db", "sqlite:///a.db", True),
-        ("postgresql://me:x@host/db", "postgresql+psycopg2://you@host/db", True),
-        ("postgresql://me@host/db", "postgresql://me@host/other", False),
-        ("postgresql://me@host/db", "http://host/db", False),
-    ],
-)
-def test_the_same_database_is_known_by_its_place(first: str, second: str, same: bool) -> None:
-    assert is_same_database(first, second) == same
 
 
 def test_mlflow_and_the_study_in_one_database_are_a_fault(tmp_path: Path) -> None:
