@@ -13,10 +13,11 @@ from pathlib import Path
 
 from chromium import CHROMIUM_OPTIONS
 from PIL import Image
-from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, FloatRect, Page, ViewportSize, sync_playwright
 
 DESKTOP: ViewportSize = {"width": 1200, "height": 1500}
 PHONE: ViewportSize = {"width": 390, "height": 844}
+PHONE_PICTURE: FloatRect = {"x": 0, "y": 0, "width": 390, "height": 2600}
 NUM_COLORS = 128  # of a picture: there are no photographs in it
 ALL_DRAWN = "html[data-drawn=all]"
 NUM_PAGES = 4
@@ -33,16 +34,11 @@ def main(report: str, folder: str = str(Path(__file__).parent)) -> None:
         page.evaluate("document.getElementById('parallel').scrollIntoView()")
         page.screenshot(path=place / "report-figures.png")
         phone = opened(browser, url, PHONE)
-        phone.screenshot(
-            path=place / "report-phone.png", clip={"x": 0, "y": 0, **PHONE_PICTURE}, full_page=True
-        )
+        phone.screenshot(path=place / "report-phone.png", clip=PHONE_PICTURE, full_page=True)
         on_paper(page, place / "report-print.png")
         browser.close()
     for name in ("desktop", "figures", "phone", "print"):
         shrink(place / f"report-{name}.png")
-
-
-PHONE_PICTURE = {"width": 390, "height": 2600}
 
 
 def opened(browser: Browser, url: str, size: ViewportSize) -> Page:

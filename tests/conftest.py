@@ -138,12 +138,12 @@ def mlflow_server(
 @pytest.fixture
 def browser(require_program: Callable[[str], str]) -> Iterator[Any]:
     """Return a headless Chromium."""
+    from chromium import CHROMIUM_OPTIONS
     from playwright.sync_api import sync_playwright
 
-    options = runpy.run_path(str(PROJECT / "docs/chromium.py"))["CHROMIUM_OPTIONS"]
     chromium = require_program("chromium")
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium, args=options)
+        launched = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_OPTIONS)
         yield launched
         launched.close()
 

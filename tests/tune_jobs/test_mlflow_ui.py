@@ -1,7 +1,7 @@
-import runpy
 from collections.abc import Callable
 from pathlib import Path
 
+import mlflow_screenshot
 import pytest
 from playwright.sync_api import Browser, Page
 
@@ -9,8 +9,6 @@ from tune_jobs.records import TrialRecord
 from tune_jobs.tracking import Tracker
 
 RecordMaker = Callable[..., TrialRecord]
-
-SCREENSHOT = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "mlflow_screenshot.py"))
 
 
 def row(page: Page, number: int, columns: list[str]) -> list[str]:
@@ -38,7 +36,7 @@ def test_a_search_unfolds_into_its_trials(
         metric="val/top1",
     )
     tracker.sync(records, remember_run=lambda *_: None)
-    page = SCREENSHOT["unfolded_search"](browser, tracker.where)
+    page = mlflow_screenshot.unfolded_search(browser, tracker.where)
     columns = ["attributes.`Run Name`", "metrics.`val/top1`", "params.`loss.temperature`"]
     columns += ["params.`model.exit_stages`", "tags.`selfcon.state`", "tags.`selfcon.reason`"]
     assert [row(page, number, columns) for number in range(5)] == [

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import runpy
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 
 import mlflow.pyfunc
 import mlflow.pytorch
+import mlflow_screenshot
 import numpy as np
 import pytest
 import torch
@@ -36,7 +36,6 @@ from tune_jobs.tracking import Tracker
 from tune_jobs.tracking_store import CLIENT_SETTINGS
 
 READY_TIMEOUT_S = 120.0
-SCREENSHOT = runpy.run_path(str(Path(__file__).parents[2] / "docs/mlflow_screenshot.py"))
 URI = "models:/selfcon-digits@champion"
 # The width of torchvision's own networks; images of 8 pixels get the small stem.
 FIELDS = {"model.exit_stages": (2,), "optim.epochs": 3, "evaluate.probe_epochs": 3}
@@ -225,19 +224,19 @@ def test_the_browser_shows_trials_compared_confusions_the_alias_and_the_card(
         client = MlflowClient(address)
         experiment = client.get_experiment_by_name("e")
         assert experiment is not None
-        at, version = (browser, address), SCREENSHOT["newest_champion"](client, experiment.experiment_id)
-        trials = SCREENSHOT["trials_of"](client, experiment.experiment_id)
-        compared = SCREENSHOT["compared_trials"](*at, experiment.experiment_id, trials)
+        at, version = (browser, address), mlflow_screenshot.newest_champion(client, experiment.experiment_id)
+        trials = mlflow_screenshot.trials_of(client, experiment.experiment_id)
+        compared = mlflow_screenshot.compared_trials(*at, experiment.experiment_id, trials)
         assert "Comparing 5 Runs" in compared.inner_text("body")
         assert "trial-0004" in compared.inner_text("body")
-        of_run = (experiment.experiment_id, version.run_id, "confusion_matrix.png")
-        files = SCREENSHOT["artifact"](*at, *of_run).inner_text("body")
+        of_run = (experiment.experiment_id, version.run_id or "", "confusion_matrix.png")
+        files = mlflow_screenshot.artifact(*at, *of_run).inner_text("body")
         for name in ("config.yaml", "confusion_matrix.csv", "exits.png", "learning_curves.png"):
             assert name in files
-        model = SCREENSHOT["registered_model"](*at, version.name).inner_text("body")
+        model = mlflow_screenshot.registered_model(*at, version.name).inner_text("body")
         assert "Version 1" in model
         assert "@\xa0champion" in model
-        card: Page = SCREENSHOT["model_card"](*at, version)
+        card: Page = mlflow_screenshot.model_card(*at, version)
         words = card.inner_text("body")
         assert "Intended use and limits" in words
         assert "test/ensemble_top1" in words
