@@ -30,8 +30,8 @@ def mask_form(z_RED: Tensor, labels_B: Tensor) -> Tensor:
     code (github.com/raymin0223/self-contrastive-learning, commit 5e7c2c5).
     """
     z_AD = torch.cat(z_RED.unbind(dim=1))
-    labels_A = labels_B.repeat(z_RED.shape[1])
-    others_AA = 1 - torch.eye(len(z_AD))
+    labels_A = labels_B.to(z_AD.device).repeat(z_RED.shape[1])
+    others_AA = 1 - torch.eye(len(z_AD), device=z_AD.device)
     positives_AA = (labels_A[:, None] == labels_A).float() * others_AA
     logits_AA = z_AD @ z_AD.T / TEMPERATURE
     logits_AA = logits_AA - logits_AA.max(dim=1, keepdim=True).values.detach()

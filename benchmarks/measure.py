@@ -1,4 +1,7 @@
-"""How the benchmarks measure: times by turns in one process, memory each in a process of its own."""
+"""How the benchmarks measure: times by turns in one process, memory each in a process of its own.
+
+What runs on a GPU is waited for, and its memory is the GPU's.
+"""
 
 import multiprocessing
 import statistics
@@ -10,17 +13,22 @@ from typing import Any
 
 
 def seconds_by_turns(
-    functions: Mapping[str, Callable[[], object]], *, repeats: int
+    functions: Mapping[str, Callable[[], object]],
+    *,
+    repeats: int,
+    finished: Callable[[], object] = lambda: None,
 ) -> dict[str, list[float]]:
     """Return the seconds of each call, function by function: called by turns, so all meet the same load.
 
-    The order is reversed in every other round; one round before them is not counted.
+    The order is reversed in every other round; one round before them is not counted. `finished` returns when
+    all is done that a call began: `torch.cuda.synchronize` on a GPU.
     """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for turn in range(repeats + 1):
         for name in list(functions) if turn % 2 else reversed(list(functions)):
             started = time.perf_counter()
             functions[name]()
+            finished()
             if turn:
                 seconds[name].append(time.perf_counter() - started)
     return seconds
@@ -34,8 +42,8 @@ def spread(values: list[float]) -> str:
 def peak_megabytes(prepare: Callable[..., Callable[[], object]], *arguments: Any) -> float:
     """Return what `prepare(*arguments)()` took at its peak above what stood before it, in 10^6 bytes.
 
-    The resident memory of a fresh process, as Linux counts it. `prepare` makes the inputs, which do not
-    count; it stands at the top level of a module.
+    The resident memory of a fresh process, as Linux counts it, or what its tensors take of the GPU where it
+    has one. `prepare` makes the inputs, which do not count; it stands at the top level of a module.
     """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
@@ -44,6 +52,13 @@ def peak_megabytes(prepare: Callable[..., Callable[[], object]], *arguments: Any
 
 def _peak_of(prepare: Callable[..., Callable[[], object]], arguments: tuple[Any, ...]) -> float:
     function = prepare(*arguments)
+    import torch  # not every benchmark needs it
+
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        held = torch.cuda.memory_allocated()
+        function()
+        return (torch.cuda.max_memory_allocated() - held) / 1e6
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
     before = _resident_megabytes("VmRSS")
     function()

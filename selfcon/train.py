@@ -20,6 +20,7 @@ from selfcon.collapse import collapsed_loss_of, is_collapsed
 from selfcon.config import TrainConfig
 from selfcon.confusion import Confusion
 from selfcon.data.batches import epoch_batches
+from selfcon.determinism import deterministic_kernels
 from selfcon.distributed import broadcast_object, on_any_rank, rank, reduce_sum, world_size
 from selfcon.errors import CheckpointError, ConfigError, NonFiniteLossError, TrainingStopped
 from selfcon.evaluate import evaluate_encoder
@@ -59,6 +60,7 @@ class TrainResult:
     collapsed: bool
 
 
+@deterministic_kernels()
 def fit(
     config: TrainConfig,
     *,
@@ -84,8 +86,8 @@ def fit(
     `progress` is told where the run is whenever it has got on: once it is put together, after every step, and
     in evaluations after every batch and every epoch of the probes, on all ranks. It must not communicate.
 
-    The same configuration gives the same bits on the same machine with the same number of threads, also when
-    it was stopped after any epoch or step and resumed. Several ranks compute what one would.
+    The same configuration gives the same bits on the same machine with the same number of threads, also on a
+    GPU, and when it was stopped after any epoch or step and resumed. Several ranks compute what one would.
 
     Raises `ConfigError` for a data set that cannot be used, or a setting that this machine cannot act on,
     `CheckpointError` for a checkpoint that is damaged or of another configuration, and `NonFiniteLossError`

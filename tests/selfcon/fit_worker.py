@@ -140,7 +140,7 @@ def train(spec: dict[str, Any], rank: int) -> dict[str, Any]:
 
 
 def digest(value: Tensor) -> str:
-    return hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest()
+    return hashlib.sha256(value.cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
 def main(spec_path: Path, rank: int) -> None:
