@@ -9,8 +9,8 @@ from contextlib import ExitStack, contextmanager
 import ray
 from ray._private.services import canonicalize_bootstrap_address_or_die
 
-from tune_jobs.errors import ClusterLostError
-from tune_jobs.token_auth import own_token
+from tune_jobs.errors import BadInputError, ClusterLostError
+from tune_jobs.token_auth import REMEDY, own_token, refusal_of
 
 # Ray Train looks at its workers every 2 s by default; a trial pays that several times over.
 HEALTH_CHECK_INTERVAL_S = 0.1
@@ -41,7 +41,8 @@ def ray_session(address: str | None, resources: Mapping[str, float], *, namespac
     """Attach to the cluster at `address`, or start one on this machine with `resources` and end it after.
 
     `namespace` is where the search's named and detached actors live, apart from those of others.
-    Raises `ClusterLostError` when no cluster answers at the address.
+    Raises `ClusterLostError` when no cluster answers at the address, `BadInputError` when one does not let us
+    in.
     """
     os.environ.update(ENVIRONMENT)
     logging.getLogger("ray").setLevel(logging.ERROR)
@@ -85,13 +86,16 @@ def _attach(address: str, namespace: str) -> None:
             socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
         except OSError as error:
             raise ConnectionError(str(error)) from error
-    runtime_env = _runtime_env(canonicalize_bootstrap_address_or_die(address))
+    gcs_address = canonicalize_bootstrap_address_or_die(address)
+    refusal = refusal_of(gcs_address)
+    if refusal is not None:
+        raise BadInputError(f"the Ray cluster: expected {REMEDY}, got: {refusal}")
     ray.init(
         address,
         namespace=namespace,
         log_to_driver=False,
         logging_level=logging.ERROR,
-        runtime_env=runtime_env,
+        runtime_env=_runtime_env(gcs_address),
     )
 
 

@@ -176,7 +176,8 @@ def _next_lines(snapshot: Snapshot, folder: Path, options: LaunchOptions) -> lis
     lines = []
     # Of a space that was tried out, or with a budget that is spent, there are no more trials to ask for.
     if len(snapshot.counted) >= snapshot.num_trials and snapshot.fixed["sampler"] != "brute_force":
-        more = replace(options, num_trials=2 * snapshot.num_trials)
+        others = tuple(item for item in options.overrides if not item.startswith("search.num_trials="))
+        more = replace(options, num_trials=2 * snapshot.num_trials, overrides=others)
         lines.append(f"{more.command()}   # more trials")
     if snapshot.winner is not None:
         space = shown_place(folder / "best.yaml")

@@ -9,10 +9,12 @@ from typing import Any
 
 import grpc
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # not in its stub
+from ray.exceptions import AuthenticationError
 
 VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
 QUESTION = "/ray.rpc.NodeInfoGcsService/CheckAlive"  # its request may be empty
 ANSWER_TIMEOUT_S = 5.0
+REMEDY = "RAY_AUTH_MODE=token, with the cluster's token in RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
 
 
 @contextmanager
@@ -59,13 +61,20 @@ def is_open(gcs_address: str) -> bool:
     return bool(_status(gcs_address, {}) == grpc.StatusCode.OK)
 
 
-def refuses_us(gcs_address: str) -> bool:
-    """Return whether the head of a cluster refuses the token of this process, or that it sends none.
+def refusal_of(gcs_address: str) -> str | None:
+    """Return in words why the head of a cluster does not let this process in, None where it does.
 
-    Raises Ray's `AuthenticationError` where the environment asks for a token and there is none.
+    Ray's own client asks for 20 s, and then says that nobody answers.
     """
-    headers = AuthenticationTokenLoader.instance().get_token_for_http_header()
-    return bool(_status(gcs_address, headers) == grpc.StatusCode.UNAUTHENTICATED)
+    try:
+        headers = AuthenticationTokenLoader.instance().get_token_for_http_header()
+    except AuthenticationError:
+        return "RAY_AUTH_MODE=token, but there is no token"
+    if _status(gcs_address, headers) != grpc.StatusCode.UNAUTHENTICATED:
+        return None
+    if os.environ.get("RAY_AUTH_MODE") != "token":
+        return f"{gcs_address} asks for a token, but RAY_AUTH_MODE is not token"
+    return f"{gcs_address} refuses our token"
 
 
 def _status(gcs_address: str, headers: Mapping[str, str]) -> Any:

@@ -70,7 +70,7 @@ def records(folder: Path) -> list[TrialRecord]:
     return SearchStudy(f"sqlite:///{folder}/runs/growing/study.db", space, data_digest=digest).records()
 
 
-def test_the_doctor_looks_at_every_node_and_tells_a_wrong_token(
+def test_the_doctor_looks_at_every_node_and_a_wrong_token_is_told(
     cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with cluster.launched(tmp_path, "--doctor") as process:
@@ -83,6 +83,10 @@ def test_the_doctor_looks_at_every_node_and_tells_a_wrong_token(
         text = rest_of(process)
     assert process.returncode == 1, text
     assert re.search("^fault  Ray token +.* refuses our token  -> RAY_AUTH_MODE=token", text, re.MULTILINE)
+    with cluster.launched(tmp_path) as process:
+        text = rest_of(process)
+    assert process.returncode == 2, text
+    assert re.fullmatch(r"error: the Ray cluster: expected RAY_AUTH.*, got: \S+ refuses our token\n", text)
     assert [path.name for path in tmp_path.iterdir()] == ["space.yaml"]
 
 

@@ -1,4 +1,5 @@
 import io
+import shlex
 from pathlib import Path
 
 import pytest
@@ -46,10 +47,11 @@ def study(tmp_path: Path, space: SearchSpace) -> SearchStudy:
     return study
 
 
-def printed(study: SearchStudy) -> list[list[str]]:
+def printed(study: SearchStudy, overrides: tuple[str, ...] = ()) -> list[list[str]]:
     """The words of each line that a wide terminal shows."""
     out = io.StringIO()
-    console, options = Console(file=out, width=150), LaunchOptions(space=Path("report.yaml"))
+    console = Console(file=out, width=150)
+    options = LaunchOptions(space=Path("report.yaml"), overrides=overrides)
     print_result(console, study.snapshot(), Path("runs/report"), tracking="mlflow ui", options=options)
     return [line.replace("│", " ").split() for line in out.getvalue().splitlines()]
 
@@ -102,3 +104,7 @@ def test_the_last_lines_say_what_it_took_where_it_lies_and_what_to_type_next(stu
         "next: python launch.py --space report.yaml --num-trials 4 # more trials",
         "python launch.py --space runs/report/best.yaml # train the winner again",
     ]
+    for_more = printed(study, overrides=("search.num_trials=2", "trial.cpus_per_worker=0.5"))[-2]
+    assert for_more[1:9] == shlex.split(
+        "python launch.py --space report.yaml --num-trials 4 --set trial.cpus_per_worker=0.5"
+    )

@@ -80,19 +80,11 @@ def look(address: str, from_variable: str, space: SearchSpace | None) -> Iterato
 
 def token_finding(gcs_address: str) -> Finding:
     """Return whether the cluster whose head is at HOST:PORT lets us in, and others too."""
-    from ray.exceptions import AuthenticationError
+    from tune_jobs.token_auth import REMEDY, refusal_of, warning_of
 
-    from tune_jobs.token_auth import refuses_us, warning_of
-
-    remedy = "RAY_AUTH_MODE=token, with the cluster's token in RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
-    try:
-        is_refused = refuses_us(gcs_address)
-    except AuthenticationError:
-        return fault(TOKEN, "RAY_AUTH_MODE=token, but there is no token", remedy)
-    if is_refused:
-        has_none = os.environ.get("RAY_AUTH_MODE") != "token"
-        why = "asks for a token, but RAY_AUTH_MODE is not token" if has_none else "refuses our token"
-        return fault(TOKEN, f"{gcs_address} {why}", remedy)
+    refusal = refusal_of(gcs_address)
+    if refusal is not None:
+        return fault(TOKEN, refusal, REMEDY)
     warning = warning_of(gcs_address)
     if warning is not None:
         found, _, how = warning.removeprefix("warning: ").partition("; ")
