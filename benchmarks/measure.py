@@ -1,6 +1,6 @@
 """How the benchmarks measure: times by turns in one process, memory each in a process of its own.
 
-What runs on a GPU is waited for, and its memory is the GPU's.
+What runs on a GPU is waited for, and its memory is the GPU's, where the caller says so.
 """
 
 import multiprocessing
@@ -39,30 +39,35 @@ def spread(values: list[float]) -> str:
     return f"{statistics.median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
-def peak_megabytes(prepare: Callable[..., Callable[[], object]], *arguments: Any) -> float:
+def peak_megabytes(
+    prepare: Callable[..., Callable[[], object]], *arguments: Any, on_gpu: bool = False
+) -> float:
     """Return what `prepare(*arguments)()` took at its peak above what stood before it, in 10^6 bytes.
 
-    The resident memory of a fresh process, as Linux counts it, or what its tensors take of the GPU where it
-    has one. `prepare` makes the inputs, which do not count; it stands at the top level of a module.
+    The resident memory of a fresh process, as Linux counts it, or with `on_gpu` what its tensors take of the
+    GPU. `prepare` makes the inputs, which do not count; it stands at the top level of a module.
     """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(_peak_of, prepare, arguments).result()
+        return pool.submit(_peak_of_gpu if on_gpu else _peak_of, prepare, arguments).result()
 
 
 def _peak_of(prepare: Callable[..., Callable[[], object]], arguments: tuple[Any, ...]) -> float:
     function = prepare(*arguments)
-    import torch  # not every benchmark needs it
-
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        held = torch.cuda.memory_allocated()
-        function()
-        return (torch.cuda.max_memory_allocated() - held) / 1e6
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
     before = _resident_megabytes("VmRSS")
     function()
     return _resident_megabytes("VmHWM") - before
+
+
+def _peak_of_gpu(prepare: Callable[..., Callable[[], object]], arguments: tuple[Any, ...]) -> float:
+    import torch  # not every benchmark needs it
+
+    function = prepare(*arguments)
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    function()
+    return (torch.cuda.max_memory_allocated() - before) / 1e6
 
 
 def _resident_megabytes(field: str) -> float:

@@ -100,7 +100,7 @@ def prepare_plain() -> Callable[[], None]:
         loss.backward()
         optimizer.step()
 
-    return step
+    return deterministic_kernels()(step)
 
 
 def compare_methods(name: str) -> None:
@@ -109,7 +109,7 @@ def compare_methods(name: str) -> None:
     seconds = seconds_by_turns(
         {key: prepare(value) for key, value in changes.items()}, repeats=REPEATS, finished=FINISHED
     )
-    megabytes = {method: peak_megabytes(prepare, value) for method, value in changes.items()}
+    megabytes = {method: peak_megabytes(prepare, value, on_gpu=HAS_GPU) for method, value in changes.items()}
     supcon_seconds = statistics.median(seconds["SupCon"])
     for method in METHODS:
         time = statistics.median(seconds[method]) / supcon_seconds

@@ -18,6 +18,7 @@ from selfcon.config import TrainConfig
 from selfcon.confusion import Confusion, confusion_of
 from selfcon.data.batches import evaluation_batches
 from selfcon.data.dataset import ImageDataset, Split
+from selfcon.determinism import deterministic_kernels
 from selfcon.distributed import gather_rows_on_first, reduce_sum, run_on_first, split_range
 from selfcon.errors import NonFiniteLossError
 from selfcon.model import SelfConEncoder
@@ -45,6 +46,7 @@ class Evaluation:
     probes: Probes | None
 
 
+@deterministic_kernels()
 def evaluate_encoder(
     encoder: SelfConEncoder,
     dataset: ImageDataset,
@@ -92,6 +94,7 @@ def evaluate_encoder(
     return Evaluation(accuracies, confusion, probes[0] if probes else None)
 
 
+@deterministic_kernels()
 def probes_of(encoder: SelfConEncoder, dataset: ImageDataset, *, config: TrainConfig) -> Probes:
     """Return the probes that `evaluate_encoder` judges with, of one process: they know no other split."""
     return _probes_on(_features_of(encoder, dataset, dataset.train), dataset, config=config)

@@ -40,11 +40,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class _Finding:
-    """What is known of a parameter; it matters unless all of its values are as good as each other."""
+    """What is known of a parameter; it `matters` where some of its values are known to be better."""
 
     name: str
     words: str
-    matters: bool = True
+    matters: bool
 
     def sentence(self, share: float | None) -> str:
         """The finding with its subject. Importance says nothing of differences that are chance."""
@@ -114,21 +114,22 @@ def _finding(snapshot: Snapshot, name: str) -> _Finding:
 
 def _about_choices(name: str, found: Sequence[Group]) -> _Finding:
     if not found or found[0].best is None:
-        return _Finding(name, ": no trial with it can be compared.")
+        return _Finding(name, ": no trial with it can be compared.", matters=False)
     first, others = found[0], found[1:]
     tied = [group for group in others if group.best is not None and group.best.tied]
     unclear = [group for group in others if group not in tied]
     names = [value_in_words(name, group.value) for group in (first, *tied)]
     if not found[0].best.tied:
         behind = f"{names[0]} by {found[0].best.gap:.4f}"
-        return _Finding(name, f": where it is searched, all trials are behind; {behind}.")
+        return _Finding(name, f": where it is searched, all trials are behind; {behind}.", matters=True)
     if tied and not unclear:
         return _all_tied(name, names, tied)
-    parts = [f"{names[0]} is best"]
+    parts = [f"{names[0]} is best{_as_far_as([first])}"]
     if tied:
         verb = "is" if len(tied) == 1 else "are"
         parts.append(f"{_listed(names[1:])} {verb} tied with it within noise{_pruned_early(tied)}")
-    return _Finding(name, f": {'; '.join([*parts, *(_behind(name, group) for group in unclear)])}.")
+    words = "; ".join([*parts, *(_behind(name, group) for group in unclear)])
+    return _Finding(name, f": {words}.", matters=True)
 
 
 def _all_tied(name: str, names: Sequence[str], tied: Sequence[Group]) -> _Finding:
@@ -140,10 +141,14 @@ def _all_tied(name: str, names: Sequence[str], tied: Sequence[Group]) -> _Findin
 
 
 def _pruned_early(tied: Sequence[Group]) -> str:
-    epochs = {group.best.epoch for group in tied if group.best is not None and not group.best.is_complete}
-    if not epochs:
-        return ""
-    return f" (as far as epoch {max(epochs)}, where pruning ended trials)"
+    known = _as_far_as(tied)
+    return f" ({known.strip()}, where pruning ended trials)" if known else ""
+
+
+def _as_far_as(found: Sequence[Group]) -> str:
+    """Up to which epoch something is known of all these values; nothing where each has a complete trial."""
+    epochs = [group.best.epoch for group in found if group.best is not None and not group.best.is_complete]
+    return f" as far as epoch {min(epochs)}" if epochs else ""
 
 
 def _behind(name: str, group: Group) -> str:
@@ -161,13 +166,13 @@ def _about_numbers(snapshot: Snapshot, name: str, *, is_log: bool) -> _Finding:
     tried = [one.record.parameters[name] for one in compared]
     good = [one.record.parameters[name] for one in compared if one.tied and one.is_complete]
     if len(compared) <= FEW_TRIALS or len(set(tried)) == 1 or not good:
-        return _Finding(name, ": too few trials tell.")
+        return _Finding(name, ": too few trials tell.", matters=False)
     low, high = min(good), max(good)
     if _span(low, high, is_log) >= WIDE * _span(min(tried), max(tried), is_log):
         words = f" hardly matters from {shown_value(low)} to {shown_value(high)}."
         return _Finding(name, words, matters=False)
     within = f"at {shown_value(low)}" if low == high else f"from {shown_value(low)} to {shown_value(high)}"
-    return _Finding(name, f": good {within}{_beyond(name, compared, low, high)}.")
+    return _Finding(name, f": good {within}{_beyond(name, compared, low, high)}.", matters=True)
 
 
 def _beyond(name: str, compared: Sequence[Standing], low: float, high: float) -> str:
@@ -179,7 +184,7 @@ def _beyond(name: str, compared: Sequence[Standing], low: float, high: float) ->
     return "".join(
         [
             f"; {words} came out behind" if words else "",
-            f"; {_trials(len(unclear))} beyond ended before they could tell" if unclear else "",
+            f"; {_trials(len(unclear))} outside ended before they could tell" if unclear else "",
         ]
     )
 

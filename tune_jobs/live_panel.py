@@ -168,7 +168,7 @@ class LivePanel:
         search, hours = self._space.search, view.accelerator_hours
         burnt = []
         if search.time_budget_s is not None:
-            burnt.append(f"{duration(round(self._study.spent_s))} of {duration(round(search.time_budget_s))}")
+            burnt.append(f"{duration(self._study.spent_s)} of {duration(search.time_budget_s)}")
         if search.accelerator_hours is not None or hours:
             limit = "" if search.accelerator_hours is None else f" of {search.accelerator_hours:g}"
             burnt.append(f"{hours:.2f}{limit} accelerator-hours")
@@ -196,9 +196,9 @@ def watcher(
 
 
 def _head(view: ProgressView, around: Surroundings) -> Text:
-    left = "" if view.left_s is None else f" · about {duration(round(view.left_s))} left"
+    left = "" if view.left_s is None else f" · about {duration(view.left_s)} left"
     text = Text(around.title, style="bold")
-    text.append(f"   {view.num_ended} ended · {duration(round(around.elapsed_s))}{left}", "default")
+    text.append(f"   {view.num_ended} ended · {duration(around.elapsed_s)}{left}", "default")
     return _one_line(text)
 
 
@@ -245,7 +245,7 @@ def _speed(trial: RunningTrial) -> str:
     words = "" if not trial.images_per_second else f"{trial.images_per_second:,.0f} images/s  "
     if trial.epoch_s is None or trial.left_s is None:
         return words
-    return f"{words}{duration(round(trial.left_s))} left  "
+    return f"{words}{duration(trial.left_s)} left  "
 
 
 def _labelled(label: str, text: str, *, style: str = "") -> Text:

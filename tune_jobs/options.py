@@ -17,6 +17,8 @@ ENVIRONMENT = {
 # Whose locks keep a second launcher out.
 DATABASES = ("sqlite", "postgresql", "postgresql+psycopg", "mysql", "mysql+pymysql")
 
+PORTS = {"postgresql": "5432", "mysql": "3306"}
+LOOPBACK = ("127.0.0.1", "::1")
 S3_SETTINGS = frozenset({"endpoint_override", "scheme", "region"})
 
 # Query parameters that hold one: PostgreSQL's, MySQL's, S3's, and what web servers take.
@@ -87,14 +89,22 @@ def is_database(url: str) -> bool:
 def is_same_database(first: str, second: str) -> bool:
     """Return whether two URLs name the same database of a server or the same file, whoever asks and how.
 
-    A study and MLflow cannot share one: each keeps the version of its tables in a table `alembic_version`.
+    Names of hosts are compared as they are written. A study and MLflow cannot share a database: each keeps
+    the version of its tables in a table `alembic_version`.
     """
-    one, other = urlsplit(first), urlsplit(second)
-    places = [
-        (parts.scheme.partition("+")[0], parts.netloc.rpartition("@")[2], parts.path)
-        for parts in (one, other)
-    ]
-    return places[0] == places[1]
+    return _database_place(first) == _database_place(second)
+
+
+def _database_place(url: str) -> tuple[str, str, str, str]:
+    """Return kind, host, port and name of a database; of a file host and port are empty."""
+    parts = urlsplit(url)
+    kind, settings = parts.scheme.partition("+")[0], dict(parse_qsl(parts.query))
+    if kind == "sqlite":
+        return kind, "", "", str(Path(parts.path.removeprefix("/")).resolve())
+    host = (parts.hostname or settings.get("host") or "localhost").lower()
+    given = re.search(r":(\d+)$", parts.netloc)
+    port = given[1] if given else settings.get("port") or PORTS.get(kind, "")
+    return kind, "localhost" if host in LOOPBACK else host, port, parts.path
 
 
 def is_checkpoint_storage(place: str) -> bool:

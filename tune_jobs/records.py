@@ -170,7 +170,7 @@ class TrialRecord:
         return int(self.config["optim.epochs"])
 
     def newest(self, metric: str) -> float | None:
-        """Return what the newest epoch reported of a metric; of a cost, that is the total so far."""
+        """Return what the newest epoch reported of a metric: of seconds and hours the total so far."""
         return self.epochs[-1].metrics.get(metric) if self.epochs else None
 
     def series(self, metric: str) -> list[tuple[int, float]]:

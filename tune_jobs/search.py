@@ -68,7 +68,7 @@ class Search:
             self.console,
             stage,
             self.space,
-            places=lambda: {"log": log, "MLflow": self.tracker.where.partition("/runs?")[0]},
+            places=lambda: {"log": log, "MLflow": self.tracker.page},
             start_s=start_s,
         )
 

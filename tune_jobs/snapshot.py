@@ -122,7 +122,7 @@ class Snapshot:
         return (*self.counted, *self.seeds)
 
     def total(self, metric: str) -> float:
-        """Return a cost over all trainings."""
+        """Return the sum over all trainings of a cost that is itself a total: seconds, accelerator hours."""
         return math.fsum(record.newest(metric) or 0.0 for record in self.trainings)
 
     @property

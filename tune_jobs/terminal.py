@@ -23,6 +23,8 @@ STDOUT, STDERR = 1, 2
 
 SHOW_CURSOR = "\x1b[?25h"
 
+DEFAULT_SIZE = ConsoleDimensions(80, 25)
+
 NOISE_LOG = "ray.log"  # in the folder of a search
 
 
@@ -97,11 +99,15 @@ class UserConsole(Console):
 
     @property  # type: ignore[misc]  # nobody sets it
     def size(self) -> ConsoleDimensions:
-        """Return the size now; for what is no terminal it is rich's guess."""
+        """Return the size now; for what is no terminal it is rich's guess.
+
+        Some terminals do not know theirs (`script` without one around it) and say 0.
+        """
         try:
-            return ConsoleDimensions(*os.get_terminal_size(self.file.fileno()))
+            columns, lines = os.get_terminal_size(self.file.fileno())
         except (OSError, ValueError):
             return super().size
+        return ConsoleDimensions(columns or DEFAULT_SIZE.width, lines or DEFAULT_SIZE.height)
 
 
 @contextmanager

@@ -75,6 +75,11 @@ class Tracker:
         experiment_id = None if self._experiment is None else str(self._experiment.experiment_id)
         return runs_page(self.uri, search=self._search, experiment_id=experiment_id)
 
+    @property
+    def page(self) -> str:
+        """The same without the query that unfolds the search: short enough for one line."""
+        return self.where.partition("/runs?")[0]
+
     def sync(
         self, records: Sequence[TrialRecord], *, remember_run: RunMemory, max_files: int | None = None
     ) -> None:

@@ -1,31 +1,68 @@
-from contextlib import suppress
+import os
 
 import pytest
 import torch
 
+from selfcon.config import TrainConfig
 from selfcon.determinism import deterministic_kernels
+from selfcon.train import EpochReport, fit
 
-ON_GPUS = torch.cuda.is_available()
-
-
-def settings() -> tuple[bool, bool]:
-    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+HAS_GPU = torch.cuda.is_available()
 
 
+def settings() -> tuple[bool, bool, bool]:
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
+    )
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same is done as where there is one; CPUs know these settings too."""
+    monkeypatch.setattr("selfcon.determinism._has_gpu", lambda: True)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
 @pytest.mark.parametrize("before", [(False, False), (True, True)])
-def test_sums_have_a_fixed_order_on_a_gpu_for_the_time_of_the_context(before: tuple[bool, bool]) -> None:
+def test_sums_have_a_fixed_order_for_the_time_of_the_context(before: tuple[bool, bool]) -> None:
     enabled, warn_only = before
+    torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
     try:
-        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
-        with suppress(KeyError), deterministic_kernels():
-            assert settings() == ((True, False) if ON_GPUS else before)
-            raise KeyError
-        assert settings() == before
+        with pytest.raises(KeyError), deterministic_kernels():
+            raise KeyError(settings(), os.environ["CUBLAS_WORKSPACE_CONFIG"])
+        with deterministic_kernels():
+            assert settings() == (True, False, False)
+        assert settings() == (*before, True)
     finally:
         torch.use_deterministic_algorithms(False)
 
 
-@pytest.mark.skipif(not ON_GPUS, reason="needs a GPU")
+@pytest.mark.skipif(HAS_GPU, reason="there is a GPU")
+def test_a_machine_without_a_gpu_keeps_its_settings() -> None:
+    before = settings()
+    with deterministic_kernels():
+        assert settings() == before
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_a_training_and_its_evaluations_take_them() -> None:
+    config = TrainConfig.from_flat(
+        {"data.image_size": 8, "model.width": 4, "optim.epochs": 1, "evaluate.probe_epochs": 1}
+    )
+    found: list[bool] = []
+
+    def report(_: EpochReport) -> None:
+        found.append(torch.are_deterministic_algorithms_enabled())
+
+    fit(config, report=report)
+    assert found == [True, True]
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.skipif(not HAS_GPU, reason="needs a GPU")
 def test_a_sum_by_index_has_the_same_bits_each_time() -> None:
     generator = torch.Generator("cuda").manual_seed(0)
     rows_N1 = torch.randn(200_000, 1, device="cuda", generator=generator)

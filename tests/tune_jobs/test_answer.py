@@ -86,8 +86,8 @@ def test_the_answer_says_what_is_best_what_is_tied_and_what_is_behind(build: Cal
         "Where the sub-network leaves: after stage 2 is best; after stage 3 is tied with it within noise; "
         "after stage 1 is behind by 0.1500 (1 trial)."
     )
-    assert found[2] == "Temperature: too few trials tell."
-    assert found[3] == "The depth of the sub-network hardly matters: fc and small are tied within noise."
+    assert found[2] == "The depth of the sub-network hardly matters: fc and small are tied within noise."
+    assert found[3] == "Temperature: too few trials tell."
 
 
 def test_a_range_is_where_the_good_trials_are(build: Callable[..., Snapshot]) -> None:
@@ -125,7 +125,25 @@ def test_a_pruned_trial_is_compared_where_it_ended(build: Callable[..., Snapshot
     assert first is not None
     assert (first.record.number, first.epoch, first.gap) == (3, 1, 0.0)
     text = " ".join(lines(snapshot))
-    assert "after stage 3 cannot be told apart (as far as epoch 2, where pruning ended trials)" in text
+    assert "after stage 3 cannot be told apart (as far as epoch 1, where pruning ended trials)" in text
+
+
+def test_what_only_pruned_trials_say_is_said_as_far_as_they_went(build: Callable[..., Snapshot]) -> None:
+    snapshot = build((2, "fc", 0.1, rising(0.95)), (1, "fc", 0.1, [0.49]), (3, None, 0.1, [0.5, 0.6, 0.69]))
+    text = " ".join(lines(snapshot))
+    assert " cannot be told apart (as far as epoch 1, where pruning ended trials)" in text
+    pruned = ((1, "fc", 0.1, [0.5, 0.59]), (1, "small", 0.1, [0.5, 0.2]))
+    text = " ".join(lines(build((3, None, 0.1, rising(0.95)), *pruned)))
+    assert "The depth of the sub-network: fc is best as far as epoch 2; small is behind by" in text
+
+
+def test_importance_is_told_where_some_values_are_known_to_be_better(build: Callable[..., Snapshot]) -> None:
+    snapshot = build((2, "fc", 0.1, rising(0.95)), (1, "small", 0.2, rising(0.5)))
+    found = answer(snapshot, {"loss.temperature": 0.7, "model.exit_stages": 0.3})
+    assert found is not None
+    assert found.findings[0].startswith("Where the sub-network leaves: after stage 2 is best")
+    assert found.findings[0].endswith("Importance 0.30.")
+    assert "Temperature: too few trials tell." in found.findings
 
 
 def test_what_was_not_tried_or_failed_is_said(
@@ -159,7 +177,7 @@ def test_importance_orders_the_findings_and_is_left_out_where_all_is_chance(
     assert found.findings[0].startswith("Where the sub-network leaves: ")
     assert found.findings[0].endswith(" Importance 0.20.")
     assert (
-        found.findings[2]
+        found.findings[1]
         == "The depth of the sub-network hardly matters: fc and small are tied within noise."
     )
 
@@ -210,7 +228,7 @@ def test_a_trial_that_was_pruned_while_it_was_tied_makes_no_value_good(
 ) -> None:
     good = [(2, "fc", t, rising(0.95)) for t in (0.1, 0.12, 0.15)]
     early = [(2, "fc", t, [0.5]) for t in (0.05, 0.3, 0.45)]
-    assert "Temperature: good from 0.1 to 0.15; 3 trials beyond ended before they could tell." in lines(
+    assert "Temperature: good from 0.1 to 0.15; 3 trials outside ended before they could tell." in lines(
         build(*good, *early)
     )
 

@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 AROUND = Surroundings(
     title="exits: 9 trials",
     elapsed_s=83.0,
-    budgets=("1:00 of 2 h 0 min",),
+    budgets=("1 min of 2 h",),
     places={"log": "runs/exits/ray.log", "MLflow": "mlflow ui, then http://127.0.0.1:5000"},
     events=("  0:01  trial 0   temperature 0.1", "  0:07  trial 0   complete  0.9300"),
     hint=HINT,
@@ -58,7 +58,7 @@ def test_before_the_first_trial_it_says_so() -> None:
         "exits: 9 trials   0 ended · 1 min 23 s",
         "best    no trial is complete yet",
         "ended   none yet",
-        "budget  1:00 of 2 h 0 min",
+        "budget  1 min of 2 h",
         "log     runs/exits/ray.log",
         "MLflow  mlflow ui, then http://127.0.0.1:5000",
         "    0:01  trial 0   temperature 0.1",

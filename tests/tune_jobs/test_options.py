@@ -148,10 +148,23 @@ def test_a_search_has_a_place_of_its_own_in_a_storage() -> None:
     ("first", "second", "same"),
     [
         ("sqlite:///a.db", "sqlite:///a.db", True),
+        ("sqlite:///a.db", "sqlite:////HERE/a.db", True),
+        ("sqlite:///a.db", "sqlite:///b/../a.db", True),
+        ("sqlite:///a.db", "sqlite:////there/a.db", False),
         ("postgresql://me:x@host/db", "postgresql+psycopg2://you@host/db", True),
+        ("postgresql://me@HOST:5432/db", "postgresql://me@host/db", True),
+        ("postgresql:///db?host=host&user=me", "postgresql://host/db", True),
+        ("postgresql://127.0.0.1/db", "postgresql://me@localhost:5432/db", True),
+        ("mysql://host/db", "mysql+pymysql://host:3306/db", True),
+        ("postgresql:///db?host=one", "postgresql:///db?host=other", False),
+        ("postgresql://host/db", "postgresql://host:5433/db", False),
+        ("postgresql://host/db", "mysql://host/db", False),
         ("postgresql://me@host/db", "postgresql://me@host/other", False),
         ("postgresql://me@host/db", "http://host/db", False),
     ],
 )
-def test_the_same_database_is_known_by_its_place(first: str, second: str, same: bool) -> None:
-    assert is_same_database(first, second) == same
+def test_the_same_database_is_known_by_its_place(
+    first: str, second: str, same: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert is_same_database(first, second.replace("/HERE", str(tmp_path))) == same

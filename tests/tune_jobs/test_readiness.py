@@ -10,11 +10,11 @@ def test_a_search_whose_study_lies_in_mlflows_database_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "space.yaml").write_text("space: {loss.temperature: {low: 0.05, high: 0.5}}\n")
-    url = f"sqlite:///{tmp_path}/one.db"
-    flags = ["--space", "space.yaml", "--name", "new", "--study-storage", url]
-    assert main([*flags, "--tracking-uri", url]) == 2
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    flags = ["--space", "space.yaml", "--name", "new", "--study-storage", "sqlite:///mlflow.db"]
+    assert main(flags) == 2  # MLflow's own default, by its absolute path
     assert capsys.readouterr().err == (
         "error: --study-storage: expected a database of its own, as its tables and MLflow's do not go"
-        f" together, got {url}, MLflow's\n"
+        " together, got sqlite:///mlflow.db, MLflow's\n"
     )
-    assert not (tmp_path / "one.db").exists()
+    assert not (tmp_path / "mlflow.db").exists()

@@ -49,6 +49,9 @@ def test_a_search_has_its_report_its_winner_and_its_table(
     assert records[2].config is not None
     assert best.resolve(combination) == TrainConfig.from_flat(records[2].config)
     assert (best.name, best.trial, best.tracking) == ("exits-best", space.trial, space.tracking)
+    assert best.description == "The best of the search exits: trial 2."
+    running = report_files(make_snapshot(space, records, is_over=False))["best.yaml"].decode()
+    assert "description: 'The best of the search exits so far: trial 2.'" in running
 
 
 def test_a_search_without_a_result_has_no_winner(

@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tune_jobs.terminal import Terminal
+from tune_jobs.terminal import Terminal, UserConsole
 
 PythonRunner = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -68,6 +69,15 @@ def test_what_was_printed_is_added_to_the_file(run_python: PythonRunner, tmp_pat
     (tmp_path / "ray.log").write_text("of an earlier launch\n")
     run_python(NOISY.format(end="pass"), cwd=tmp_path)
     assert (tmp_path / "ray.log").read_text().startswith("of an earlier launch\nprint\n")
+
+
+def test_a_terminal_that_does_not_know_its_size_has_the_usual_one() -> None:
+    ours, its = os.openpty()  # of 0 x 0 at first, as `script` makes them in a job
+    with os.fdopen(ours), os.fdopen(its, "w") as file:
+        console = UserConsole(file=file)
+        assert console.size == (80, 25)
+        termios.tcsetwinsize(its, (40, 100))
+        assert console.size == (100, 40)
 
 
 def test_a_disk_that_noise_fills_does_not_keep_the_streams(run_python: PythonRunner, tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ def _scale(axis: Axis) -> dict[str, Any]:
             "tickvals": list(range(num)),
             "ticktext": texts,
             "range": [-0.5, num - 0.5],
+            "automargin": True,
         }
     if not axis.is_log:
         return {}

@@ -1,0 +1,20 @@
+import pytest
+
+from tune_jobs.wording import duration
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.4, "0 s"),
+        (3.7, "4 s"),
+        (59.6, "1 min"),
+        (45.4, "45 s"),
+        (125, "2 min 5 s"),
+        (12_000, "3 h 20 min"),
+        (187_200, "2 d 4 h"),
+    ],
+)
+def test_durations_have_their_two_largest_units(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
