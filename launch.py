@@ -11,6 +11,7 @@ from tune_jobs.flags import make_parser
 from tune_jobs.options import (
     DATABASES,
     ENVIRONMENT,
+    INSTEAD,
     S3_SETTINGS,
     LaunchOptions,
     closing_line,
@@ -49,6 +50,12 @@ def parse(arguments: Sequence[str]) -> LaunchOptions:
         known = [flag for action in parser._actions for flag in action.option_strings]
         hint = nearest(unknown[0].partition("=")[0], known)
         raise BadInputError(str(ConfigError(unknown[0], "a flag that --help lists", "an unknown one", hint)))
+    instead = [flag for flag in INSTEAD if getattr(flags, flag) != parser.get_default(flag)]
+    if len(instead) > 1:
+        given = " and ".join(f"--{flag.replace('_', '-')}" for flag in instead)
+        raise BadInputError(f"expected one of the flags instead of running a search, got {given}")
+    if flags.compare and flags.space is not None:
+        raise BadInputError(f"--compare: expected no --space beside it, got {flags.space}")
     if flags.space is None and not (flags.compare or flags.doctor):
         raise BadInputError("--space: expected a search-space file, got none")
     if len(flags.compare) == 1:
@@ -117,9 +124,14 @@ def _launch(options: LaunchOptions) -> int:
 
         return reproduce(space, options)
     if options.dry_run:
-        from tune_jobs.preview import dry_run
+        from tune_jobs.preview import dry_run, is_begun
 
-        print(dry_run(space, options))
+        taken = []
+        if space.start_from is not None and not is_begun(space, options):
+            from tune_jobs.other_searches import points_to_take
+
+            taken = points_to_take(space, options)
+        print(dry_run(space, options, taken=taken))
         return 0
     if sys.stdout is not None and sys.stdout.isatty():  # the libraries take some seconds
         print(f"{space.name}: starting", flush=True)

@@ -22,6 +22,7 @@ NUM_SHOWN, NUM_NEIGHBOURS = 5, 3
 
 def main(model: str = "models:/selfcon-digits@champion") -> None:
     """Print shapes, what the two ways differ by, and the classes of nearest neighbours."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db"))
     packaged = mlflow.pyfunc.load_model(model)  # needs nothing of this project
     encoder = load_encoder(model)  # checks every SHA-256; gives exits and class names too

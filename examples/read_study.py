@@ -19,7 +19,7 @@ def main(place: str) -> None:
     for name in optuna.get_all_study_names(storage):
         study = optuna.load_study(study_name=name, storage=storage)
         records = [record_of(trial) for trial in study.get_trials()]
-        print(f"{name}: {len(records)} trials")
+        print(f"{name}: {len(records)} {'trial' if len(records) == 1 else 'trials'}")
         print(f"{'trial':>5}  {'state':8}  {'why':10}  {'epochs':>6}  {'val/top1':>8}  parameters")
         for record in records:
             print(row(record))

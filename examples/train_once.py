@@ -42,7 +42,7 @@ def main(folder: str = "encoder") -> None:
     encoder = load_encoder(folder)
     (images,) = dataset.test.plain([torch.arange(5)])  # uint8, (N, 3, height, width)
     named = [encoder.class_names[index] for index in encoder.ensemble_logits(images).argmax(dim=1)]
-    print(f"{folder}: features {tuple(encoder(images).shape)}, the first test images are named {named}")
+    print(f"saved in {folder}: features {tuple(encoder(images).shape)}, its names of test images: {named}")
 
 
 def show(report: EpochReport) -> None:

@@ -47,6 +47,10 @@ REFUSED_FLAGS: list[tuple[list[str], str]] = [
     (["--space", "good.yaml", "--out=x"], "--out=x: expected a flag that --help lists, got an unknown one"
                                           " (did you mean --output?)"),
     (["--space", "good.yaml", "more"], "more: expected a flag that --help lists, got an unknown one"),
+    (["--space", "good.yaml", "--reproduce", "0", "--dry-run"],
+     "expected one of the flags instead of running a search, got --dry-run and --reproduce"),
+    (["--space", "good.yaml", "--compare", "a", "b"],
+     "--compare: expected no --space beside it, got good.yaml"),
     (["--space"], "--space: expected one argument"),
     (["--space", "goof.yaml"], "goof.yaml: expected a file that can be read, got: no such file or directory"
                                " (did you mean good.yaml?)"),

@@ -124,12 +124,13 @@ def _about_choices(name: str, found: Sequence[Group]) -> _Finding:
         return _Finding(name, f": where it is searched, all trials are behind; {behind}.", matters=True)
     if tied and not unclear:
         return _all_tied(name, names, tied)
-    parts = [f"{names[0]} is best{_as_far_as([first])}"]
+    is_alone = all(group.best is None for group in others)
+    parts = [f"only {names[0]} can be judged" if is_alone else f"{names[0]} is best{_as_far_as([first])}"]
     if tied:
         verb = "is" if len(tied) == 1 else "are"
         parts.append(f"{_listed(names[1:])} {verb} tied with it within noise{_pruned_early(tied)}")
     words = "; ".join([*parts, *(_behind(name, group) for group in unclear)])
-    return _Finding(name, f": {words}.", matters=True)
+    return _Finding(name, f": {words}.", matters=not is_alone)
 
 
 def _all_tied(name: str, names: Sequence[str], tied: Sequence[Group]) -> _Finding:
@@ -165,7 +166,8 @@ def _about_numbers(snapshot: Snapshot, name: str, *, is_log: bool) -> _Finding:
     compared = [one for one in standings(snapshot) if name in one.record.parameters]
     tried = [one.record.parameters[name] for one in compared]
     good = [one.record.parameters[name] for one in compared if one.tied and one.is_complete]
-    if len(compared) <= FEW_TRIALS or len(set(tried)) == 1 or not good:
+    num_complete = sum(one.is_complete for one in compared)
+    if len(compared) <= FEW_TRIALS or len(set(tried)) == 1 or num_complete == 1 or not good:
         return _Finding(name, ": too few trials tell.", matters=False)
     low, high = min(good), max(good)
     if _span(low, high, is_log) >= WIDE * _span(min(tried), max(tried), is_log):

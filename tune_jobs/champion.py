@@ -67,7 +67,8 @@ def judge(new: Standing, champion: Standing | None) -> Verdict:
         return Verdict(Alias.CHAMPION, "the first version")
     if new.data_digest != champion.data_digest:
         return Verdict(
-            Alias.CHALLENGER, "the champion was measured on other data, so they cannot be compared"
+            Alias.CHALLENGER,
+            "the champion was measured on other images or another split of them, so they cannot be compared",
         )
     margin = wilson_half_width(new.top1, new.num_images)
     gain = new.top1 - champion.top1
@@ -75,6 +76,7 @@ def judge(new: Standing, champion: Standing | None) -> Verdict:
         f"val/top1 {new.top1:.4f} on {new.num_images} images against the champion's {champion.top1:.4f}: "
         f"{gain:+.4f}"
     )
+    chance = f"chance (half its interval, {margin:.4f})"
     if gain > margin:
-        return Verdict(Alias.CHAMPION, f"{comparison} is more than chance ({margin:.4f})")
-    return Verdict(Alias.CHALLENGER, f"{comparison} is not more than chance ({margin:.4f})")
+        return Verdict(Alias.CHAMPION, f"{comparison} is more than {chance}")
+    return Verdict(Alias.CHALLENGER, f"{comparison} is not more than {chance}")

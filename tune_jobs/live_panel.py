@@ -67,7 +67,7 @@ def panel(view: ProgressView, around: Surroundings, *, height: int) -> Group:
 class LivePanel:
     """Shows the panel of one stage of a search from `shown` on; is told what happens, as `EventLog` is.
 
-    `places` says what lies where, asked anew for each picture.
+    `places` says what lies where, `is_stopping` whether no more trials begin; each picture asks them anew.
     """
 
     def __init__(
@@ -78,8 +78,10 @@ class LivePanel:
         space: SearchSpace,
         *,
         places: Callable[[], Mapping[str, str]],
+        is_stopping: Callable[[], bool],
         start_s: float,
     ) -> None:
+        self._is_stopping = is_stopping
         self._terminal, self._console, self._study, self._space = terminal, console, study, space
         self._places, self._start_s = places, start_s
         self._since_ms = now_ms()
@@ -152,6 +154,7 @@ class LivePanel:
             direction=objective.direction,
             num_planned=self._study.num_planned,
             since_ms=self._since_ms,
+            is_stopping=self._is_stopping(),
         )
         around = Surroundings(
             title=f"{self._space.name}: {self._study.plan}",
@@ -182,13 +185,16 @@ def watcher(
     space: SearchSpace,
     *,
     places: Callable[[], Mapping[str, str]],
+    is_stopping: Callable[[], bool],
     start_s: float,
 ) -> EventLog | LivePanel:
     """Return what shows a stage: the panel on a terminal, else a line for each event."""
     # FORCE_COLOR makes a pipe a terminal to rich, but nobody sees a panel there.
     is_drawn = console.is_terminal and not console.is_dumb_terminal and console.file.isatty()
     if is_drawn and not console.options.ascii_only:
-        return LivePanel(terminal, console, study, space, places=places, start_s=start_s)
+        return LivePanel(
+            terminal, console, study, space, places=places, is_stopping=is_stopping, start_s=start_s
+        )
     return EventLog(console.write_line, study, metric=space.objective.metric, start_s=start_s)
 
 

@@ -17,6 +17,7 @@ ENVIRONMENT = {
 # Whose locks keep a second launcher out.
 DATABASES = ("sqlite", "postgresql", "postgresql+psycopg", "mysql", "mysql+pymysql")
 
+INSTEAD = ("dry_run", "report", "reproduce", "compare", "doctor")
 PORTS = {"postgresql": "5432", "mysql": "3306"}
 LOOPBACK = ("127.0.0.1", "::1")
 S3_SETTINGS = frozenset({"endpoint_override", "scheme", "region"})

@@ -14,6 +14,7 @@ from tune_jobs.space.start_points import StartPoint, transferred
 from tune_jobs.study_store import STUDY_FILE, open_database
 
 NUM_TAKEN = 3
+MAX_NAMED = 6  # searches that a refusal lists
 
 
 def read_search(name: str, options: LaunchOptions, *, key: str) -> Snapshot:
@@ -76,5 +77,7 @@ def _only(name: str, searches: Sequence[str], *, where: str, key: str) -> str:
 
 
 def _refuse(name: str, there: Sequence[str], *, where: str, key: str) -> NoReturn:
-    expected = f"a search that was started, in {where}"
-    raise BadInputError(str(ConfigError(key, expected, name, nearest(name, there))))
+    hint = nearest(name, there)
+    is_listed = hint is None and 0 < len(there) <= MAX_NAMED
+    expected = f"a search that was started, in {where}" + (f": {', '.join(there)}" if is_listed else "")
+    raise BadInputError(str(ConfigError(key, expected, name, hint)))

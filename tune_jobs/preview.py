@@ -1,7 +1,7 @@
 """The dry run: what a search would do, in plain text, without starting anything."""
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from selfcon.wording import shown
@@ -11,16 +11,23 @@ from tune_jobs.options import LaunchOptions
 from tune_jobs.pruning import rungs
 from tune_jobs.space import SearchSpace
 from tune_jobs.space.examples import example_parameters
+from tune_jobs.space.start_points import StartPoint
 from tune_jobs.space_tree import counts, space_tree
 
 NUM_EXAMPLES = 3
+TO_BEGIN = "To start it, and to go on whenever it stopped"
+TO_GO_ON = "To go on with it, or to see its result"
 _WIDTH = 100
 _LABEL = 12
 
 
-def dry_run(space: SearchSpace, options: LaunchOptions) -> str:
-    """Return what the search is, what it would try, how much at once and why, and how to start it."""
+def dry_run(space: SearchSpace, options: LaunchOptions, *, taken: Sequence[StartPoint] = ()) -> str:
+    """Return what the search is, what it would try, how much at once and why, and how to start it.
+
+    `taken` are the trials of another search that it would begin with.
+    """
     num_trials = options.num_trials or space.search.num_trials
+    begun = is_begun(space, options)
     lines = [
         *_labelled("search", space.name),
         *_labelled("", space.description),
@@ -34,17 +41,22 @@ def dry_run(space: SearchSpace, options: LaunchOptions) -> str:
         *_labelled("disk", _disk(space, options)),
         *_labelled("experiment", space.tracking.experiment),
         *_labelled("registers", space.tracking.registered_model),
-        *_labelled("state in", str(options.output / space.name)),
+        *_labelled("state in", f"{options.output / space.name}{', where it was begun' if begun else ''}"),
         *_section(f"explored: {counts(space)}", space_tree(space)),
         *_section("never tried", [_settings(entry, " with ") for entry in space.forbid]),
-        *_section("tried first", _first(space)),
+        *_section("tried first", _first(space) + _taken(space, taken)),
         *_section("fixed (all else has its default)", _table(dict(space.train))),
         *_section("examples of what may be tried", _examples(space)),
         "",
-        "Nothing was started. To start it, and to go on whenever it stopped:",
+        f"Nothing was started. {TO_GO_ON if begun else TO_BEGIN}:",
         f"  {options.command()}",
     ]
     return "\n".join(lines)
+
+
+def is_begun(space: SearchSpace, options: LaunchOptions) -> bool:
+    """Return whether a search of this name has its folder already."""
+    return (options.output / space.name).is_dir()
 
 
 def _labelled(label: str, text: str) -> list[str]:
@@ -71,8 +83,14 @@ def _short(value: Any) -> str:
 
 
 def _first(space: SearchSpace) -> list[str]:
-    taken = [f"the best trials of the search {space.start_from}, as far as they lie in this space"]
-    return [_settings(point.given) for point in space.start] + (taken if space.start_from else [])
+    return [_settings(point.given) for point in space.start]
+
+
+def _taken(space: SearchSpace, taken: Sequence[StartPoint]) -> list[str]:
+    """The trials of another search that this one begins with, or began with."""
+    if space.start_from is not None and not taken:
+        return [f"the best trials of {space.start_from} when this search began"]
+    return [f"{_settings(point.given)}   of {space.start_from}" for point in taken]
 
 
 def _objectives(space: SearchSpace) -> str:
@@ -162,4 +180,5 @@ def _megabytes(num_bytes: int) -> str:
 
 
 def _examples(space: SearchSpace) -> list[str]:
-    return [_settings(parameters) for parameters in example_parameters(space, NUM_EXAMPLES)]
+    drawn = [_settings(parameters) for parameters in example_parameters(space, NUM_EXAMPLES)]
+    return list(dict.fromkeys(drawn))  # a space may have fewer

@@ -59,11 +59,12 @@ def progress_view(
     direction: Direction,
     num_planned: int,
     since_ms: int,
+    is_stopping: bool = False,
 ) -> ProgressView:
     """Return how far the trials are.
 
     `live` are the numbers of those that a worker group has now. The time left is told by the trials that
-    ended since `since_ms`, the start of this launch.
+    ended since `since_ms`, the start of this launch; there is none to tell where it `is_stopping`.
     """
     counted = [record for record in records if record.counts]
     running = tuple(_running(record, metric) for record in counted if record.number in live)
@@ -76,7 +77,7 @@ def progress_view(
         running=running,
         ended=_counts(ended),
         accelerator_hours=math.fsum(r.newest("cost/accelerator_hours") or 0.0 for r in counted),
-        left_s=_left_s(ended, running, num_planned=num_planned, since_ms=since_ms),
+        left_s=None if is_stopping else _left_s(ended, running, num_planned=num_planned, since_ms=since_ms),
     )
 
 

@@ -134,7 +134,9 @@ def ending_lines(snapshot: Snapshot) -> list[str]:
             numbers = ", ".join(str(record.number) for record in group)
             lines.append(f"{state.word}: {len(group)}" + (f" ({why})" if why else "") + f": trials {numbers}")
     values = [record.value for record in snapshot.counted if record.value is not None]
-    if values:
+    if len(values) == 1:
+        lines.append(f"{snapshot.objective.metric} of the completed trial: {values[0]:.4f}")
+    elif values:
         spread = f"{min(values):.4f} to {max(values):.4f}, median {statistics.median(values):.4f}"
         lines.append(f"{snapshot.objective.metric} of completed trials: {spread}")
     failed = [record for record in snapshot.trainings if record.state == State.FAIL]

@@ -125,6 +125,7 @@ def _trained(
                 reproduction,
                 space,
                 places=lambda: {"log": shown_place(place / NOISE_LOG)},
+                is_stopping=lambda: interruption.requested,
                 start_s=time.monotonic(),
             ),
         )

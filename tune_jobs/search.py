@@ -60,7 +60,9 @@ class Search:
     follower: TrackingFollower
     checkpoints: str
 
-    def watcher(self, stage: TrialStudy, *, start_s: float) -> EventLog | LivePanel:
+    def watcher(
+        self, stage: TrialStudy, interruption: Interruption, *, start_s: float
+    ) -> EventLog | LivePanel:
         """Return what shows a stage of the search while it runs."""
         log = shown_place(self.folder / NOISE_LOG)
         return watcher(
@@ -69,6 +71,7 @@ class Search:
             stage,
             self.space,
             places=lambda: {"log": log, "MLflow": self.tracker.page},
+            is_stopping=lambda: interruption.requested,
             start_s=start_s,
         )
 
@@ -226,7 +229,7 @@ def _run(search: Search, connection: Connection, interruption: Interruption, *, 
                 retention=retention,
                 connection=connection,
                 interruption=interruption,
-                log=search.watcher(stage, start_s=start_s),
+                log=search.watcher(stage, interruption, start_s=start_s),
             )
     connection.close()
     retention.apply()

@@ -57,12 +57,13 @@ class Tracker:
         self._experiment_name, self._search, self._description = experiment, search, description
         self._tags, self._metric = dict(tags), metric
         self._experiment: Experiment | None = None
+        self._experiment_id: str | None = None
         self._shown: _Shown | None = None
         self._is_stale = True  # MLflow is to be looked at before anything is sent
 
     def check(self) -> None:
         """Return soon if MLflow can be used. Raises `BadInputError` or `TrackingError`: see `check_store`."""
-        check_store(self.uri, experiment=self._experiment_name)
+        self._experiment_id = check_store(self.uri, experiment=self._experiment_name)
 
     @property
     def parent_run_id(self) -> str | None:
@@ -72,8 +73,7 @@ class Tracker:
     @property
     def where(self) -> str:
         """Where a person finds the runs: a link, or the command that serves it."""
-        experiment_id = None if self._experiment is None else str(self._experiment.experiment_id)
-        return runs_page(self.uri, search=self._search, experiment_id=experiment_id)
+        return runs_page(self.uri, search=self._search, experiment_id=self._experiment_id)
 
     @property
     def page(self) -> str:
@@ -163,6 +163,7 @@ class Tracker:
         wanted = entries.experiment_tags(metric=self._metric)
         for name in wanted.keys() - experiment.tags.keys():
             self._client.set_experiment_tag(experiment.experiment_id, name, wanted[name])
+        self._experiment_id = str(experiment.experiment_id)
         return experiment
 
     # --- what is sent --------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from tune_jobs.errors import BadInputError, TrackingError
@@ -77,8 +77,10 @@ def artifact_errors() -> Iterator[None]:
         raise TrackingError(f"MLflow's files cannot be stored or read: {line}") from error
 
 
-def check_store(uri: str, *, experiment: str, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
-    """Return within `timeout_s` if the store can be used for `experiment`; nothing is written.
+def check_store(uri: str, *, experiment: str, timeout_s: float = ANSWER_TIMEOUT_S) -> str | None:
+    """Return within `timeout_s` if the store can be used for `experiment`: its id, None where it is new.
+
+    Nothing is written.
 
     Raises `BadInputError` for what no retry mends: an unknown scheme, no MLflow behind the address, refused
     credentials, a damaged or unwritable database file, a deleted experiment, an old file store in the way;
@@ -86,22 +88,30 @@ def check_store(uri: str, *, experiment: str, timeout_s: float = ANSWER_TIMEOUT_
     """
     scheme = urlsplit(uri).scheme.partition("+")[0]
     if scheme in ("http", "https"):
-        stage = _stage_on_server(uri, experiment, timeout_s=timeout_s)
+        found = _found_on_server(uri, experiment, timeout_s=timeout_s)
     elif scheme in _DATABASES:
-        stage = _stage_in_database(uri, experiment, timeout_s=timeout_s)
+        found = _found_in_database(uri, experiment, timeout_s=timeout_s)
     else:
         raise BadInputError(
             f"tracking URI: expected http(s)://... or a database ({', '.join(_DATABASES)}), "
             f"got {shown_uri(uri)}"
         )
-    if stage == "deleted":
+    if found is not None and found.stage == "deleted":
         raise BadInputError(
             f"tracking.experiment: expected one that is not deleted, got {experiment} at {shown_uri(uri)} "
             f"(restore it in MLflow, or name another)"
         )
+    return None if found is None else found.id
 
 
-def _stage_on_server(uri: str, experiment: str, *, timeout_s: float) -> str | None:
+class _Found(NamedTuple):
+    """An experiment that is there, or was deleted."""
+
+    id: str
+    stage: str
+
+
+def _found_on_server(uri: str, experiment: str, *, timeout_s: float) -> _Found | None:
     from mlflow.utils.credentials import get_default_host_creds
     from mlflow.utils.rest_utils import http_request
 
@@ -127,7 +137,8 @@ def _stage_on_server(uri: str, experiment: str, *, timeout_s: float) -> str | No
     answer = _json(response)
     if "experiment" not in answer and answer.get("error_code") != "RESOURCE_DOES_NOT_EXIST":
         raise BadInputError(f"{answered}: expected the words of an MLflow server")
-    return str(answer["experiment"].get("lifecycle_stage")) if "experiment" in answer else None
+    found = answer.get("experiment")
+    return None if found is None else _Found(str(found["experiment_id"]), str(found["lifecycle_stage"]))
 
 
 def _json(response: Any) -> dict[str, Any]:
@@ -138,7 +149,7 @@ def _json(response: Any) -> dict[str, Any]:
     return answer if isinstance(answer, dict) else {}
 
 
-def _stage_in_database(uri: str, experiment: str, *, timeout_s: float) -> str | None:
+def _found_in_database(uri: str, experiment: str, *, timeout_s: float) -> _Found | None:
     if uri.startswith("sqlite"):
         path = Path(urlsplit(uri).path.removeprefix("/"))
         _check_writable(path)
@@ -146,14 +157,14 @@ def _stage_in_database(uri: str, experiment: str, *, timeout_s: float) -> str | 
         if not _has_tables(path):
             return None  # asking MLflow would make them: 2 to 10 s, and a file before anything is started
     with tracking_errors(uri):
-        return within(timeout_s, lambda: _stage_by_client(uri, experiment), what=shown_uri(uri))
+        return within(timeout_s, lambda: _found_by_client(uri, experiment), what=shown_uri(uri))
 
 
-def _stage_by_client(uri: str, experiment: str) -> str | None:
+def _found_by_client(uri: str, experiment: str) -> _Found | None:
     from mlflow import MlflowClient
 
     found = MlflowClient(tracking_uri=uri, registry_uri=uri).get_experiment_by_name(experiment)
-    return None if found is None else str(found.lifecycle_stage)
+    return None if found is None else _Found(str(found.experiment_id), str(found.lifecycle_stage))
 
 
 def _check_writable(path: Path) -> None:

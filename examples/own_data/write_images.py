@@ -27,6 +27,7 @@ def main(folder: str = "data/own_digits") -> None:
         levels = np.round(pixels.reshape(8, 8) * 255 / 16).astype(np.uint8)
         Image.fromarray(levels).resize((SIZE, SIZE), Image.Resampling.BILINEAR).save(path)
     print(f"{folder}: {len(images)} images of {len(set(labels))} classes")
+    print("next: python launch.py --space examples/own_data/own_data.yaml")
 
 
 if __name__ == "__main__":

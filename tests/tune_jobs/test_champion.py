@@ -45,18 +45,18 @@ def test_a_version_replaces_the_champion_only_beyond_chance() -> None:
     assert better.alias == "champion"
     assert better.why == (
         f"val/top1 0.9500 on 144 images against the champion's {0.95 - margin:.4f}: "
-        f"+{margin:.4f} is more than chance ({margin:.4f})"
+        f"+{margin:.4f} is more than chance (half its interval, {margin:.4f})"
     )
     within = judge(standing(0.95), standing(0.95 - margin + 1e-9))
     assert within.alias == "challenger"
-    assert within.why.endswith(f"is not more than chance ({margin:.4f})")
+    assert within.why.endswith(f"is not more than chance (half its interval, {margin:.4f})")
     assert judge(standing(0.90), standing(0.95)).alias == "challenger"
 
 
 def test_versions_measured_on_other_data_are_not_compared() -> None:
     verdict = judge(standing(0.99), standing(0.10, data_digest="other"))
     assert verdict.alias == "challenger"
-    assert "other data" in verdict.why
+    assert "on other images" in verdict.why
 
 
 def test_a_champion_without_figures_is_not_compared() -> None:

@@ -105,6 +105,7 @@ def test_the_time_left_is_told_by_the_trials_of_this_launch(make_record: RecordM
     assert found.left_s == pytest.approx(9.5 * (9 - 3 - 2) / 2)
     assert view([*ended, running(make_record, 3)], 3, since_ms=ended[-1].started_ms + 1).left_s is None
     assert view(ended).left_s is None
+    assert view([*ended, running(make_record, 3)], 3, is_stopping=True).left_s is None
 
 
 def test_the_best_keeps_the_constraints_and_the_direction(make_record: RecordMaker) -> None:
@@ -157,7 +158,8 @@ with terminal.kept_clear() as noise_goes_to:
     console = UserConsole(file=terminal.out, soft_wrap=True)
     interruption = Interruption(60.0, terminal)
     shows = watcher(
-        terminal, console, study, space, places=lambda: {"log": "ray.log"}, start_s=time.monotonic()
+        terminal, console, study, space, places=lambda: {"log": "ray.log"},
+        is_stopping=lambda: interruption.requested, start_s=time.monotonic(),
     )
     with interruption.caught(), shows.shown():
         given = study.hand_out()

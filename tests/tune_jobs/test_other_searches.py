@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from launch import main
 from tune_jobs.errors import BadInputError
 from tune_jobs.options import LaunchOptions
 from tune_jobs.other_searches import points_to_take, read_search
@@ -86,6 +87,25 @@ def test_what_was_taken_is_tried_first_and_once(tmp_path: Path, options: LaunchO
     assert study.has_taken_start
 
 
+def test_a_dry_run_shows_what_would_be_taken_until_it_is(
+    tmp_path: Path, options: LaunchOptions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target(tmp_path)
+    flags = ["--space", str(tmp_path / "target.yaml"), "--output", str(options.output), "--dry-run"]
+    assert main(flags) == 0
+    out = capsys.readouterr().out
+    assert "tried first\n  model.exit_stages [2], loss.exit_weight 2   of wide\n" in out
+    assert "Nothing was started. To start it" in out
+    assert main([*flags, "--set", "start_from=nothere"]) == 2
+    assert "start_from: expected a search that was started, in " in capsys.readouterr().err
+    write_search(tmp_path / "runs", TARGET, [])
+    assert main([*flags, "--set", "start_from=nothere"]) == 0
+    out = capsys.readouterr().out
+    assert "tried first\n  the best trials of nothere when this search began\n" in out
+    assert "narrow, where it was begun explored" in " ".join(out.split())
+    assert "Nothing was started. To go on with it, or to see its result:" in out
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -95,7 +115,7 @@ def test_what_was_taken_is_tried_first_and_once(tmp_path: Path, options: LaunchO
         ("[wide]", "start_from: expected text, got [wide]"),
         (
             "other/wide",
-            "start_from: expected a search that was started, in {runs}/wide/study.db, got other/wide",
+            "start_from: expected a search that was started, in {runs}/wide/study.db: wide, got other/wide",
         ),
     ],
 )

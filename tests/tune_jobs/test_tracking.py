@@ -177,6 +177,9 @@ def test_the_experiment_names_the_objective_and_shows_the_varied_parameters(
         f"/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey=exits"
     )
     assert tracker.page.endswith(f"/#/experiments/{experiment.experiment_id}")
+    another = tracker_of(store)  # of a launch that has nothing to send
+    another.check()
+    assert another.where == tracker.where
 
 
 def test_a_repetition_in_the_same_process_asks_mlflow_for_nothing(

@@ -77,9 +77,9 @@ def test_a_store_that_will_be_made_is_fine_and_not_made_yet(here: Path) -> None:
 
 def test_a_store_that_is_there_is_fine(here: Path, mlflow_server: str) -> None:
     for uri in (f"sqlite:///{here}/mlflow.db", mlflow_server):
-        MlflowClient(tracking_uri=uri).create_experiment("there")
-        check_store(uri, experiment="there")
-        check_store(uri, experiment="not yet")
+        made = MlflowClient(tracking_uri=uri).create_experiment("there")
+        assert check_store(uri, experiment="there") == made
+        assert check_store(uri, experiment="not yet") is None
 
 
 def test_a_deleted_experiment_is_refused(here: Path, mlflow_server: str) -> None:

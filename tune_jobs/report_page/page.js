@@ -9,6 +9,7 @@
   const MARK = "#d55e00";
   const isTouched = matchMedia("(pointer: coarse)").matches;
   const CONFIG = {
+    displayModeBar: matchMedia("(hover: hover)").matches ? "hover" : false, // else it would lie on the figures
     displaylogo: false, responsive: true, scrollZoom: false, showTips: false,
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"], toImageButtonOptions: { scale: 2 },
   };

@@ -90,7 +90,7 @@ def _notes(snapshot: Snapshot) -> tuple[str, ...]:
     notes = [f"The data must have the digest {digest}."] if digest else []
     if len({launch.commit for launch in snapshot.launches}) > 1:
         notes.append("The launches ran different code.")
-    return (*notes, "Start points and budgets are not kept; the file that was launched has them.")
+    return (*notes, "Start points and budgets may change while a search goes on; the launched file has them.")
 
 
 def _launch_table(snapshot: Snapshot) -> Table | None:

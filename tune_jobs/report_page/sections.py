@@ -35,7 +35,7 @@ def sections(snapshot: Snapshot, importance: Mapping[str, float]) -> list[Sectio
                  "What sets the best trials apart, in shares (PED-ANOVA); where all is tied, that is chance.",
                  [importance_bars(importance)], nothing="Too few trials tell, or all are equally good."),
         _section("parallel", "Parallel coordinates",
-                 "A line is a trial; it breaks where a parameter is not in use. The lighter, the better.",
+                 "A line is a trial, lighter the better it is; it breaks where a parameter is not in use.",
                  [parallel(snapshot)], nothing="No trial has a value yet."),
         _section("combinations", "Where the exit leaves, and how deep it is",
                  "Each cell has the best value and how many trials there were: few trials, little evidence.",

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tune_jobs.records import TrialRecord
 from tune_jobs.report_page.plot import BLACK, Figure, Trace, View, kind, layout, points, titled
@@ -9,6 +10,8 @@ from tune_jobs.snapshot import Snapshot
 from tune_jobs.space.settings import Objective
 
 _STEPS = {"minimize": "hv", "maximize": "vh"}
+MIN_SPAN = 0.05  # of the largest value
+PAD = 0.08  # of the span, on either side
 SECONDS, ACCELERATOR_HOURS = "cost/seconds", "cost/accelerator_hours"
 
 
@@ -73,7 +76,8 @@ def front(pair: Pair) -> list[int]:
 
 
 def _drawn(snapshot: Snapshot, pair: Pair) -> tuple[list[Trace], dict[str, object]]:
-    traces = [_front_line(pair, front(pair))]
+    best = front(pair)
+    traces = [_front_line(pair, best)] if len(best) > 1 else []
     for label in ("complete", "infeasible"):
         places = [place for place, record in enumerate(pair.records) if kind(record) == label]
         if places:
@@ -81,7 +85,16 @@ def _drawn(snapshot: Snapshot, pair: Pair) -> tuple[list[Trace], dict[str, objec
             traces.append(points(label, own, _column(pair, places, 0), _column(pair, places, 1)))
     if len(snapshot.objectives) > 2:
         traces.append(_undominated(snapshot, pair))
-    return traces, layout(x=titled(pair.across.metric), y=titled(pair.up.metric))
+    return traces, layout(x=_axis(pair, 0), y=_axis(pair, 1))
+
+
+def _axis(pair: Pair, side: int) -> dict[str, Any]:
+    """A span of some percent at least: of nearly equal values plotly.js would show what is rounding."""
+    values = [value[side] for value in pair.values]
+    low, high = min(values), max(values)
+    least = MIN_SPAN * max(abs(low), abs(high))
+    pad = max(PAD * (high - low), (least - (high - low)) / 2)
+    return titled((pair.across, pair.up)[side].metric, range=[low - pad, high + pad] if pad else None)
 
 
 def _front_line(pair: Pair, places: Sequence[int]) -> Trace:

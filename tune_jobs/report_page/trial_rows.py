@@ -1,5 +1,6 @@
 """The table of all trials, the best first, and what the page says of a trial that is marked."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -58,11 +59,16 @@ def columns(snapshot: Snapshot) -> tuple[Column, ...]:
 
 
 def rows(snapshot: Snapshot) -> tuple[Row, ...]:
-    """Return the lines: what may win first, by rank, then the other trials, those that came further first."""
+    """Return the lines: what may win first, by rank, then the others, by how far they came, then by value."""
     ranks = {record.number: rank for rank, record in enumerate(_best_first(snapshot))}
-    ordered = sorted(
-        snapshot.counted, key=lambda r: (ranks.get(r.number, len(ranks)), -r.last_epoch, r.number)
-    )
+    sign = -1 if snapshot.objective.direction == "maximize" else 1
+
+    def place(record: TrialRecord) -> tuple[float, ...]:
+        value = outcome(record, snapshot)
+        last = math.inf if value is None else sign * value
+        return (ranks.get(record.number, len(ranks)), -record.last_epoch, last, record.number)
+
+    ordered = sorted(snapshot.counted, key=place)
     return tuple(Row(r.number, str(r.state), _entries(snapshot, r)) for r in ordered)
 
 

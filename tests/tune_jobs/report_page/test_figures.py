@@ -22,7 +22,7 @@ from tune_jobs.report_page.recipe import recipe, space_text
 from tune_jobs.report_page.slices import log_ticks, place, slices
 from tune_jobs.report_page.spans import Span, attempt_spans, idle, launch_spans, overlap, united
 from tune_jobs.report_page.timeline import timeline
-from tune_jobs.report_page.tradeoff import Pair, front, pairs
+from tune_jobs.report_page.tradeoff import Pair, front, pairs, tradeoff
 from tune_jobs.report_page.words import counted, share
 from tune_jobs.snapshot import Launch, Snapshot
 from tune_jobs.space import SearchSpace, load_space
@@ -394,6 +394,12 @@ def test_the_front_is_what_no_other_trial_beats(
 
 def test_one_objective_is_set_against_what_it_cost(searched: Snapshot) -> None:
     (pair,) = pairs(searched)
+    figure = tradeoff(searched)
+    assert figure is not None
+    names = [trace["name"] for trace in figure.views[0].data or []]
+    assert ("no trial is better in both" in names) == (len(front(pair)) > 1)  # one trial makes no line
+    low, high = figure.views[0].layout["yaxis"]["range"]
+    assert high - low == pytest.approx(0.05 * 0.98)  # the two values differ by less
     assert (pair.across.metric, pair.up.metric) == ("cost/seconds", "val/top1")
     assert [record.number for record in pair.records] == [0, 3]
     assert pair.values[0] == pytest.approx((24.0, 0.98))
