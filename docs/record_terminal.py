@@ -119,7 +119,7 @@ def drawn(lines: list[Frame]) -> Image.Image:
             fill = COLORS.get(color.removeprefix("bright"), f"#{color}" if len(color) == 6 else FOREGROUND)
             draw.text(at, text, fill=fill, font=bold if is_bold else plain)
             column += len(text)
-    return picture.quantize(16)
+    return picture.quantize(32, method=Image.Quantize.MAXCOVERAGE)
 
 
 def write_animation(path: Path, pictures: list[Image.Image], times: list[float]) -> None:
