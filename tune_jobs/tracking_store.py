@@ -101,7 +101,7 @@ def check_store(uri: str, *, experiment: str, timeout_s: float = ANSWER_TIMEOUT_
             f"tracking.experiment: expected one that is not deleted, got {experiment} at {shown_uri(uri)} "
             f"(restore it in MLflow, or name another)"
         )
-    return None if found is None else found.id
+    return None if found is None else found.id or None
 
 
 class _Found(NamedTuple):
@@ -138,7 +138,9 @@ def _found_on_server(uri: str, experiment: str, *, timeout_s: float) -> _Found |
     if "experiment" not in answer and answer.get("error_code") != "RESOURCE_DOES_NOT_EXIST":
         raise BadInputError(f"{answered}: expected the words of an MLflow server")
     found = answer.get("experiment")
-    return None if found is None else _Found(str(found["experiment_id"]), str(found["lifecycle_stage"]))
+    if found is None:
+        return None
+    return _Found(str(found.get("experiment_id", "")), str(found.get("lifecycle_stage", "")))
 
 
 def _json(response: Any) -> dict[str, Any]:

@@ -125,6 +125,7 @@ def test_the_job_is_queued_again_and_told_before_its_time_is_over() -> None:
 
 
 @pytest.mark.cluster
+@pytest.mark.soak
 def test_a_job_whose_time_is_over_is_queued_again_and_goes_on(job: Job) -> None:
     token = _interrupt(job, signal.SIGUSR1)
     assert job.calls.read_text().splitlines()[-1] == f"scontrol requeue {job.id}"
@@ -137,6 +138,7 @@ def test_a_job_whose_time_is_over_is_queued_again_and_goes_on(job: Job) -> None:
 
 
 @pytest.mark.cluster
+@pytest.mark.soak
 def test_a_job_that_is_told_to_end_stops_what_it_started(job: Job) -> None:
     _interrupt(job, signal.SIGTERM)
     assert "requeue" not in job.calls.read_text()

@@ -84,10 +84,9 @@ def test_a_report_waits_for_no_lock_of_a_launcher(runs: Path) -> None:
 
 def test_looking_makes_no_database(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (runs / "space.yaml").write_text(SPACE)
-    flags = ["--space", str(runs / "space.yaml"), "--study-storage", f"sqlite:///{runs}/none.db"]
-    for more in (["--report"], ["--compare", "shown", "other"]):
-        assert main([*flags, *more]) == 2
-        assert capsys.readouterr().err.startswith(f"error: {more[0]}: expected a search that was started")
+    for flags in (["--report", "--space", str(runs / "space.yaml")], ["--compare", "shown", "other"]):
+        assert main([*flags, "--study-storage", f"sqlite:///{runs}/none.db"]) == 2
+        assert capsys.readouterr().err.startswith(f"error: {flags[0]}: expected a search that was started")
     assert sorted(path.name for path in runs.iterdir()) == ["space.yaml"]
 
 
