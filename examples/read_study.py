@@ -10,7 +10,7 @@ import sys
 import optuna
 
 from tune_jobs.records import TrialRecord, record_of
-from tune_jobs.wording import shown_parameters
+from tune_jobs.wording import counted, shown_parameters
 
 
 def main(place: str) -> None:
@@ -19,7 +19,7 @@ def main(place: str) -> None:
     for name in optuna.get_all_study_names(storage):
         study = optuna.load_study(study_name=name, storage=storage)
         records = [record_of(trial) for trial in study.get_trials()]
-        print(f"{name}: {len(records)} {'trial' if len(records) == 1 else 'trials'}")
+        print(f"{name}: {counted(len(records), 'trial')}")
         print(f"{'trial':>5}  {'state':8}  {'why':10}  {'epochs':>6}  {'val/top1':>8}  parameters")
         for record in records:
             print(row(record))

@@ -13,7 +13,7 @@ from tune_jobs.noise import interval, noise, seed_deviation
 from tune_jobs.records import TrialRecord
 from tune_jobs.snapshot import Snapshot
 from tune_jobs.standing import Group, Standing, ended, groups, standings, value_of
-from tune_jobs.wording import shown_value
+from tune_jobs.wording import counted, shown_value
 
 FEW_TRIALS = 3  # of as few, a range of numbers says nothing
 WIDE = 0.7  # of the range that was tried: where all of that is as good, the parameter hardly matters
@@ -62,7 +62,7 @@ def answer(snapshot: Snapshot, importance: Mapping[str, float]) -> Answer | None
     if snapshot.winner is None:
         return None
     names = [*importance, *(name for name in snapshot.space if name not in importance)]
-    findings = [_finding(snapshot, name) for name in names]
+    findings = [_finding(snapshot, name) for name in names if _may_differ(snapshot.space[name])]
     return Answer(
         headline=_headline(snapshot, snapshot.winner),
         findings=tuple(
@@ -102,6 +102,11 @@ def _measured(snapshot: Snapshot, winner: TrialRecord) -> str:
 
 
 # --- the findings ------------------------------------------------------------------------------------------
+
+
+def _may_differ(branches: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether there is anything to find out: a single choice is none."""
+    return len(branches) > 1 or len(branches[0].get("choices", ())) != 1
 
 
 def _finding(snapshot: Snapshot, name: str) -> _Finding:
@@ -156,9 +161,9 @@ def _behind(name: str, group: Group) -> str:
     words = value_in_words(name, group.value)
     if group.best is not None:
         when = "" if group.best.is_complete else f" after epoch {group.best.epoch}"
-        return f"{words} is behind by {group.best.gap:.4f}{when} ({_trials(len(group.records))})"
+        return f"{words} is behind by {group.best.gap:.4f}{when} ({counted(len(group.records), 'trial')})"
     if group.records:
-        return f"{words} came to nothing in {_trials(len(group.records))}"
+        return f"{words} came to nothing in {counted(len(group.records), 'trial')}"
     return f"{words} was not tried"
 
 
@@ -181,12 +186,12 @@ def _beyond(name: str, compared: Sequence[Standing], low: float, high: float) ->
     """What became of the trials outside the good range; one pruned while it was tied tells nothing of it."""
     behind = [one.record.parameters[name] for one in compared if not one.tied]
     counts = {"below": sum(value < low for value in behind), "above": sum(value > high for value in behind)}
-    words = " and ".join(f"{_trials(count)} {where}" for where, count in counts.items() if count)
+    words = " and ".join(f"{counted(count, 'trial')} {where}" for where, count in counts.items() if count)
     unclear = [one for one in compared if one.tied and not low <= one.record.parameters[name] <= high]
     return "".join(
         [
             f"; {words} came out behind" if words else "",
-            f"; {_trials(len(unclear))} outside ended before they could tell" if unclear else "",
+            f"; {counted(len(unclear), 'trial')} outside ended before they could tell" if unclear else "",
         ]
     )
 
@@ -214,7 +219,7 @@ def _reservations(snapshot: Snapshot) -> list[str]:
             lines.append(f"The best is no better than an untrained network ({untrained:.4f}), chance aside.")
     if len(snapshot.objectives) > 1:
         metrics = _listed([objective.metric for objective in snapshot.objectives])
-        lines.append(f"{_trials(len(snapshot.front))} trade {metrics}: no other beats them in all.")
+        lines.append(f"{counted(len(snapshot.front), 'trial')} trade {metrics}: no other beats them in all.")
     return lines
 
 
@@ -242,10 +247,6 @@ def noun(name: str) -> str:
 
 def _listed(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def _trials(count: int) -> str:
-    return f"{count} trial{'' if count == 1 else 's'}"
 
 
 def _capital(text: str) -> str:

@@ -16,7 +16,7 @@ from tune_jobs.report_files import REPORT
 from tune_jobs.report_page.seeds import seed_table
 from tune_jobs.snapshot import Snapshot
 from tune_jobs.terminal import NOISE_LOG
-from tune_jobs.wording import duration, shown_parameters, shown_place
+from tune_jobs.wording import counted, duration, shown_parameters, shown_place
 
 NUM_BEST = 5
 
@@ -132,7 +132,8 @@ def ending_lines(snapshot: Snapshot) -> list[str]:
             reasons = Counter(record.reason for record in group if record.reason)
             why = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
             numbers = ", ".join(str(record.number) for record in group)
-            lines.append(f"{state.word}: {len(group)}" + (f" ({why})" if why else "") + f": trials {numbers}")
+            which = f"trial {numbers}" if len(group) == 1 else f"trials {numbers}"
+            lines.append(f"{state.word}: {len(group)}{f' ({why})' if why else ''}: {which}")
     values = [record.value for record in snapshot.counted if record.value is not None]
     if len(values) == 1:
         lines.append(f"{snapshot.objective.metric} of the completed trial: {values[0]:.4f}")
@@ -167,7 +168,7 @@ def cost_line(snapshot: Snapshot) -> str:
     accelerators = f", {hours:.2f} accelerator-hours" if hours else ""
     return (
         f"{duration(snapshot.spent_s)} of wall time; {duration(snapshot.total('cost/seconds'))} of training"
-        f" in {num_trainings} trainings{accelerators}"
+        f" in {counted(num_trainings, 'training')}{accelerators}"
     )
 
 

@@ -38,6 +38,11 @@ def duration(seconds: float) -> str:
     return f"{whole} s"
 
 
+def counted(count: int, word: str, plural: str | None = None) -> str:
+    """Return how many there are of something: `1 trial`, `2 epochs`; the plural is `word` with an s."""
+    return f"{count:,} {word if count == 1 else plural or f'{word}s'}"
+
+
 def shown_place(path: Path) -> str:
     """Return a path as short as it stays right: below the current folder, else whole."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

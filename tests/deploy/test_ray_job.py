@@ -83,7 +83,7 @@ def test_a_search_that_is_submitted_as_a_job_runs_to_its_end(
     text = submitted.stdout + submitted.stderr
     assert submitted.returncode == 0, text
     assert "smoke: 1 trials, 1 at once (1 CPU / (1 worker x 1 CPU) = 1)" in text
-    assert "complete: 1: trials 0" in text, text
+    assert "complete: 1: trial 0" in text, text
     assert "warning: the Ray cluster" not in text
     assert (tmp_path / "runs" / "smoke" / "study.db").is_file()
 

@@ -104,6 +104,19 @@ def test_a_range_that_is_good_all_over_hardly_matters(build: Callable[..., Snaps
     assert "Temperature hardly matters from 0.05 to 0.45." in lines(build(*trials))
 
 
+def test_a_single_choice_is_no_finding(
+    make_record: RecordMaker, make_snapshot: SnapshotMaker, tmp_path: Path
+) -> None:
+    path = tmp_path / "best.yaml"
+    path.write_text("space: {seed: {choices: [0]}, model.exit_stages: {choices: [[1], [2]]}}\n")
+    records = [make_record(0, parameters={"seed": 0, "model.exit_stages": (1,)})]
+    _, *found = lines(make_snapshot(load_space(path), records))
+    assert found[0] == (
+        "Where the sub-network leaves: only after stage 1 can be judged; after stage 2 was not tried."
+    )
+    assert not any("Seed" in line for line in found)
+
+
 def test_few_trials_tell_nothing_of_a_range(build: Callable[..., Snapshot]) -> None:
     trials = [(2, "fc", t, rising(0.95)) for t in (0.05, 0.1, 0.2)]
     assert "Temperature: too few trials tell." in lines(build(*trials))

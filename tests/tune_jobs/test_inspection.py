@@ -42,7 +42,7 @@ def test_a_search_is_reported_from_its_study_alone_also_while_it_runs(
     out, err = capsys.readouterr()
     assert err == ""
     assert "So far (2 of 3 trials ended): temperature " in out
-    assert "running: 1: trials 2" in out
+    assert "running: 1: trial 2" in out
     folder = runs / "shown"
     assert load_space(folder / "best.yaml").name == "shown-best"
     assert (folder / "trials.csv").read_text().startswith("trial,state,")

@@ -2,11 +2,11 @@
 
 from tune_jobs.records import STATES, State
 from tune_jobs.report_page.section import Table
-from tune_jobs.report_page.words import counted, moment, quantity
+from tune_jobs.report_page.words import moment, quantity
 from tune_jobs.run_entries import parameter_text
 from tune_jobs.selection import spelled
 from tune_jobs.snapshot import Snapshot
-from tune_jobs.wording import duration
+from tune_jobs.wording import counted, duration
 
 
 def facts(snapshot: Snapshot) -> Table:

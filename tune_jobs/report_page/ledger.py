@@ -19,9 +19,9 @@ from tune_jobs.report_page.plot import (
     titled,
 )
 from tune_jobs.report_page.section import Table
-from tune_jobs.report_page.words import counted, quantity, share
+from tune_jobs.report_page.words import quantity, share
 from tune_jobs.snapshot import Snapshot
-from tune_jobs.wording import duration
+from tune_jobs.wording import counted, duration
 
 LOOKS: Mapping[str, tuple[str, str]] = {
     "complete": (BLUE, ""),

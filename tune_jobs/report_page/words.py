@@ -1,4 +1,4 @@
-"""Moments, counts and quantities as the page says them."""
+"""Moments and quantities as the page says them."""
 
 from datetime import UTC, datetime
 
@@ -6,11 +6,6 @@ from datetime import UTC, datetime
 def moment(milliseconds: int) -> str:
     """Return a moment in UTC, to the second."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def counted(count: int, word: str, plural: str | None = None) -> str:
-    """Return how many there are of something: `1 trial`, `2 epochs`; the plural is `word` with an s."""
-    return f"{count:,} {word if count == 1 else plural or f'{word}s'}"
 
 
 def quantity(value: float) -> str:

@@ -1,6 +1,6 @@
 import pytest
 
-from tune_jobs.wording import duration
+from tune_jobs.wording import counted, duration
 
 
 @pytest.mark.parametrize(
@@ -18,3 +18,9 @@ from tune_jobs.wording import duration
 )
 def test_durations_have_their_two_largest_units(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_counts_have_their_plural() -> None:
+    assert [counted(1, "epoch"), counted(1200, "epoch"), counted(2, "launch", "launches")] == [
+        "1 epoch", "1,200 epochs", "2 launches",
+    ]  # fmt: skip
