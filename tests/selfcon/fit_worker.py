@@ -1,4 +1,4 @@
-"""Ranks of a training run for the tests: `python fit_worker.py SPEC.json RANK` writes OUT/<rank>.json.
+"""Ranks of a training run for the tests, each a process that writes OUT/<rank>.json.
 
 Each runs `selfcon.train.fit` in a gloo group, or in none where the world size is 1, and records the loss of
 every step and what was reported. Tests take `run_ranks` from here with `runpy.run_path`.
@@ -7,9 +7,8 @@ every step and what was reported. Tests take `run_ranks` from here with `runpy.r
 import hashlib
 import json
 import os
+import runpy
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,9 @@ from selfcon.config import TrainConfig
 from selfcon.errors import TrainingStopped
 from selfcon.objective import training_loss
 from selfcon.train import EpochReport, fit
+
+forkserver = runpy.run_path(str(Path(__file__).with_name("ranks.py")))["forkserver"]
+TIMEOUT_S = 120
 
 
 def run_ranks(
@@ -50,15 +52,22 @@ def run_ranks(
         **instructions,
     }
     (output / "spec.json").write_text(json.dumps(spec, default=str))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, __file__, str(output / "spec.json")]
-    processes = [subprocess.Popen([*command, str(rank)], env=environment) for rank in range(world_size)]
+    processes = [
+        forkserver().Process(
+            target=runpy.run_path, args=(__file__, {"job": (output / "spec.json", rank)}, "rank")
+        )
+        for rank in range(world_size)
+    ]
+    for process in processes:
+        process.start()
     try:
-        found = [process.wait(timeout=120) for process in processes]
-        assert found == list(exit_codes or [0] * world_size)
+        for process in processes:
+            process.join(TIMEOUT_S)
+        assert [process.exitcode for process in processes] == list(exit_codes or [0] * world_size)
     finally:
         for process in processes:
             process.kill()
+            process.join()
     paths = [output / f"{rank}.json" for rank in range(world_size)]
     return [json.loads(path.read_text()) for path in paths if path.exists()]
 
@@ -156,7 +165,7 @@ def main(spec_path: Path, rank: int) -> None:
         distributed.destroy_process_group()
 
 
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+if __name__ == "rank":
+    main(*globals()["job"])
     # What is to be judged is on disk; gloo's threads sometimes abort a busy machine's interpreter as it ends.
     os._exit(0)

@@ -10,6 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,7 @@ def on_ranks(function: Callable[..., Any], world_size: int, *arguments: Any) -> 
     `function` stands at the top level of a test file. A rank that raises, or waits for another one for longer
     than the time limit, fails the test; its traceback is on stderr.
     """
-    # Forked from a server that has imported torch, a rank starts at once; pytest's own threads stay outside.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "pytest", "hypothesis.strategies"])
+    context = forkserver()
     with tempfile.TemporaryDirectory() as folder:
         job = {
             "file": function.__code__.co_filename,
@@ -49,6 +48,13 @@ def on_ranks(function: Callable[..., Any], world_size: int, *arguments: Any) -> 
             process.join()
         assert [process.exitcode for process in processes] == [0] * world_size
         return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(world_size)]
+
+
+def forkserver() -> ForkServerContext:
+    """Return what starts processes from a server that has imported torch: at once, without our threads."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "pytest", "hypothesis.strategies", "selfcon.train"])
+    return context
 
 
 def be_a_rank(
