@@ -69,6 +69,7 @@ def _scale(axis: Axis) -> dict[str, Any]:
             "ticktext": texts,
             "range": [-0.5, num - 0.5],
             "automargin": True,
+            "ticklabeloverflow": "allow",  # the last of long names would be left out
         }
     if not axis.is_log:
         return {}

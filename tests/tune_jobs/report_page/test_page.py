@@ -249,6 +249,29 @@ def opened(browser: Browser, snapshot: Snapshot, folder: Path, *, width: int = 1
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize("width", [1200, 390])
+def test_the_names_of_all_choices_can_be_read(
+    browser: Browser, make_record: RecordMaker, make_snapshot: SnapshotMaker, tmp_path: Path, width: int
+) -> None:
+    names = ["resnet18", "efficientnet_b0", "regnet_y_400mf", "convnext_tiny", "wrn_28_10"]
+    (tmp_path / "names.yaml").write_text(f"space: {{model.backbone: {{choices: [{', '.join(names)}]}}}}\n")
+    records = [make_record(number, parameters={"model.backbone": name}) for number, name in enumerate(names)]
+    snapshot = make_snapshot(load_space(tmp_path / "names.yaml"), records)
+    page, _ = opened(browser, snapshot, tmp_path, width=width)
+    figure = page.locator("#slices svg.main-svg").first
+    frame = figure.bounding_box()
+    assert frame is not None
+    for name in names:
+        text = page.locator("#slices .xtick text", has_text=name)
+        assert text.evaluate("element => getComputedStyle(element).opacity") == "1"  # what overflows has 0
+        label = text.bounding_box()
+        assert label is not None
+        assert frame["x"] <= label["x"]
+        assert label["x"] + label["width"] <= frame["x"] + frame["width"]
+        assert label["y"] + label["height"] <= frame["y"] + frame["height"]
+
+
+@pytest.mark.browser
 def test_a_search_of_500_trials_opens_within_seconds(
     browser: Browser, large: Snapshot, tmp_path: Path
 ) -> None:
