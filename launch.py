@@ -8,13 +8,10 @@ from collections.abc import Sequence
 from selfcon.errors import ConfigError, SelfConError, nearest
 from tune_jobs.errors import BadInputError, SearchError
 from tune_jobs.flags import make_parser
-from tune_jobs.options import (
+from tune_jobs.options import ENVIRONMENT, INSTEAD, LaunchOptions, closing_line
+from tune_jobs.urls import (
     DATABASES,
-    ENVIRONMENT,
-    INSTEAD,
     S3_SETTINGS,
-    LaunchOptions,
-    closing_line,
     holds_password,
     is_checkpoint_storage,
     is_database,
@@ -106,36 +103,36 @@ def _launch(options: LaunchOptions) -> int:
         return examine(options)
     # Validation and the dry run answer at once: what is heavy is imported after them.
     if options.compare:
-        from tune_jobs.comparison import compare_searches
+        from tune_jobs.commands.compare import compare_searches
 
         return compare_searches(options)
     assert options.space is not None
-    from tune_jobs.preflight import preflight
+    from tune_jobs.commands.preflight import preflight
     from tune_jobs.space import load_space
 
     space = load_space(options.space, overrides=options.overrides, name=options.name)
     if options.report:  # what is there can be reported on any machine
-        from tune_jobs.inspection import write_report
+        from tune_jobs.commands.show_report import write_report
 
         return write_report(space, options)
     preflight(space, options)
     if options.reproduce is not None:
-        from tune_jobs.reproduce import reproduce
+        from tune_jobs.commands.reproduce import reproduce
 
         return reproduce(space, options)
     if options.dry_run:
-        from tune_jobs.preview import dry_run, is_begun
+        from tune_jobs.commands.dry_run import dry_run, is_begun
 
         taken = []
         if space.start_from is not None and not is_begun(space, options):
-            from tune_jobs.other_searches import points_to_take
+            from tune_jobs.commands.other_searches import points_to_take
 
             taken = points_to_take(space, options)
         print(dry_run(space, options, taken=taken))
         return 0
     if sys.stdout is not None and sys.stdout.isatty():  # the libraries take some seconds
         print(f"{space.name}: starting", flush=True)
-    from tune_jobs.search import run_search
+    from tune_jobs.commands.search import run_search
 
     return run_search(space, options)
 

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from selfcon.checkpoint import checkpoint_name
+from selfcon.checkpoints.folder import checkpoint_name
 from selfcon.config import TrainConfig
 from selfcon.train import EpochReport, fit
 

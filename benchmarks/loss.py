@@ -16,7 +16,7 @@ from measure import peak_megabytes, seconds_by_turns, spread
 from torch import Tensor
 from torch.nn import functional
 
-from selfcon.loss import selfcon_loss
+from selfcon.losses.contrastive import selfcon_loss
 
 NUM_EXITS, DIM, IMAGES_PER_CLASS = 2, 128, 10
 TEMPERATURE, BASE_TEMPERATURE = 0.1, 0.07

@@ -21,7 +21,7 @@ import optuna
 from measure import spread
 
 from tune_jobs.space import SearchSpace, load_space
-from tune_jobs.study import Decision, HandOut, SearchStudy
+from tune_jobs.study.search_study import Decision, HandOut, SearchStudy
 
 SIZES = (10, 100, 1000)
 REPEATS = 25

@@ -27,13 +27,13 @@ import optuna
 from measure import spread
 from mlflow_server import Server, mlflow_server
 
-from tune_jobs.follower import TrackingFollower
-from tune_jobs.mlflow_runs import TrackedDataset
-from tune_jobs.records import EpochRecord, State, TrialRecord
 from tune_jobs.space import SearchSpace, load_space
-from tune_jobs.study import SearchStudy
-from tune_jobs.tracking import Tracker
-from tune_jobs.tracking_store import CLIENT_SETTINGS
+from tune_jobs.study.records import EpochRecord, State, TrialRecord
+from tune_jobs.study.search_study import SearchStudy
+from tune_jobs.terminal.quiet import CLIENT_SETTINGS
+from tune_jobs.tracking.follower import TrackingFollower
+from tune_jobs.tracking.runs import TrackedDataset
+from tune_jobs.tracking.tracker import Tracker
 
 if TYPE_CHECKING:  # only the training process loads torch
     from selfcon.train import EpochReport

@@ -88,7 +88,7 @@ def run_documented_trial(config: dict[str, Any]) -> None:
 
 def run_our_trial(config: dict[str, Any]) -> None:
     """A trial as the platform runs it."""
-    from tune_jobs.trial import train_attempt
+    from tune_jobs.execution.trial import train_attempt
 
     train_attempt(config, train_worker)
 
@@ -139,17 +139,18 @@ def run(kind: str, folder: Path) -> None:
     """Run one search of empty trials; `stock` leaves Ray as it comes."""
     from ray import tune
 
-    from tune_jobs import ray_session, trial
-    from tune_jobs.cluster import machine_resources
+    from tune_jobs.cluster import session
+    from tune_jobs.cluster.resources import machine_resources
+    from tune_jobs.execution.trial import WorkerGroup, tune_config
 
     if kind != "ours":
-        ray_session.ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0"}
+        session.ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0"}
     run_trial = run_documented_trial if kind == "stock" else run_our_trial
-    workers = trial.WorkerGroup(cpus_per_worker=1, gpus_per_worker=0, hang_timeout_s=1800)
-    with ray_session.ray_session(None, machine_resources(), namespace="benchmark"):
+    workers = WorkerGroup(cpus_per_worker=1, gpus_per_worker=0, hang_timeout_s=1800)
+    with session.ray_session(None, machine_resources(), namespace="benchmark"):
         tune.Tuner(
             tune.with_resources(run_trial, {"CPU": 0, "memory": 1}),
-            param_space=trial.tune_config(str(folder), workers, checkpoints=str(folder)),
+            param_space=tune_config(str(folder), workers, checkpoints=str(folder)),
             tune_config=tune.TuneConfig(search_alg=searcher(), scheduler=scheduler(kind), num_samples=-1),
             run_config=tune.RunConfig(storage_path=str(folder / "sessions"), name="1", verbose=0),
         ).fit()

@@ -1,15 +1,15 @@
 """Read what a search knows of its trials: python examples/read_study.py runs/smoke/study.db
 
-The study is an Optuna study, so Optuna's own functions work on it; `tune_jobs.records` adds what a search
-keeps beside Optuna's values: every epoch, the reason of an end, the whole configuration. Reading disturbs no
-search that runs. A URL of a database serves too.
+The study is an Optuna study, so Optuna's own functions work on it; `tune_jobs.study.records` adds what a
+search stores in addition: every epoch, the reason why a trial ended, the complete configuration. Reading does
+not disturb a running search. The URL of a database works too.
 """
 
 import sys
 
 import optuna
 
-from tune_jobs.records import TrialRecord, record_of
+from tune_jobs.study.records import TrialRecord, record_of
 from tune_jobs.wording import counted, shown_parameters
 
 

@@ -11,7 +11,7 @@ import torch
 
 from selfcon.config import TrainConfig
 from selfcon.data.dataset import load_dataset
-from selfcon.evaluate import evaluate_encoder
+from selfcon.evaluation.evaluate import evaluate_encoder
 from selfcon.export import load_encoder, save_encoder
 from selfcon.train import EpochReport, fit
 

@@ -13,7 +13,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from selfcon.errors import ConfigError
 from selfcon.rules import NUM_STAGES, RULES, Rule, as_tuple, check_rules
-from selfcon.wording import explain, shown, unknown_name
+from selfcon.validation import explain, unknown_name
+from selfcon.values import shown
 
 __all__ = [
     "DEFAULTS", "FIELD_NAMES", "NUM_STAGES", "RULES", "SECTIONS", "DataConfig", "EvaluateConfig",

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from selfcon.progress import Progress
+from selfcon.callbacks import Progress
 
 T = TypeVar("T")
 

@@ -17,16 +17,16 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from selfcon.checkpoint import load_checkpoint, load_network
+from selfcon.checkpoints.folder import load_checkpoint, load_network
+from selfcon.checkpoints.state import TrainingState
 from selfcon.config import TrainConfig
 from selfcon.data.dataset import ImageDataset
 from selfcon.errors import CheckpointError
+from selfcon.evaluation.probe import Probes
+from selfcon.losses.objective import num_classes_of_heads
 from selfcon.model import SelfConEncoder, build_encoder
 from selfcon.model.weights import published_state
-from selfcon.objective import num_classes_of_heads
 from selfcon.pixel_encoder import PixelEncoder
-from selfcon.probe import Probes
-from selfcon.training_state import TrainingState
 
 __all__ = [
     "PixelEncoder", "encoder_of_checkpoint", "load_encoder", "save_backbone", "save_encoder",

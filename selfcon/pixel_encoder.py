@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from selfcon.data.augment import normalise
 from selfcon.errors import ConfigError
+from selfcon.evaluation.probe import Probes
 from selfcon.model import SelfConEncoder
-from selfcon.probe import Probes
 
 
 class PixelEncoder(nn.Module):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from selfcon.errors import ConfigError
-from selfcon.wording import shown
+from selfcon.values import shown
 
 # Stages of each backbone; an exit may leave after any but the last.
 NUM_STAGES: Mapping[str, int] = {

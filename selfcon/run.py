@@ -9,20 +9,20 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from selfcon.accounting import CostMeter
-from selfcon.checkpoint import load_network
+from selfcon.checkpoints.folder import load_network
+from selfcon.checkpoints.state import TrainingState
 from selfcon.config import TrainConfig
-from selfcon.confusion import Confusion
 from selfcon.data.batches import num_steps
 from selfcon.data.dataset import ImageDataset, load_dataset
 from selfcon.distributed import world_size
 from selfcon.errors import CheckpointError, ConfigError
+from selfcon.evaluation.confusion import Confusion
+from selfcon.losses.objective import num_classes_of_heads
 from selfcon.model import SelfConEncoder, build_encoder
 from selfcon.model.cost import encoder_parameters, forward_macs
 from selfcon.model.weights import load_weights, misfit
-from selfcon.objective import num_classes_of_heads
 from selfcon.optim import build_optimizer
 from selfcon.precision import check_precision, dtype_of_weights, gradient_scaler
-from selfcon.training_state import TrainingState
 
 
 @dataclass(frozen=True, kw_only=True)

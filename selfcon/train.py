@@ -15,22 +15,24 @@ from pathlib import Path
 
 from torch import Tensor
 
-from selfcon.checkpoint import load_checkpoint, save_checkpoint
+from selfcon.callbacks import Callbacks, Progress
+from selfcon.checkpoints.folder import load_checkpoint, save_checkpoint
+from selfcon.checkpoints.state import TrainingState, checkpoint_payloads
 from selfcon.collapse import collapsed_loss_of, is_collapsed
 from selfcon.config import TrainConfig
-from selfcon.confusion import Confusion
 from selfcon.data.batches import epoch_batches
 from selfcon.determinism import deterministic_kernels
 from selfcon.distributed import broadcast_object, on_any_rank, rank, reduce_sum, world_size
 from selfcon.errors import CheckpointError, ConfigError, NonFiniteLossError, TrainingStopped
-from selfcon.evaluate import evaluate_encoder
+from selfcon.evaluation.confusion import Confusion
+from selfcon.evaluation.evaluate import evaluate_encoder
+from selfcon.losses.objective import training_loss
 from selfcon.model import SelfConEncoder
-from selfcon.objective import training_loss
 from selfcon.optim import learning_rate_at
 from selfcon.precision import SMALLEST_SCALE, autocast
-from selfcon.progress import Progress, unwatched
 from selfcon.run import Run, start_run
-from selfcon.training_state import TrainingState, checkpoint_payloads
+
+NO_CALLBACKS = Callbacks()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,49 +68,59 @@ def fit(
     *,
     report: Callable[[EpochReport], None],
     resume_from: Path | TrainingState | None = None,
-    stop_requested: Callable[[], bool] | None = None,
-    save_at_once: Callable[[TrainingStopped], None] | None = None,
-    progress: Progress = unwatched,
+    callbacks: Callbacks = NO_CALLBACKS,
 ) -> TrainResult:
     """Train an encoder as `config` says and return it.
 
-    `report` is called on every rank, epoch by epoch, 0 first; after a resume first with the last epoch that
-    the checkpoint has finished, then with the next. Its metrics: from epoch 1 on `train/loss` (mean over the
-    steps), `train/learning_rate` (of the last step) and `cost/images_per_second` (all ranks, without
-    evaluation); `val/...` in epoch 0, each multiple of `evaluate.every_epochs` and the last; the other
-    `cost/...` always.
+    The same configuration gives bit-identical results on the same machine with the same number of threads,
+    also on a GPU, and also if the run was stopped after any epoch or step and resumed. Several ranks compute
+    what a single process would. `fit` uses the process group it finds and never starts or ends one.
 
-    `stop_requested` is asked after every step, on all ranks; where one of them says yes, all raise
-    `TrainingStopped`, whose checkpoint `resume_from` takes like any other. No rank can leave an evaluation
-    alone: where it says yes there on the first rank, `save_at_once` is called on that rank, once, with what
-    would be raised, and the evaluation goes on. If it cannot end, it alone is repeated from that checkpoint.
+    Args:
+        config: What to train, on which data, and how.
+        report: Called on every rank, once per epoch, epoch 0 (the untrained network) first; after a resume
+            first with the last epoch that the checkpoint had finished. Its metrics: `train/loss` (mean over
+            the steps), `train/learning_rate` (of the last step) and `cost/images_per_second` (all ranks,
+            without evaluation) from epoch 1 on; `val/...` in epoch 0, in each multiple of
+            `evaluate.every_epochs` and in the last epoch; the other `cost/...` always.
+        resume_from: A checkpoint folder, or the state of one, of the same configuration.
+        callbacks: Progress of the run, and requests to stop it.
 
-    `progress` is told where the run is whenever it has got on: once it is put together, after every step, and
-    in evaluations after every batch and every epoch of the probes, on all ranks. It must not communicate.
+    Returns:
+        The encoder in evaluation mode, on the device it was trained on, and the metrics of the last epoch.
 
-    The same configuration gives the same bits on the same machine with the same number of threads, also on a
-    GPU, and when it was stopped after any epoch or step and resumed. Several ranks compute what one would.
+    Raises:
+        ConfigError: The data set cannot be used, or this machine does not support a setting.
+        CheckpointError: The checkpoint is damaged or belongs to another configuration.
+        NonFiniteLossError: The loss, the gradients or the features are not finite; raised on every rank.
+        TrainingStopped: `callbacks.stop_requested` returned True on some rank.
 
-    Raises `ConfigError` for a data set that cannot be used, or a setting that this machine cannot act on,
-    `CheckpointError` for a checkpoint that is damaged or of another configuration, and `NonFiniteLossError`
-    on every rank.
+    Example:
+        >>> from selfcon import TrainConfig, fit
+        >>> config = TrainConfig.from_mapping(
+        ...     {
+        ...         "data": {"dataset": "digits", "image_size": 8, "augmentation": "none"},
+        ...         "model": {"width": 4, "projection_dim": 8},
+        ...         "optim": {"epochs": 1, "learning_rate": 0.05},
+        ...         "evaluate": {"probe_epochs": 1},
+        ...     }
+        ... )
+        >>> epochs = []
+        >>> result = fit(config, report=lambda report: epochs.append(report.epoch))
+        >>> epochs
+        [0, 1]
+        >>> sorted(name for name in result.metrics if name.startswith("val/"))
+        ['val/ensemble_top1', 'val/exit2_top1', 'val/knn_top1', 'val/top1']
     """
     run = start_run(config, resumed=resume_from is not None)
-    progress("before the first epoch")
+    callbacks.progress("before the first epoch")
     if resume_from is None:
-        run.history.append(_untrained_epoch(run, progress=progress))
+        run.history.append(_untrained_epoch(run, progress=callbacks.progress))
     else:
         run.restore(_state_to_resume(resume_from, config))
     report(_epoch_report(run))
     while run.epoch < config.optim.epochs:
-        metrics = _trained_epoch(
-            run,
-            epoch=run.epoch + 1,
-            stop_requested=stop_requested,
-            save_at_once=save_at_once,
-            progress=progress,
-        )
-        run.history.append(metrics)
+        run.history.append(_trained_epoch(run, epoch=run.epoch + 1, callbacks=callbacks))
         run.losses.clear()
         report(_epoch_report(run))
     return TrainResult(
@@ -161,18 +173,11 @@ def _untrained_epoch(run: Run, *, progress: Progress) -> dict[str, float]:
     return broadcast_object(accuracies | run.costs.metrics())
 
 
-def _trained_epoch(
-    run: Run,
-    *,
-    epoch: int,
-    stop_requested: Callable[[], bool] | None,
-    save_at_once: Callable[[TrainingStopped], None] | None,
-    progress: Progress,
-) -> dict[str, float]:
-    """Take what steps of an epoch are left, and return its metrics."""
+def _trained_epoch(run: Run, *, epoch: int, callbacks: Callbacks) -> dict[str, float]:
+    """Take the remaining steps of an epoch and return its metrics."""
     first_step, started = len(run.losses), run.costs.now()
     try:
-        _train(run, epoch=epoch, stop_requested=stop_requested, progress=progress)
+        _train(run, epoch=epoch, callbacks=callbacks)
     except TrainingStopped:
         _count_costs(run, first_step=first_step, started=started)
         raise
@@ -185,33 +190,28 @@ def _trained_epoch(
     }
     if epoch % run.config.evaluate.every_epochs == 0 or epoch == run.config.optim.epochs:
         started = run.costs.now()
-        if stop_requested is not None and save_at_once is not None and rank() == 0:
-            progress = _saving(run, stop_requested=stop_requested, save=save_at_once, progress=progress)
-        metrics |= _evaluated(run, epoch=epoch, progress=progress)
+        metrics |= _evaluated(run, epoch=epoch, progress=_saving_when_stopped(run, callbacks))
         run.costs.add(seconds=run.costs.now() - started, num_views=0)
     run.costs.begin_epoch()
     # Clocks differ between ranks: all report what the first one measured.
     return broadcast_object(metrics | run.costs.metrics())
 
 
-def _saving(
-    run: Run,
-    *,
-    stop_requested: Callable[[], bool],
-    save: Callable[[TrainingStopped], None],
-    progress: Progress,
-) -> Progress:
-    """Tells `progress`, and saves the run as it is, once, when a stop is asked for."""
+def _saving_when_stopped(run: Run, callbacks: Callbacks) -> Progress:
+    """Return the progress callback of an evaluation, which saves the run, once, when a stop is requested."""
+    progress, stop_requested, save = callbacks.progress, callbacks.stop_requested, callbacks.save_at_once
+    if stop_requested is None or save is None or rank() != 0:
+        return progress
     saved = False
 
-    def tell(place: str) -> None:
+    def report_and_save(place: str) -> None:
         nonlocal saved
         progress(place)
         if not saved and stop_requested():
             saved = True
             save(_stopped(run))
 
-    return tell
+    return report_and_save
 
 
 def _evaluated(run: Run, *, epoch: int, progress: Progress) -> dict[str, float]:
@@ -236,7 +236,7 @@ def _count_costs(run: Run, *, first_step: int, started: float) -> float:
     return run.costs.add_steps(seconds=run.costs.now() - started, num_views=num_views)
 
 
-def _train(run: Run, *, epoch: int, stop_requested: Callable[[], bool] | None, progress: Progress) -> None:
+def _train(run: Run, *, epoch: int, callbacks: Callbacks) -> None:
     """Take the steps of an epoch that are left, each loss into `run.losses`."""
     run.network.train()
     first_step = len(run.losses)
@@ -253,8 +253,8 @@ def _train(run: Run, *, epoch: int, stop_requested: Callable[[], bool] | None, p
             group["lr"] = _learning_rate(run, epoch=epoch, step=step)
         place = f"epoch {epoch}, step {step + 1}"
         run.losses.append(train_step(run, images_RCHW, labels_B, place=place))
-        progress(place)
-        if stop_requested is not None and on_any_rank(stop_requested()):
+        callbacks.progress(place)
+        if callbacks.stop_requested is not None and on_any_rank(callbacks.stop_requested()):
             raise _stopped(run)
 
 

@@ -2,7 +2,6 @@
 
 import os
 import re
-import runpy
 import shutil
 import signal
 import socket
@@ -23,14 +22,15 @@ import psycopg
 import pytest
 
 from selfcon.config import TrainConfig
-from tune_jobs.records import EpochRecord, State, TrialRecord
-from tune_jobs.snapshot import DataFacts, Snapshot
+from tests.project import ROOT
+from tests.selfcon.shapes import install as install_shape_checks
 from tune_jobs.space import SearchSpace
+from tune_jobs.study.records import EpochRecord, State, TrialRecord
+from tune_jobs.study.snapshot import DataFacts, Snapshot
 
 REQUIRE_PROGRAMS = "SELFCON_REQUIRE_PROGRAMS"
 READY_TIMEOUT_S = 120.0
 
-PROJECT = Path(__file__).parents[1]
 
 FIRST_START_MS = 1_760_000_000_000
 EPOCH_MS = 3_000
@@ -45,7 +45,7 @@ PythonRunner = Callable[..., subprocess.CompletedProcess[str]]
 def pytest_configure(config: pytest.Config) -> None:
     """Check tensors against their names; leave out MLflow's warnings about itself, and how busy we are."""
     # Before the modules with tensors are imported, which only test files do.
-    runpy.run_path(str(Path(__file__).parent / "selfcon" / "shapes.py"))["install"]()
+    install_shape_checks()
     hypothesis.settings.register_profile("no-deadline", deadline=None)
     hypothesis.settings.load_profile("no-deadline")
     config.addinivalue_line("filterwarnings", "ignore:The ``noload`` loader strategy is deprecated")
@@ -86,7 +86,7 @@ def run_python() -> PythonRunner:
             [sys.executable, "-c", code, *arguments],
             input=stdin,
             cwd=cwd,
-            env={**os.environ, "PYTHONPATH": str(PROJECT), **(environment or {})},
+            env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
             capture_output=True,
             text=True,
             check=False,
@@ -206,7 +206,7 @@ def launch_search() -> Callable[..., AbstractContextManager[LaunchedSearch]]:
     @contextmanager
     def launch(folder: Path, *flags: str, environment: Mapping[str, str] | None = None) -> Iterator[Any]:
         process = subprocess.Popen(
-            [sys.executable, str(PROJECT / "launch.py"), *flags], cwd=folder, text=True,
+            [sys.executable, str(ROOT / "launch.py"), *flags], cwd=folder, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
         )  # fmt: skip

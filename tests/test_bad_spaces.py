@@ -11,7 +11,8 @@ from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.project import ROOT
+
 CASES = re.findall(
     r"^## (.+)\n((?:.*\n)*?)>> (.+)$", (ROOT / "tests/bad_spaces.txt").read_text(), re.MULTILINE
 )
@@ -20,10 +21,10 @@ IDS = [title for title, _, _ in CASES]
 # The whole table in an interpreter that has none of the heavy packages; prints what each case ended with.
 WITHOUT_HEAVY_PACKAGES = """
 import contextlib, io, json, pathlib, sys, time
-for package in ("torch", "ray", "optuna", "mlflow", "numpy", "sklearn", "tune_jobs.search"):
+for package in ("torch", "ray", "optuna", "mlflow", "numpy", "sklearn", "tune_jobs.commands.search"):
     sys.modules[package] = None
-import launch, tune_jobs.preflight
-tune_jobs.preflight.machine_resources = lambda: {"CPU": 2.0, "GPU": 0.0}
+import launch, tune_jobs.commands.preflight
+tune_jobs.commands.preflight.machine_resources = lambda: {"CPU": 2.0, "GPU": 0.0}
 ended = []
 for text in json.load(sys.stdin):
     pathlib.Path("bad.yaml").write_text(text)
@@ -49,8 +50,8 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A machine of 2 CPUs on which no search can be started, and a folder with what a search left there."""
     for variable in VARIABLES:
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setattr("tune_jobs.preflight.machine_resources", lambda: {"CPU": 2.0, "GPU": 0.0})
-    monkeypatch.setitem(sys.modules, "tune_jobs.search", None)
+    monkeypatch.setattr("tune_jobs.commands.preflight.machine_resources", lambda: {"CPU": 2.0, "GPU": 0.0})
+    monkeypatch.setitem(sys.modules, "tune_jobs.commands.search", None)
     monkeypatch.chdir(tmp_path)
     Path("runs/bad/trials/0000").mkdir(parents=True)
     Path("runs/bad/study.db").write_bytes(b"SQLite format 3\0")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.project import ROOT
+
 EXAMPLES = sorted((ROOT / "examples").rglob("*.py"))
 OWN_DATA = "examples/own_data/own_data.yaml"
 

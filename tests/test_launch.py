@@ -1,5 +1,4 @@
 import importlib.util
-import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.project import ROOT
+from tests.selfcon.tiny_datasets import write_image_folder
 from tune_jobs.errors import (
     AlreadyRunningError,
     BadInputError,
@@ -19,9 +20,7 @@ from tune_jobs.errors import (
     TrackingError,
 )
 
-ROOT = Path(__file__).parents[1]
 GO_ON = "go on with: python launch.py --space good.yaml"
-write_image_folder = runpy.run_path(str(ROOT / "tests/selfcon/tiny_datasets.py"))["write_image_folder"]
 SPACE = """\
 name: example
 space: {loss.temperature: {low: 0.1, high: 0.5}}
@@ -145,8 +144,10 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         "SELFCON_CHECKPOINT_STORAGE",
     ):
         monkeypatch.delenv(variable, raising=False)
-    for module in ("preflight", "preview"):
-        monkeypatch.setattr(f"tune_jobs.{module}.machine_resources", lambda: {"CPU": 2.0, "GPU": 0.0})
+    for module in ("preflight", "dry_run"):
+        monkeypatch.setattr(
+            f"tune_jobs.commands.{module}.machine_resources", lambda: {"CPU": 2.0, "GPU": 0.0}
+        )
     monkeypatch.chdir(tmp_path)
     (tmp_path / "good.yaml").write_text(SPACE)
     return tmp_path
@@ -157,9 +158,9 @@ def search_is(monkeypatch: pytest.MonkeyPatch) -> Callable[[RunSearch], None]:
     """Return a function that puts another search in the place of the real one."""
 
     def replace(run_search: RunSearch) -> None:
-        module = ModuleType("tune_jobs.search")
+        module = ModuleType("tune_jobs.commands.search")
         module.run_search = run_search  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "tune_jobs.search", module)
+        monkeypatch.setitem(sys.modules, "tune_jobs.commands.search", module)
 
     return replace
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.project import ROOT
 from tune_jobs.flags import EPILOG
-from tune_jobs.records import Reason
+from tune_jobs.study.records import Reason
 
-ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 SOURCES = [ROOT / "launch.py", *(ROOT / "tune_jobs").rglob("*.py"), *(ROOT / "selfcon").rglob("*.py")]
 # What stands between the parts of a line: values, and the words of every refusal (selfcon/errors.py).

@@ -8,13 +8,12 @@ spaces in tune_jobs/space/test_reference.py.
 import re
 import shlex
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from launch import parse
+from tests.project import ROOT
 
-ROOT = Path(__file__).parents[1]
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))

@@ -4,13 +4,14 @@ import pytest
 from optuna.trial import FixedTrial
 
 from selfcon.config import TrainConfig
+from tests.project import ROOT
+from tune_jobs.commands.dry_run import dry_run
 from tune_jobs.options import LaunchOptions
-from tune_jobs.preview import dry_run
-from tune_jobs.pruning import rungs
 from tune_jobs.space import SearchSpace, load_space
 from tune_jobs.space.examples import RandomTrial
+from tune_jobs.study.pruning import rungs
 
-PATHS = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.yaml"))
+PATHS = sorted((ROOT / "search_spaces").glob("*.yaml"))
 RECIPES = {
     "cifar100_resnet18",
     "imagenet_resnet34",

@@ -1,5 +1,6 @@
 """Parameters, times and paths as people read them."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,3 +47,8 @@ def counted(count: int, word: str, plural: str | None = None) -> str:
 def shown_place(path: Path) -> str:
     """Return a path as short as it stays right: below the current folder, else whole."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def parameter_text(value: Any) -> str:
+    """Return a value as YAML and JSON write it: words plain, `0.1`, `true`, `null`, `[1, 2]`."""
+    return value if isinstance(value, str) else json.dumps(value)

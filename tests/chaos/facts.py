@@ -9,14 +9,14 @@ from mlflow import MlflowClient
 
 from selfcon.config import TrainConfig
 from selfcon.data.dataset import load_dataset
-from tune_jobs.database import Database
 from tune_jobs.errors import AlreadyRunningError
-from tune_jobs.lock import LauncherLock
-from tune_jobs.records import ATTEMPT, TrialRecord
-from tune_jobs.run_entries import SEARCH_TAG, TRIAL_TAG
 from tune_jobs.space import SearchSpace, load_space
-from tune_jobs.study import SearchStudy
-from tune_jobs.study_store import open_database, study_name
+from tune_jobs.study.database.database import Database
+from tune_jobs.study.database.lock import LauncherLock
+from tune_jobs.study.records import ATTEMPT, TrialRecord
+from tune_jobs.study.search_study import SearchStudy
+from tune_jobs.study.store import open_database, study_name
+from tune_jobs.tracking.run_entries import SEARCH_TAG, TRIAL_TAG
 
 from .search import SearchCommand
 from .training import Saved

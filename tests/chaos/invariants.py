@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tune_jobs.records import Reason, State, TrialRecord
-from tune_jobs.run_entries import run_status
+from tune_jobs.study.records import Reason, State, TrialRecord
+from tune_jobs.tracking.run_entries import run_status
 
 from .facts import Facts, TrackedRun
 from .training import Saved

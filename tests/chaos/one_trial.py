@@ -13,12 +13,12 @@ from mlflow import MlflowClient
 
 from selfcon.config import TrainConfig
 from selfcon.data.dataset import load_dataset
-from tune_jobs.records import TrialRecord
+from tests.project import ROOT
 from tune_jobs.space import load_space
-from tune_jobs.study import SearchStudy
+from tune_jobs.study.records import TrialRecord
+from tune_jobs.study.search_study import SearchStudy
 
 from .cluster import LocalCluster
-from .surroundings import PROJECT
 from .training import TrainingWatch
 
 WAIT_S = 150.0
@@ -43,7 +43,7 @@ class Launch:
         self.training = TrainingWatch(folder / "runs" / "lost")
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(PROJECT / "launch.py"), "--space", "space.yaml", *flags],
+                [sys.executable, str(ROOT / "launch.py"), "--space", "space.yaml", *flags],
                 cwd=folder, env=surroundings, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
 

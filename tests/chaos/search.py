@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.project import ROOT
+
 from .processes import family, kill
-from .surroundings import PROJECT, environment
+from .surroundings import environment
 
 SPACE = Path(__file__).with_name("space.yaml")
 
@@ -38,7 +40,7 @@ class SearchCommand:
 
     def words(self, num_trials: int) -> list[str]:
         """Return the command for a total of trials."""
-        words = [sys.executable, str(PROJECT / "launch.py"), "--space", str(self.space), "--name", self.name]
+        words = [sys.executable, str(ROOT / "launch.py"), "--space", str(self.space), "--name", self.name]
         words += ["--num-trials", str(num_trials)]
         words += ["--address", self.address] if self.address else []
         words += ["--checkpoint-storage", self.checkpoint_storage] if self.checkpoint_storage else []

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tune_jobs.records import TrialRecord
+from tune_jobs.study.records import TrialRecord
 
 from . import facts as gathered
 from .cluster import LocalCluster

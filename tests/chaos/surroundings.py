@@ -2,9 +2,8 @@
 
 import os
 import socket
-from pathlib import Path
 
-PROJECT = Path(__file__).parents[2]
+from tests.project import ROOT
 
 # What would send a search elsewhere.
 FOREIGN = (
@@ -19,7 +18,7 @@ def environment() -> dict[str, str]:
     """Return our environment less what is foreign, with this project importable in every process."""
     kept = {name: value for name, value in os.environ.items() if name not in FOREIGN}
     # One thread each: what is trained has the same bits every time.
-    return {**kept, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+    return {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 def free_port() -> int:

@@ -15,12 +15,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from tune_jobs.records import TrialRecord
-from tune_jobs.tracking import Tracker
+from tests.project import ROOT
+from tune_jobs.study.records import TrialRecord
+from tune_jobs.tracking.tracker import Tracker
 
 from .canary import OF_URI, PASSWORDS, Canaries, given
 from .proxy import Proxy
-from .surroundings import FOREIGN, PROJECT
+from .surroundings import FOREIGN
 
 SPACE = "name: example\nspace: {loss.temperature: {low: 0.1, high: 0.5}}\n"
 ALL = Canaries([*PASSWORDS.values(), OF_URI])
@@ -52,7 +53,7 @@ REFUSED = [
 
 @pytest.fixture(scope="module")
 def main() -> Callable[[list[str]], int]:
-    found: Callable[[list[str]], int] = runpy.run_path(str(PROJECT / "launch.py"))["main"]
+    found: Callable[[list[str]], int] = runpy.run_path(str(ROOT / "launch.py"))["main"]
     return found
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from selfcon.checkpoint import newest_valid
+from selfcon.checkpoints.folder import newest_valid
+from selfcon.checkpoints.state import CONTENT, MANIFEST, MODEL
 from selfcon.config import TrainConfig
-from selfcon.training_state import CONTENT, MANIFEST, MODEL
-from tune_jobs.records import State
-from tune_jobs.token_auth import own_token
+from tune_jobs.cluster.token_auth import own_token
+from tune_jobs.study.records import State
 
 from .cluster import LocalCluster
 from .one_trial import NUM_EPOCHS, Launch, cluster, launched, record, statuses

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from tune_jobs.records import AttemptEnd, Reason, State, TrialRecord
-from tune_jobs.run_entries import run_status
+from tune_jobs.study.records import AttemptEnd, Reason, State, TrialRecord
+from tune_jobs.tracking.run_entries import run_status
 
 from .facts import Facts, TrackedRun
 from .invariants import INVARIANTS

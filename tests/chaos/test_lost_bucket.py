@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tune_jobs.records import State
+from tune_jobs.study.records import State
 
 from .one_trial import NUM_EPOCHS, launched, record, statuses
 from .proxy import Proxy

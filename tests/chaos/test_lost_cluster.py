@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tune_jobs.lock import LauncherLock
-from tune_jobs.records import State
-from tune_jobs.token_auth import look_again
+from tune_jobs.cluster.token_auth import look_again
+from tune_jobs.study.database.lock import LauncherLock
+from tune_jobs.study.records import State
 
 from .one_trial import NUM_EPOCHS, Launch, cluster, launched, record, statuses
 from .processes import Process, family, kill, survivors

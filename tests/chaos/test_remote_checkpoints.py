@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tune_jobs.token_auth import own_token
+from tune_jobs.cluster.token_auth import own_token
 
 from .cluster import LocalCluster
 from .processes import Process

@@ -15,8 +15,9 @@ import torch
 from mlflow import MlflowClient
 from pyarrow import fs
 
+from tests.project import ROOT
+from tune_jobs.cluster.token_auth import own_token
 from tune_jobs.registry import load_encoder
-from tune_jobs.token_auth import own_token
 
 from .cluster import LocalCluster
 from .facts import records_of
@@ -26,7 +27,7 @@ from .processes import family
 from .schedule import Victim, draw_schedule
 from .search import SearchCommand
 from .soak import disturb
-from .surroundings import PROJECT, environment
+from .surroundings import environment
 from .training import MANIFEST, TrainingWatch
 
 SEED = 5
@@ -97,7 +98,7 @@ def test_the_main_job_on_servers_survives_the_loss_of_each_part(
         command = SearchCommand(
             folder=tmp_path,
             name="main",
-            space=PROJECT / "search_spaces/exit_position.yaml",
+            space=ROOT / "search_spaces/exit_position.yaml",
             overrides=("trial.num_workers=2",),
             tracking_uri=server.uri,
             address=cluster.address,

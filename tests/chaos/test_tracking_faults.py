@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tune_jobs.records import TrialRecord
+from tune_jobs.study.records import TrialRecord
 
 from . import facts as gathered
 from .canary import OF_URI, PASSWORDS, Canaries, given, ray_session_folder

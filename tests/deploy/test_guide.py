@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from launch import parse
+from tests.project import ROOT
 from tune_jobs.flags import EPILOG
 
-ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "cluster.md").read_text()
 HEADINGS = {
     heading.lower().replace("`", "").replace(" ", "-")

@@ -19,8 +19,8 @@ from ray._raylet import RAY_NODE_MARKET_TYPE_KEY  # type: ignore[attr-defined]  
 from ray.scripts.scripts import start
 
 from launch import parse
+from tests.project import ROOT
 
-ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "kuberay"
 KUBERNETES = "1.34"
 LAUNCHER_SECRET, STORAGE_SECRET = "selfcon-launcher", "selfcon-storage"

@@ -15,7 +15,8 @@ import pytest
 import yaml
 from ray._private.runtime_env.packaging import create_package
 
-ROOT = Path(__file__).parents[2]
+from tests.project import ROOT
+
 RUNTIME_ENV = yaml.safe_load((ROOT / "deploy" / "ray-job" / "runtime-env.yaml").read_text())
 
 BIN = Path(sys.executable).parent

@@ -4,7 +4,6 @@ import copy
 import re
 import shlex
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +12,8 @@ from ray._raylet import RAY_NODE_MARKET_TYPE_KEY  # type: ignore[attr-defined]  
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import start
 
-ROOT = Path(__file__).parents[2]
+from tests.project import ROOT
+
 CONFIG: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "ray-up" / "cluster.yaml").read_text())
 NODE_TYPES: dict[str, Any] = CONFIG["available_node_types"]
 STARTS = {key: CONFIG[key] for key in ("head_start_ray_commands", "worker_start_ray_commands")}

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.project import ROOT
+
 SCRIPT = ROOT / "deploy" / "slurm" / "search.sbatch"
 SRUN = """\
 #!/usr/bin/env bash

@@ -1,13 +1,12 @@
 """Ranks of a training run for the tests, each a process that writes OUT/<rank>.json.
 
 Each runs `selfcon.train.fit` in a gloo group, or in none where the world size is 1, and records the loss of
-every step and what was reported. Tests take `run_ranks` from here with `runpy.run_path`.
+every step and what was reported.
 """
 
 import hashlib
 import json
 import os
-import runpy
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,13 +16,14 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, distributed
 
-from selfcon.checkpoint import checkpoint_name, newest_valid
+from selfcon.callbacks import Callbacks
+from selfcon.checkpoints.folder import checkpoint_name, newest_valid
 from selfcon.config import TrainConfig
 from selfcon.errors import TrainingStopped
-from selfcon.objective import training_loss
+from selfcon.losses.objective import training_loss
 from selfcon.train import EpochReport, fit
+from tests.selfcon.ranks import forkserver
 
-forkserver = runpy.run_path(str(Path(__file__).with_name("ranks.py")))["forkserver"]
 TIMEOUT_S = 120
 
 
@@ -53,9 +53,7 @@ def run_ranks(
     }
     (output / "spec.json").write_text(json.dumps(spec, default=str))
     processes = [
-        forkserver().Process(
-            target=runpy.run_path, args=(__file__, {"job": (output / "spec.json", rank)}, "rank")
-        )
+        forkserver().Process(target=_be_a_rank, args=(output / "spec.json", rank))
         for rank in range(world_size)
     ]
     for process in processes:
@@ -133,9 +131,7 @@ def train(spec: dict[str, Any], rank: int) -> dict[str, Any]:
                 config,
                 report=report,
                 resume_from=resume_from,
-                stop_requested=stop_requested,
-                save_at_once=save,
-                progress=progress,
+                callbacks=Callbacks(progress=progress, stop_requested=stop_requested, save_at_once=save),
             )
     except TrainingStopped as stopped:
         result["stopped"] = str(stopped)
@@ -152,7 +148,7 @@ def digest(value: Tensor) -> str:
     return hashlib.sha256(value.cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
-def main(spec_path: Path, rank: int) -> None:
+def _be_a_rank(spec_path: Path, rank: int) -> None:
     torch.set_num_threads(1)
     spec = json.loads(spec_path.read_text())
     if spec["world_size"] > 1:
@@ -163,9 +159,5 @@ def main(spec_path: Path, rank: int) -> None:
     (Path(spec["output"]) / f"{rank}.json").write_text(json.dumps(result))
     if spec["world_size"] > 1 and "error" not in result:
         distributed.destroy_process_group()
-
-
-if __name__ == "rank":
-    main(*globals()["job"])
-    # What is to be judged is on disk; gloo's threads sometimes abort a busy machine's interpreter as it ends.
+    # The verdict is on disk; gloo's threads sometimes abort a busy machine's interpreter as it ends.
     os._exit(0)

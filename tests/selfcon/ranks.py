@@ -1,11 +1,7 @@
-"""Runs a function of a test file on every rank of a gloo group, and gives back what each rank returned.
+"""Run a function of a test file on every rank of a gloo group and return what each rank returned."""
 
-Test files are no package, so they take `on_ranks` from here with `runpy.run_path`, and a rank, which is a
-process of its own, takes the function to run from the test file in the same way.
-"""
-
+import importlib
 import multiprocessing
-import runpy
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -29,15 +25,14 @@ def on_ranks(function: Callable[..., Any], world_size: int, *arguments: Any) -> 
     context = forkserver()
     with tempfile.TemporaryDirectory() as folder:
         job = {
-            "file": function.__code__.co_filename,
+            "module": function.__module__,
             "name": function.__name__,
             "arguments": arguments,
             "world_size": world_size,
             "folder": Path(folder),
         }
         processes = [
-            context.Process(target=runpy.run_path, args=(__file__, {"job": job | {"rank": rank}}, "rank"))
-            for rank in range(world_size)
+            context.Process(target=_be_a_rank, kwargs=job | {"rank": rank}) for rank in range(world_size)
         ]
         for process in processes:
             process.start()
@@ -57,10 +52,10 @@ def forkserver() -> ForkServerContext:
     return context
 
 
-def be_a_rank(
-    *, file: str, name: str, arguments: tuple[Any, ...], rank: int, world_size: int, folder: Path
+def _be_a_rank(
+    *, module: str, name: str, arguments: tuple[Any, ...], rank: int, world_size: int, folder: Path
 ) -> None:
-    """Run the function `name` of the test file as rank `rank` and write what it returned."""
+    """Run the function `name` of a test module as rank `rank` and write what it returned."""
     torch.set_num_threads(1)
     distributed.init_process_group(
         "gloo",
@@ -69,13 +64,9 @@ def be_a_rank(
         world_size=world_size,
         timeout=timedelta(seconds=TIMEOUT_S),
     )
-    function = runpy.run_path(file)[name]
+    function = getattr(importlib.import_module(module), name)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         result = function(*arguments)
     torch.save(result, folder / f"{rank}.pt")
     distributed.destroy_process_group()
-
-
-if __name__ == "rank":
-    be_a_rank(**globals()["job"])

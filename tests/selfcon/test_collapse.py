@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from selfcon.collapse import collapsed_loss, collapsed_loss_of, is_collapsed
 from selfcon.config import TrainConfig
-from selfcon.loss import selfcon_loss
+from selfcon.losses.contrastive import selfcon_loss
 
 DEFAULTS: dict[str, Any] = {
     "num_images": 128,

@@ -1,7 +1,5 @@
-import runpy
 import time
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +8,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from selfcon import distributed
-from selfcon.progress import Progress, unwatched
-
-on_ranks = runpy.run_path(str(Path(__file__).with_name("ranks.py")))["on_ranks"]
+from selfcon.callbacks import Progress, unwatched
+from tests.selfcon.ranks import on_ranks
 
 ROWS = (2, 0, 5, 1)
 

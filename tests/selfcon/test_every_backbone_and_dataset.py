@@ -1,6 +1,5 @@
 """Every family of backbones on every data set in the files of the real one: train, evaluate, save, resume."""
 
-import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,20 +9,17 @@ import torch
 
 from selfcon.config import TrainConfig
 from selfcon.train import EpochReport, fit
-
-tiny_datasets = runpy.run_path(str(Path(__file__).with_name("tiny_datasets.py")))
+from tests.selfcon import tiny_datasets
 
 BACKBONES = ["resnet50", "wrn_16_8", "vgg13_bn", "efficientnet_b0", "convnext_tiny", "regnet_y_400mf"]
 # ImageNet's images have sizes of their own and are decoded as they are needed, the others lie in memory.
 PARTS = {"train": 16, "val": 2}
 WRITERS: dict[str, Callable[[Path], Path]] = {
-    "cifar10": lambda root: tiny_datasets["write_cifar10"](root, images_per_batch=10, test_images=10),
-    "cifar100": lambda root: tiny_datasets["write_cifar100"](root, train_images=200, test_images=100),
-    "tinyimagenet": lambda root: tiny_datasets["write_tinyimagenet"](root, images_per_class=14),
-    "imagenet": lambda root: tiny_datasets["write_image_folder"](
-        root, parts=PARTS, sizes=[(40, 50), (60, 36)]
-    ),
-    "folder": lambda root: tiny_datasets["write_image_folder"](root, sizes=[(32, 32)]),
+    "cifar10": lambda root: tiny_datasets.write_cifar10(root, images_per_batch=10, test_images=10),
+    "cifar100": lambda root: tiny_datasets.write_cifar100(root, train_images=200, test_images=100),
+    "tinyimagenet": lambda root: tiny_datasets.write_tinyimagenet(root, images_per_class=14),
+    "imagenet": lambda root: tiny_datasets.write_image_folder(root, parts=PARTS, sizes=[(40, 50), (60, 36)]),
+    "folder": lambda root: tiny_datasets.write_image_folder(root, sizes=[(32, 32)]),
 }
 SETTINGS: dict[str, Any] = {
     "data.image_size": 32,

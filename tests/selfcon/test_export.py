@@ -1,5 +1,4 @@
 import json
-import runpy
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +8,12 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from selfcon.checkpoint import TrainingState, save_checkpoint
+from selfcon.checkpoints.folder import TrainingState, save_checkpoint
 from selfcon.config import ModelConfig, TrainConfig
 from selfcon.data.augment import normalise
 from selfcon.data.dataset import ImageDataset, load_dataset
 from selfcon.errors import CheckpointError, ConfigError
-from selfcon.evaluate import evaluate_encoder
+from selfcon.evaluation.evaluate import evaluate_encoder
 from selfcon.export import (
     PixelEncoder,
     encoder_of_checkpoint,
@@ -24,9 +23,7 @@ from selfcon.export import (
     torchvision_state_dict,
 )
 from selfcon.model import SelfConEncoder, build_encoder
-
-TWINS = runpy.run_path(str(Path(__file__).with_name("torchvision_twins.py")))
-as_if_trained, twin_of = TWINS["as_if_trained"], TWINS["twin_of"]
+from tests.selfcon.torchvision_twins import as_if_trained, twin_of
 
 CONFIG = TrainConfig.from_flat({"model.width": 4, "model.exit_stages": (1, 2), "model.exit_depth": "small"})
 

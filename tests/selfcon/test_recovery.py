@@ -2,19 +2,18 @@
 
 import math
 import random
-import runpy
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from selfcon.checkpoint import load_checkpoint, newest_valid, order_of_checkpoint
+from selfcon.checkpoints.folder import load_checkpoint, newest_valid, order_of_checkpoint
 from selfcon.collapse import collapsed_loss_of
 from selfcon.config import TrainConfig
-
-run_ranks = runpy.run_path(str(Path(__file__).with_name("fit_worker.py")))["run_ranks"]
+from tests.selfcon.fit_worker import run_ranks
 
 TINY: dict[str, Any] = {
     "data.image_size": 8,
@@ -127,11 +126,11 @@ def test_of_an_epoch_that_is_cut_short_in_its_evaluation_only_that_is_repeated(
     tmp_path: Path, world_size: int
 ) -> None:
     config = TrainConfig.from_flat(TINY | {"optim.epochs": 2})
-    places = {"config": config, "world_size": world_size}
-    whole = run_ranks(tmp_path, **places, checkpoints=tmp_path / "undisturbed")
+    ranks = partial(run_ranks, tmp_path, config, world_size=world_size)
+    whole = ranks(checkpoints=tmp_path / "undisturbed")
     codes = [-signal.SIGKILL, *[0] * (world_size - 1)]
-    run_ranks(tmp_path, **places, checkpoints=tmp_path / "c", taken_back_in_evaluation=1, exit_codes=codes)
-    resumed = run_ranks(tmp_path, **places, checkpoints=tmp_path / "c", attempt=1)
+    ranks(checkpoints=tmp_path / "c", taken_back_in_evaluation=1, exit_codes=codes)
+    resumed = ranks(checkpoints=tmp_path / "c", attempt=1)
     assert {rank["resumed_from"] for rank in resumed} == {f"0000-s{STEPS_PER_EPOCH:06d}-a0"}
     for first, second in zip(whole, resumed, strict=True):
         assert second["losses"] == first["losses"][STEPS_PER_EPOCH:]

@@ -1,5 +1,4 @@
 import math
-import runpy
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,15 +7,15 @@ from typing import Any
 import pytest
 import torch
 
-from selfcon.checkpoint import load_checkpoint
+from selfcon.callbacks import Callbacks
+from selfcon.checkpoints.folder import load_checkpoint
 from selfcon.collapse import collapsed_loss_of
 from selfcon.config import TrainConfig
 from selfcon.errors import CheckpointError, ConfigError, NonFiniteLossError
 from selfcon.model.cost import encoder_parameters, forward_macs
 from selfcon.optim import learning_rate_at
 from selfcon.train import EpochReport, TrainResult, fit
-
-run_ranks = runpy.run_path(str(Path(__file__).with_name("fit_worker.py")))["run_ranks"]
+from tests.selfcon.fit_worker import run_ranks
 
 TINY: dict[str, Any] = {
     "data.image_size": 8,
@@ -245,7 +244,11 @@ def test_every_epoch_reports_its_metrics_the_untrained_network_first() -> None:
 def test_whoever_watches_a_run_sees_each_step_batch_and_epoch_of_the_probes() -> None:
     places: list[str] = []
     config = config_with(optim__epochs=1, evaluate__probe_epochs=3)
-    fit(config, report=lambda report: places.append(f"report {report.epoch}"), progress=places.append)
+    fit(
+        config,
+        report=lambda report: places.append(f"report {report.epoch}"),
+        callbacks=Callbacks(progress=places.append),
+    )
     # 1,150 training and 287 other images are encoded 256 at a time.
     judging = [f"features, batch {batch + 1}" for part in (5, 2) for batch in range(part)]
     judging += [f"probes, epoch {epoch + 1}" for epoch in range(3)]

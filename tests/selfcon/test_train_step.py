@@ -1,7 +1,5 @@
 """The real training step on several ranks against one process on the same batch, in float64."""
 
-import runpy
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +10,7 @@ from selfcon.config import TrainConfig
 from selfcon.data.batches import epoch_batches
 from selfcon.run import Run, start_run
 from selfcon.train import train_step
-
-on_ranks = runpy.run_path(str(Path(__file__).with_name("ranks.py")))["on_ranks"]
+from tests.selfcon.ranks import on_ranks
 
 NUM_STEPS = 3
 OBJECTIVES: dict[str, dict[str, Any]] = {

@@ -1,7 +1,4 @@
-"""Torchvision's own networks, to compare ours with.
-
-Test files are no package, so they take what they need from here with `runpy.run_path`.
-"""
+"""Torchvision's own networks, to compare ours with."""
 
 from typing import Any
 

@@ -1,11 +1,7 @@
-"""A Ray cluster of several nodes on this machine, for the tests: nodes join, are taken back, and leave.
-
-Test files are no package, so they take `started_cluster` and the readers from here with `runpy.run_path`.
-"""
+"""A Ray cluster of several nodes on this machine, for the tests: nodes join, are taken back, and leave."""
 
 import os
 import re
-import runpy
 import secrets
 import shutil
 import subprocess
@@ -17,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-family = runpy.run_path(str(ROOT / "tests/chaos/processes.py"))["family"]
+from tests.chaos.processes import family
+from tests.project import ROOT
 
 # A head that holds no worker. Its autoscaler declares nodes of 1 CPU; whoever writes to us adds them.
 CLUSTER = """

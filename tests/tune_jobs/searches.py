@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tune_jobs.space import load_space
-from tune_jobs.study import SearchStudy
-from tune_jobs.trial_study import Decision
+from tune_jobs.study.search_study import SearchStudy
+from tune_jobs.study.trial_study import Decision, TrialStudy
 
 DATA = {"name": "digits", "num_images": {"train": 1150, "validation": 287, "test": 360}, "num_classes": 10}
 
@@ -33,7 +33,7 @@ def write_search(
     return study
 
 
-def train(study: SearchStudy, value: float) -> None:
+def train(study: TrialStudy, value: float) -> None:
     """Let the next trial report this value after each of its epochs."""
     given = study.hand_out()
     assert given is not None

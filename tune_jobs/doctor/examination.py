@@ -18,8 +18,9 @@ from tune_jobs.doctor import (
 )
 from tune_jobs.doctor.check import PACKAGES_REMEDY, Check, RunningCheck
 from tune_jobs.doctor.finding import Finding, Level, counted, fault
-from tune_jobs.options import ENVIRONMENT, LaunchOptions, checkpoint_place, masked
-from tune_jobs.tracking_store import resolve_uri
+from tune_jobs.options import ENVIRONMENT, LaunchOptions
+from tune_jobs.tracking.server import resolve_uri
+from tune_jobs.urls import checkpoint_place, masked
 
 if TYPE_CHECKING:
     from tune_jobs.space import SearchSpace

@@ -42,7 +42,7 @@ def output(options: LaunchOptions, space: "SearchSpace | None") -> Iterator[Find
         place = existing(Path(storage))
     name, needed = "", None
     if space is not None:
-        from tune_jobs.preview import most_disk_bytes
+        from tune_jobs.commands.dry_run import most_disk_bytes
 
         name, needed = space.name, most_disk_bytes(space, options)
     yield disk_finding(place.resolve(), shutil.disk_usage(place).free, needed, name)

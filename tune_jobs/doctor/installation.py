@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tune_jobs.doctor.check import ROOT
 from tune_jobs.doctor.finding import Finding, fault, note, ok
-from tune_jobs.source_code import commit_of_source
+from tune_jobs.provenance import commit_of_source
 
 PROJECT = "selfcon-search"
 MIN_PYTHON = (3, 11)

@@ -28,7 +28,7 @@ LONGEST_SOCKET, SOCKET_TAIL = 107, 68
 
 def cpus() -> Iterator[Finding]:
     """Yield a line for what this machine gives to workers."""
-    from tune_jobs.cluster import machine_resources, shown_resources
+    from tune_jobs.cluster.resources import machine_resources, shown_resources
 
     resources = machine_resources()
     present = os.cpu_count() or 1
@@ -52,7 +52,7 @@ def _workers(space: "SearchSpace | None") -> int:
     """How many workers run at once here, 1 where nobody knows."""
     if space is None:
         return 1
-    from tune_jobs.cluster import machine_resources, workers_held
+    from tune_jobs.cluster.resources import machine_resources, workers_held
 
     held, limit = workers_held([machine_resources()], space.trial), space.search.max_concurrent
     return held if limit == "auto" else min(held, limit * space.trial.max_workers)

@@ -10,17 +10,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tune_jobs.cluster import shown_resources, trials_at_once, workers_held
+from tune_jobs.cluster.requirements import (
+    NeededPath,
+    check_address,
+    check_node_types,
+    missing_paths,
+    needed_paths,
+)
+from tune_jobs.cluster.resources import shown_resources, trials_at_once, workers_held
 from tune_jobs.doctor.check import ROOT
 from tune_jobs.doctor.clocks import ahead_s, clock_notes
 from tune_jobs.doctor.finding import Finding, Level, fault, note, ok
 from tune_jobs.errors import BadInputError
-from tune_jobs.preflight import NeededPath, check_address, check_node_types, missing_paths, needed_paths
-from tune_jobs.source_code import commit_of_source
+from tune_jobs.provenance import commit_of_source
 from tune_jobs.space import SearchSpace
 
 if TYPE_CHECKING:
-    from tune_jobs.nodes import Node
+    from tune_jobs.cluster.nodes import Node
 
 WHAT, TOKEN, ROOM = "Ray", "Ray token", "room for trials"
 START_TIMEOUT_S = 45.0  # of a process on a node that was idle
@@ -53,7 +59,7 @@ def look(address: str, from_variable: str, space: SearchSpace | None) -> Iterato
     """
     from ray._private.services import canonicalize_bootstrap_address_or_die
 
-    from tune_jobs.cluster_watch import answers
+    from tune_jobs.cluster.heartbeat import answers
 
     try:
         check_address(address)
@@ -80,7 +86,7 @@ def look(address: str, from_variable: str, space: SearchSpace | None) -> Iterato
 
 def token_finding(gcs_address: str) -> Finding:
     """Return whether the cluster whose head is at HOST:PORT lets us in, and others too."""
-    from tune_jobs.token_auth import REMEDY, refusal_of, warning_of
+    from tune_jobs.cluster.token_auth import REMEDY, refusal_of, warning_of
 
     refusal = refusal_of(gcs_address)
     if refusal is not None:
@@ -93,8 +99,8 @@ def token_finding(gcs_address: str) -> Finding:
 
 
 def _attached(address: str, where: str, space: SearchSpace | None) -> Iterator[Finding]:
-    from tune_jobs.nodes import declared_node_types, present_nodes
-    from tune_jobs.ray_session import ray_session
+    from tune_jobs.cluster.nodes import declared_node_types, present_nodes
+    from tune_jobs.cluster.session import ray_session
 
     # Ray tells its processes to import from the folder of the program, which is the launcher's.
     sys.argv[0] = str(ROOT / "launch.py")

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
-from tune_jobs.cluster import machine_resources, trials_at_once
+from tune_jobs.cluster.requirements import check_machine, missing_paths, needed_paths, refuse_missing
+from tune_jobs.cluster.resources import machine_resources, trials_at_once
+from tune_jobs.commands.preflight import check_output
 from tune_jobs.doctor.finding import Finding, note, ok
 from tune_jobs.options import LaunchOptions
-from tune_jobs.preflight import check_machine, check_output, missing_paths, needed_paths, refuse_missing
 from tune_jobs.space import SearchSpace
 from tune_jobs.space.examples import example_parameters
 

@@ -16,8 +16,8 @@ from tune_jobs.doctor.clocks import SECOND_S, ahead_s, clock_notes
 from tune_jobs.doctor.finding import Finding, fault, first_line, note, ok
 from tune_jobs.doctor.folders import existing, probe_locks
 from tune_jobs.errors import StorageError
-from tune_jobs.options import is_same_database, masked_uri
-from tune_jobs.tracking_store import within
+from tune_jobs.tracking.server import within
+from tune_jobs.urls import is_same_database, masked_uri
 
 STUDY, CHECKPOINTS = "study database", "checkpoints"
 BUSY_TIMEOUT_S = 8.0
@@ -28,7 +28,7 @@ OLDEST_KNOWN = {"PostgreSQL": (15,), "MariaDB": (10, 11), "MySQL": (8,)}
 
 def study(url: str, from_variable: str, tracking_uri: str) -> Iterator[Finding]:
     """Yield a line for the database of studies at a URL; raises `StorageError` where it cannot be used."""
-    from tune_jobs.study_store import open_database
+    from tune_jobs.study.store import open_database
 
     if is_same_database(url, tracking_uri):
         found = "the study and MLflow are given the same database, but their tables do not go together"
@@ -40,7 +40,7 @@ def study(url: str, from_variable: str, tracking_uri: str) -> Iterator[Finding]:
     if url.startswith("sqlite"):
         yield study_file(Path(database.shown), where)
         return
-    from tune_jobs.server_database import ServerDatabase
+    from tune_jobs.study.database.server import ServerDatabase
 
     assert isinstance(database, ServerDatabase)
     before_s = time.time()
@@ -80,7 +80,7 @@ def study_file(path: Path, where: str) -> Finding:
         return fault(STUDY, f"{place}: {held}", "--study-storage names a file on a local disk, or a server")
     if not path.is_file():
         return ok(STUDY, f"{where}, made by the first search")
-    from tune_jobs.database import has_tables
+    from tune_jobs.study.database.database import has_tables
 
     try:
         with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as database:
@@ -94,7 +94,7 @@ def study_file(path: Path, where: str) -> Finding:
 
 def checkpoints(place: str, from_variable: str) -> Iterator[Finding]:
     """Yield whether something small can be written to a place, read and removed; raises `StorageError`."""
-    from tune_jobs.trial_checkpoints import open_store
+    from tune_jobs.checkpoints.trial_checkpoints import open_store
 
     where = f"{masked_uri(place)}{from_variable}"
     within(ANSWER_TIMEOUT_S, lambda: open_store(place).check() or True, what=where)

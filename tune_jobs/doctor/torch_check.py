@@ -116,7 +116,7 @@ def facts() -> TorchFacts:
     import torch
     from torch import distributed
 
-    from tune_jobs.cluster import machine_resources
+    from tune_jobs.cluster.resources import machine_resources
 
     torchvision, torchvision_error = _torchvision()
     gpus, no_gpu = _gpus()

@@ -20,7 +20,8 @@ from tune_jobs.doctor.clocks import SECOND_S, ahead_s, clock_notes
 from tune_jobs.doctor.finding import Finding, fault, first_line, note, ok
 from tune_jobs.doctor.folders import existing
 from tune_jobs.errors import TrackingError
-from tune_jobs.tracking_store import CLIENT_SETTINGS, check_store, shown_uri, tracking_errors, within
+from tune_jobs.terminal.quiet import CLIENT_SETTINGS
+from tune_jobs.tracking.server import check_store, shown_uri, tracking_errors, within
 
 WHAT = "MLflow"
 DATABASE_SERVERS = ("postgresql", "mysql", "mssql")

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # not in its stub
 
 from tune_jobs.doctor.finding import Finding, note, ok
-from tune_jobs.options import masked_uri
+from tune_jobs.urls import masked_uri
 
 WHAT = "environment"
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from selfcon.config import RULES, Rule
 from selfcon.errors import ConfigError
-from selfcon.wording import shown
+from selfcon.values import shown
 from tune_jobs.errors import BadInputError
 from tune_jobs.space.conditions import MAX_COMBINATIONS, Parameters
 from tune_jobs.space.domains import Choices, FloatRange

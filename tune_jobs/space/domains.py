@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Protocol
 
-from selfcon.wording import shown
+from selfcon.values import shown
 from tune_jobs.space.yaml_scalars import Scalar
 
 

@@ -5,7 +5,7 @@ import math
 from collections import defaultdict
 
 from selfcon.errors import nearest
-from selfcon.wording import shown
+from selfcon.values import shown
 from tune_jobs.space.conditions import MAX_COMBINATIONS, Parameters
 from tune_jobs.space.metrics import DECISIVE, EXIT_TOP1, exit_of, is_cost, limits, why_not
 from tune_jobs.space.settings import Settings

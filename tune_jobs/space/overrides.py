@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from selfcon.config import FIELD_NAMES
-from selfcon.wording import shown
+from selfcon.values import shown
 from tune_jobs.errors import BadInputError
 from tune_jobs.space.yaml_file import Node, parse
 

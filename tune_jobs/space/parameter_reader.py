@@ -12,7 +12,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from selfcon.config import DEFAULTS, FIELD_NAMES, SECTIONS, field_annotation
 from selfcon.errors import nearest
-from selfcon.wording import shown
+from selfcon.values import shown
 from tune_jobs.space.conditions import Branch, Parameters
 from tune_jobs.space.domains import Choices, Domain, FloatRange, IntRange, is_whole_number_of_steps
 from tune_jobs.space.field_reader import read_value, refuse_unless_searched

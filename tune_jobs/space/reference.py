@@ -13,7 +13,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from selfcon.config import RULES, SECTIONS, TrainConfig
-from selfcon.wording import describe, shown
+from selfcon.validation import describe
+from selfcon.values import shown
 from tune_jobs.space.field_docs import field_docs
 from tune_jobs.space.metrics import DECISIVE, EXIT_TOP1
 from tune_jobs.space.schema import space_schema

@@ -11,7 +11,7 @@ from typing import Any
 
 from selfcon.config import DataConfig, TrainConfig
 from selfcon.errors import ConfigError
-from selfcon.wording import shown
+from selfcon.values import shown
 from tune_jobs.errors import BadInputError
 from tune_jobs.space.checks import check_space
 from tune_jobs.space.conditions import Branch, Parameters

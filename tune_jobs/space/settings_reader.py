@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from selfcon.wording import explain
+from selfcon.validation import explain
 from tune_jobs.errors import BadInputError
 from tune_jobs.space.settings import (
     PRUNER_FIELDS,

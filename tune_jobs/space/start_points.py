@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from selfcon.wording import shown
+from selfcon.values import shown
 from tune_jobs.space.conditions import Branch, Parameters
 from tune_jobs.space.domains import encode
 from tune_jobs.space.field_reader import read_value, refuse_unless_searched

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import yaml
 
 from selfcon.errors import ConfigError, nearest
-from selfcon.wording import shown
+from selfcon.values import shown
 from tune_jobs.errors import BadInputError
 from tune_jobs.space.yaml_scalars import WORDS, Scalar, plain_scalar
 

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Mapping
 
-from selfcon.wording import MAX_SHOWN
+from selfcon.values import MAX_SHOWN
 
 Scalar = str | int | float | bool | None
 

@@ -1,6 +1,5 @@
 import hashlib
 import pickle
-import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,11 @@ from torchvision.datasets import CIFAR10, CIFAR100
 from selfcon.data import cifar
 from selfcon.data.cifar import read_cifar10, read_cifar100
 from selfcon.errors import ConfigError
-
-TINY = runpy.run_path(str(Path(__file__).parents[1] / "tiny_datasets.py"))
+from tests.selfcon import tiny_datasets
+from tests.selfcon.data.locked_files import locked
 
 Sets = tuple[Callable[[Path], Any], str, Any]
 
-LOCKED = runpy.run_path(str(Path(__file__).with_name("locked_files.py")))
-locked, open_path = LOCKED["locked"], LOCKED["open_path"]
 
 BOTH: list[Sets] = [(read_cifar10, "write_cifar10", CIFAR10), (read_cifar100, "write_cifar100", CIFAR100)]
 
@@ -35,7 +32,7 @@ def torchvisions(layout: Any, root: Path, monkeypatch: pytest.MonkeyPatch, *, tr
 def test_images_labels_and_names_are_torchvisions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Any, write: str, layout: Any
 ) -> None:
-    source = read(TINY[write](tmp_path))
+    source = read(getattr(tiny_datasets, write)(tmp_path))
     parts = [torchvisions(layout, tmp_path, monkeypatch, train=train) for train in (True, False)]
     data_NHWC = np.concatenate([part.data for part in parts])
     assert source.images_NCHW.dtype == torch.uint8
@@ -50,7 +47,7 @@ def test_images_labels_and_names_are_torchvisions(
 
 @pytest.mark.parametrize(("read", "write", "layout"), BOTH)
 def test_every_file_is_needed_and_said_where(tmp_path: Path, read: Any, write: str, layout: Any) -> None:
-    folder = TINY[write](tmp_path) / layout.base_folder
+    folder = getattr(tiny_datasets, write)(tmp_path) / layout.base_folder
     names = [*(name for name, _ in layout.train_list + layout.test_list), layout.meta["filename"]]
     assert sorted(path.name for path in folder.iterdir()) == sorted(names)
     for name in names:
@@ -65,7 +62,9 @@ def test_every_file_is_needed_and_said_where(tmp_path: Path, read: Any, write: s
 def changed(path: Path, **fields: Any) -> None:
     table = pickle.loads(path.read_bytes(), encoding="bytes")
     table |= {name.encode(): value for name, value in fields.items()}
-    TINY["write_python2_pickle"](path, {name: value for name, value in table.items() if value is not None})
+    tiny_datasets.write_python2_pickle(
+        path, {name: value for name, value in table.items() if value is not None}
+    )
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -73,7 +72,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (lambda path: path.write_bytes(b""), "Ran out of input"),
     "text": (lambda path: path.write_text("text"), ""),
     "a list": (
-        lambda path: TINY["write_python2_pickle"](path, [1]),
+        lambda path: tiny_datasets.write_python2_pickle(path, [1]),
         "'list' object has no attribute",
     ),
     "code": (
@@ -107,7 +106,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_a_damaged_batch_is_refused_by_name(
     tmp_path: Path, name: str, spoil: Callable[[Path], object], reason: str
 ) -> None:
-    path = TINY["write_cifar10"](tmp_path) / "cifar-10-batches-py" / name
+    path = tiny_datasets.write_cifar10(tmp_path) / "cifar-10-batches-py" / name
     spoil(path)
     with pytest.raises(ConfigError) as refused:
         read_cifar10(tmp_path)
@@ -117,28 +116,28 @@ def test_a_damaged_batch_is_refused_by_name(
 
 @pytest.mark.parametrize("names", [None, b"airplane", [1, 2]])
 def test_classes_without_names_are_refused(tmp_path: Path, names: Any) -> None:
-    path = TINY["write_cifar10"](tmp_path) / "cifar-10-batches-py" / "batches.meta"
+    path = tiny_datasets.write_cifar10(tmp_path) / "cifar-10-batches-py" / "batches.meta"
     changed(path, label_names=names)
     with pytest.raises(ConfigError, match=rf"got {path}: no list of names as label_names$"):
         read_cifar10(tmp_path)
 
 
 def test_a_class_whose_name_is_not_text_is_refused(tmp_path: Path) -> None:
-    path = TINY["write_cifar10"](tmp_path) / "cifar-10-batches-py" / "batches.meta"
+    path = tiny_datasets.write_cifar10(tmp_path) / "cifar-10-batches-py" / "batches.meta"
     changed(path, label_names=[b"airplane", b"caf\xe9"])
     with pytest.raises(ConfigError, match=rf"got {path}: 'utf-8' codec can't decode byte 0xe9 .*$"):
         read_cifar10(tmp_path)
 
 
 def test_a_file_that_may_not_be_read_is_refused(open_path: Path) -> None:
-    path = TINY["write_cifar10"](open_path) / "cifar-10-batches-py" / "data_batch_1"
+    path = tiny_datasets.write_cifar10(open_path) / "cifar-10-batches-py" / "data_batch_1"
     with locked(path), pytest.raises(ConfigError) as refused:
         read_cifar10(open_path)
     assert str(refused.value) == f"data.root: expected files that can be read, got {path}: permission denied"
 
 
 def test_a_link_out_of_the_root_is_refused(tmp_path: Path) -> None:
-    TINY["write_cifar10"](tmp_path / "elsewhere")
+    tiny_datasets.write_cifar10(tmp_path / "elsewhere")
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "cifar-10-batches-py").symlink_to(tmp_path / "elsewhere" / "cifar-10-batches-py")
     with pytest.raises(ConfigError, match=r"expected links that stay in .*root, got .*elsewhere"):
@@ -148,14 +147,14 @@ def test_a_link_out_of_the_root_is_refused(tmp_path: Path) -> None:
 def test_as_many_images_as_were_published_must_be_those(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    TINY["write_cifar10"](tmp_path)
+    tiny_datasets.write_cifar10(tmp_path)
     monkeypatch.setattr(cifar, "PUBLISHED_COUNT", 240)
     with pytest.raises(ConfigError, match=r"data_batch_1: another MD5 sum$"):
         read_cifar10(tmp_path)
 
 
 def test_the_published_sums_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = TINY["write_cifar10"](tmp_path) / "cifar-10-batches-py"
+    folder = tiny_datasets.write_cifar10(tmp_path) / "cifar-10-batches-py"
     monkeypatch.setattr(cifar, "PUBLISHED_COUNT", 240)
     sums = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in folder.iterdir()}
     for field in ("train_list", "test_list"):

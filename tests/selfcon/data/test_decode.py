@@ -1,5 +1,4 @@
 import resource
-import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,11 @@ from selfcon.data.decode import (
     resized_center,
 )
 from selfcon.errors import ConfigError
-
-TINY = runpy.run_path(str(Path(__file__).parents[1] / "tiny_datasets.py"))
+from tests.selfcon import tiny_datasets
 
 
 def picture(height: int = 30, width: int = 44) -> Image.Image:
-    image_HW3: Any = TINY["levels"](1, 2, num_classes=3, height=height, width=width)
+    image_HW3: Any = tiny_datasets.levels(1, 2, num_classes=3, height=height, width=width)
     return Image.fromarray(image_HW3)
 
 
@@ -106,11 +104,11 @@ DAMAGED: list[tuple[Any, str]] = [
     (lambda folder: folder_called(folder / "a.png"), "is a directory"),
     (lambda folder: folder / "a.png", "no such file or directory"),
     (
-        lambda folder: TINY["write_png_header"](folder / "a.png", height=10_000, width=10_000),
+        lambda folder: tiny_datasets.write_png_header(folder / "a.png", height=10_000, width=10_000),
         "more than the 89478485 pixels that Pillow takes for safe",
     ),
     (
-        lambda folder: TINY["write_png_header"](folder / "a.png", height=60_000, width=60_000),
+        lambda folder: tiny_datasets.write_png_header(folder / "a.png", height=60_000, width=60_000),
         "more than the 89478485 pixels that Pillow takes for safe",
     ),
 ]
@@ -129,9 +127,9 @@ def test_what_is_no_whole_image_is_refused_by_name(tmp_path: Path, make: Any, re
 
 def test_the_largest_image_is_the_largest_that_pillow_takes_for_safe(tmp_path: Path) -> None:
     assert MAX_PIXELS == Image.MAX_IMAGE_PIXELS == 5 * 17_895_697
-    path = TINY["write_png_header"](tmp_path / "a.png", height=5, width=17_895_697)
+    path = tiny_datasets.write_png_header(tmp_path / "a.png", height=5, width=17_895_697)
     assert inspect_image(path) == (5, 17_895_697)
-    TINY["write_png_header"](path, height=5, width=17_895_698)
+    tiny_datasets.write_png_header(path, height=5, width=17_895_698)
     with pytest.raises(ConfigError, match=rf"got {path}: more than the 89478485 pixels that Pillow"):
         inspect_image(path)
 

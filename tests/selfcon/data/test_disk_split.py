@@ -1,4 +1,3 @@
-import runpy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,12 +18,11 @@ from selfcon.data.disk_split import DiskSplit
 from selfcon.data.draws import Stream, uniform
 from selfcon.data.split import Split
 from selfcon.errors import ConfigError
+from tests.selfcon.tiny_datasets import write_image_folder
 
 CPU = torch.device("cpu")
 KINDS = ["none", "weak", "standard", "randaugment"]
 SIZES = ((60, 80), (45, 33), (100, 64), (20, 90))
-
-write_image_folder = runpy.run_path(str(Path(__file__).parents[1] / "tiny_datasets.py"))["write_image_folder"]
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,10 @@
-import runpy
 from pathlib import Path
 
 import pytest
 
 from selfcon.data.files import ImageFiles, check_inside, class_folders, entries, read_content
 from selfcon.errors import ConfigError
-
-LOCKED = runpy.run_path(str(Path(__file__).with_name("locked_files.py")))
-locked, open_path = LOCKED["locked"], LOCKED["open_path"]
+from tests.selfcon.data.locked_files import locked
 
 
 def touched(folder: Path, *names: str) -> Path:

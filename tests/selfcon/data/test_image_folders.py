@@ -1,5 +1,4 @@
 import re
-import runpy
 import shutil
 import warnings
 from collections.abc import Callable
@@ -13,17 +12,14 @@ from torchvision.datasets import ImageFolder
 from selfcon.data.image_folders import imagenet100_classes, read_folder, read_imagenet, read_imagenet100
 from selfcon.data.source import FileSource
 from selfcon.errors import ConfigError
-
-TINY = runpy.run_path(str(Path(__file__).parents[1] / "tiny_datasets.py"))
+from tests.selfcon import tiny_datasets
+from tests.selfcon.data.locked_files import locked
 
 TWO_PARTS = {"train": 3, "val": 2}
 
-LOCKED = runpy.run_path(str(Path(__file__).with_name("locked_files.py")))
-locked, open_path = LOCKED["locked"], LOCKED["open_path"]
-
 
 def written(root: Path, **options: Any) -> Path:
-    TINY["write_image_folder"](root, **options)
+    tiny_datasets.write_image_folder(root, **options)
     return root
 
 
@@ -164,7 +160,7 @@ BAD_FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
         "images that can be read, got {}/val/cow/000.png: not an image of format JPEG or PNG",
     ),
     "pixel bomb": (
-        lambda root: TINY["write_png_header"](root / "train/ant/000.png", height=10_000, width=9_000),
+        lambda root: tiny_datasets.write_png_header(root / "train/ant/000.png", height=10_000, width=9_000),
         "images that can be read, got {}/train/ant/000.png: more than the 89478485 pixels that Pillow",
     ),
     "folder with an image's name": (

@@ -1,6 +1,5 @@
 import os
 import pickle
-import runpy
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +7,7 @@ import numpy as np
 import pytest
 
 from selfcon.data.plain_pickle import PickledArray, load_plain_pickle
-
-write_python2_pickle = runpy.run_path(str(Path(__file__).parents[1] / "tiny_datasets.py"))[
-    "write_python2_pickle"
-]
+from tests.selfcon.tiny_datasets import write_python2_pickle
 
 ARRAY = np.arange(60, dtype=np.uint8).reshape(5, 12)
 

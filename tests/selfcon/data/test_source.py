@@ -1,5 +1,4 @@
 import hashlib
-import runpy
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,7 @@ from selfcon.data.disk_split import DiskSplit
 from selfcon.data.image_folders import read_folder
 from selfcon.data.split import MemorySplit, Split
 from selfcon.errors import ConfigError
-
-TINY = runpy.run_path(str(Path(__file__).parents[1] / "tiny_datasets.py"))
+from tests.selfcon import tiny_datasets
 
 
 def loaded(dataset: str, root: Path, **fields: Any) -> ImageDataset:
@@ -34,7 +32,7 @@ def kinds_of(dataset: ImageDataset) -> set[type]:
 
 
 def test_a_folder_of_equal_squares_is_read_into_memory_as_it_is(tmp_path: Path) -> None:
-    TINY["write_image_folder"](tmp_path)
+    tiny_datasets.write_image_folder(tmp_path)
     dataset = loaded("folder", tmp_path)
     assert kinds_of(dataset) == {MemorySplit}
     assert dataset.image_size == 20
@@ -47,7 +45,7 @@ def test_a_folder_of_equal_squares_is_read_into_memory_as_it_is(tmp_path: Path) 
 
 
 def test_the_parts_in_memory_share_one_copy(tmp_path: Path) -> None:
-    TINY["write_cifar10"](tmp_path)
+    tiny_datasets.write_cifar10(tmp_path)
     dataset = loaded("cifar10", tmp_path)
     parts = (dataset.train, dataset.validation, dataset.test)
     assert len({part.images_ACHW.data_ptr() for part in parts if isinstance(part, MemorySplit)}) == 1
@@ -58,14 +56,14 @@ def test_the_parts_in_memory_share_one_copy(tmp_path: Path) -> None:
     ("sizes", "image_size"), [(((20, 20),), 16), (((20, 20), (20, 21)), None), (((20, 30),), 20)]
 )
 def test_other_folders_stay_on_disk(tmp_path: Path, sizes: Any, image_size: int | None) -> None:
-    TINY["write_image_folder"](tmp_path, sizes=sizes)
+    tiny_datasets.write_image_folder(tmp_path, sizes=sizes)
     dataset = loaded("folder", tmp_path, image_size=image_size)
     assert kinds_of(dataset) == {DiskSplit}
     assert dataset.image_size == (image_size or 224)
 
 
 def test_a_folder_too_large_for_memory_stays_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    TINY["write_image_folder"](tmp_path)
+    tiny_datasets.write_image_folder(tmp_path)
     needed = 36 * 3 * 20 * 20
     monkeypatch.setattr(source, "MEMORY_BYTES", needed)
     assert kinds_of(loaded("folder", tmp_path)) == {MemorySplit}
@@ -74,7 +72,7 @@ def test_a_folder_too_large_for_memory_stays_on_disk(tmp_path: Path, monkeypatch
 
 
 def test_on_disk_a_square_image_of_the_right_size_is_resized_and_cut(tmp_path: Path) -> None:
-    TINY["write_image_folder"](tmp_path, sizes=((20, 20), (40, 40)))
+    tiny_datasets.write_image_folder(tmp_path, sizes=((20, 20), (40, 40)))
     (images_NCHW,) = loaded("folder", tmp_path, image_size=20).test.plain([torch.arange(3)])
     assert images_NCHW.shape == (3, 3, 20, 20)
 
@@ -84,8 +82,8 @@ def test_on_disk_a_square_image_of_the_right_size_is_resized_and_cut(tmp_path: P
 def test_no_image_size_makes_a_set_in_memory_larger_than_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kept: int
 ) -> None:
-    TINY["write_cifar10"](tmp_path)
-    TINY["write_tinyimagenet"](tmp_path)
+    tiny_datasets.write_cifar10(tmp_path)
+    tiny_datasets.write_tinyimagenet(tmp_path)
     resized = loaded(name, tmp_path, image_size=48)
     monkeypatch.setattr(source, "MEMORY_BYTES", kept)
     found = loaded(name, tmp_path, image_size=48)
@@ -98,7 +96,7 @@ def test_no_image_size_makes_a_set_in_memory_larger_than_memory(
 def test_resized_images_are_held_in_memory_where_they_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    TINY["write_cifar10"](tmp_path)
+    tiny_datasets.write_cifar10(tmp_path)
     needed = 240 * 3 * 48 * 48
     for limit, held in ((needed, 48), (needed - 1, 32)):
         monkeypatch.setattr(source, "MEMORY_BYTES", limit)
@@ -109,7 +107,7 @@ def test_resized_images_are_held_in_memory_where_they_fit(
 
 @pytest.mark.parametrize("image_size", [None, 64, 32, 80])
 def test_tinyimagenet_is_read_into_memory_at_any_size(tmp_path: Path, image_size: int | None) -> None:
-    TINY["write_tinyimagenet"](tmp_path)
+    tiny_datasets.write_tinyimagenet(tmp_path)
     dataset = loaded("tinyimagenet", tmp_path, image_size=image_size)
     assert kinds_of(dataset) == {MemorySplit}
     assert images_of(dataset.train).shape == (33, 3, image_size or 64, image_size or 64)
@@ -120,7 +118,7 @@ def test_tinyimagenet_is_read_into_memory_at_any_size(tmp_path: Path, image_size
 
 
 def test_an_image_of_another_size_among_equal_ones_is_named(tmp_path: Path) -> None:
-    TINY["write_tinyimagenet"](tmp_path)
+    tiny_datasets.write_tinyimagenet(tmp_path)
     path = tmp_path / "tiny-imagenet-200" / "val" / "images" / "val_3.JPEG"
     Image.new("RGB", (63, 64)).save(path)
     with pytest.raises(ConfigError) as refused:
@@ -129,7 +127,7 @@ def test_an_image_of_another_size_among_equal_ones_is_named(tmp_path: Path) -> N
 
 
 def test_cifar_is_normalised_by_its_training_part(tmp_path: Path) -> None:
-    TINY["write_cifar100"](tmp_path)
+    tiny_datasets.write_cifar100(tmp_path)
     dataset = loaded("cifar100", tmp_path, image_size=16)
     assert kinds_of(dataset) == {MemorySplit}
     pixels = images_of(dataset.train).numpy() / 255
@@ -148,7 +146,7 @@ WRITERS = {
 
 @pytest.mark.parametrize("dataset", WRITERS)
 def test_the_digest_is_that_of_the_data_and_their_split(tmp_path: Path, dataset: str) -> None:
-    TINY[WRITERS[dataset]](tmp_path)
+    getattr(tiny_datasets, WRITERS[dataset])(tmp_path)
     digest = loaded(dataset, tmp_path).digest
     assert loaded(dataset, tmp_path / ".." / tmp_path.name, image_size=16, num_views=2).digest == digest
     assert loaded(dataset, tmp_path, split_seed=1).digest != digest
@@ -156,7 +154,7 @@ def test_the_digest_is_that_of_the_data_and_their_split(tmp_path: Path, dataset:
 
 
 def test_the_digest_of_files_holds_name_size_class_and_part(tmp_path: Path) -> None:
-    root = TINY["write_image_folder"](tmp_path / "set", parts={"train": 12, "val": 3})
+    root = tiny_datasets.write_image_folder(tmp_path / "set", parts={"train": 12, "val": 3})
     path = root / "train" / "bee" / "003.jpg"
     digests = [loaded("folder", root).digest]
     path.write_bytes(path.read_bytes() + b"\0")
@@ -175,7 +173,7 @@ def test_the_digest_of_files_holds_name_size_class_and_part(tmp_path: Path) -> N
 
 
 def test_the_digest_is_the_sha256_of_sorted_lines(tmp_path: Path) -> None:
-    TINY["write_image_folder"](
+    tiny_datasets.write_image_folder(
         tmp_path, parts={"train": 2, "test": 1}, classes=("b", "a"), suffixes=(".png",)
     )
     names = ["test/a/000.png", "test/b/000.png"]

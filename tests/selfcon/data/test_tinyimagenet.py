@@ -1,4 +1,3 @@
-import runpy
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,15 +7,12 @@ import pytest
 
 from selfcon.data.tinyimagenet import read_tinyimagenet
 from selfcon.errors import ConfigError
-
-TINY = runpy.run_path(str(Path(__file__).parents[1] / "tiny_datasets.py"))
-
-LOCKED = runpy.run_path(str(Path(__file__).with_name("locked_files.py")))
-locked, open_path = LOCKED["locked"], LOCKED["open_path"]
+from tests.selfcon import tiny_datasets
+from tests.selfcon.data.locked_files import locked
 
 
 def written(root: Path) -> Path:
-    folder: Path = TINY["write_tinyimagenet"](root) / "tiny-imagenet-200"
+    folder: Path = tiny_datasets.write_tinyimagenet(root) / "tiny-imagenet-200"
     return folder
 
 

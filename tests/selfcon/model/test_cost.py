@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +8,9 @@ from torch import nn
 from selfcon.config import ModelConfig
 from selfcon.model import build_encoder
 from selfcon.model.cost import encoder_parameters, forward_macs
+from tests.project import GOLDEN
 
-ROWS = json.loads((Path(__file__).parents[2] / "golden" / "architectures.json").read_text())["rows"]
+ROWS = json.loads((GOLDEN / "architectures.json").read_text())["rows"]
 TINY = ModelConfig(width=4, exit_stages=(1, 2), exit_depth="small")
 
 

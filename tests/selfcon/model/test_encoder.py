@@ -1,6 +1,4 @@
 import itertools
-import runpy
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +9,9 @@ from torch.nn.parallel import DistributedDataParallel
 from selfcon.config import ModelConfig
 from selfcon.distributed import split_range, world_size
 from selfcon.errors import ConfigError
-from selfcon.loss import selfcon_loss
+from selfcon.losses.contrastive import selfcon_loss
 from selfcon.model import SelfConEncoder, build_encoder
-
-on_ranks = runpy.run_path(str(Path(__file__).parents[1] / "ranks.py"))["on_ranks"]
+from tests.selfcon.ranks import on_ranks
 
 SUBSETS = [stages for n in range(4) for stages in itertools.combinations((1, 2, 3), n)]
 

@@ -1,5 +1,3 @@
-import runpy
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,8 +6,7 @@ from torch import Tensor, nn
 
 from selfcon.distributed import rank
 from selfcon.model.normalization import BatchNorm, normalization_layer
-
-on_ranks = runpy.run_path(str(Path(__file__).parents[1] / "ranks.py"))["on_ranks"]
+from tests.selfcon.ranks import on_ranks
 
 IMAGES, VECTORS = (6, 5, 4, 3), (6, 5)
 

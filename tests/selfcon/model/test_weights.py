@@ -1,6 +1,5 @@
 import collections
 import pickle
-import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,7 @@ from selfcon.config import ModelConfig
 from selfcon.errors import ConfigError
 from selfcon.model import SelfConEncoder, build_encoder
 from selfcon.model.weights import load_weights, misfit, published_state
-
-TWINS = runpy.run_path(str(Path(__file__).parents[1] / "torchvision_twins.py"))
-random_network, twin_of = TWINS["random_network"], TWINS["twin_of"]
+from tests.selfcon.torchvision_twins import random_network, twin_of
 
 NOT_A_STATE_DICT = "model.weights: expected a file of a state dict, tensors by their names, got "
 

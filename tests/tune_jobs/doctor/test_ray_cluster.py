@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tune_jobs.cluster.requirements import NeededPath
 from tune_jobs.doctor import ray_local
 from tune_jobs.doctor.finding import Finding, Level
 from tune_jobs.doctor.ray_cluster import (
@@ -16,7 +17,6 @@ from tune_jobs.doctor.ray_cluster import (
     node_findings,
     room,
 )
-from tune_jobs.preflight import NeededPath
 from tune_jobs.space import load_space
 
 COMMIT = "0123456789abcdef"

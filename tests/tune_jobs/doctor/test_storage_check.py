@@ -1,4 +1,3 @@
-import runpy
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
@@ -9,12 +8,12 @@ from typing import Any
 import pyarrow.fs
 import pytest
 
+from tests.tune_jobs.study.database.mariadb_server import MariaDBServer
 from tune_jobs.doctor.finding import Level
 from tune_jobs.doctor.storage_check import checkpoints, server_finding, study
 from tune_jobs.errors import StorageError
-from tune_jobs.study_store import open_database
+from tune_jobs.study.store import open_database
 
-MariaDBServer = runpy.run_path(str(Path(__file__).parents[1] / "mariadb_server.py"))["MariaDBServer"]
 ELSEWHERE = "sqlite:////elsewhere/mlflow.db"
 
 

@@ -5,14 +5,15 @@ import pytest
 
 from launch import parse
 from selfcon.config import FIELD_NAMES, RULES, Rule
-from selfcon.wording import shown, words_of
+from selfcon.validation import words_of
+from selfcon.values import shown
+from tests.project import ROOT
 from tune_jobs.space import load_space
 from tune_jobs.space.reference import PATH, tables, text
 from tune_jobs.space.search_space import KEYS
 from tune_jobs.space.settings import PRUNER_FIELDS, SearchSettings
 from tune_jobs.space.yaml_scalars import plain_scalar
 
-ROOT = Path(__file__).parents[3]
 PAGE = PATH.read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 ANY_SPACE = "space: {loss.temperature: {low: 0.1, high: 0.5}}\n"

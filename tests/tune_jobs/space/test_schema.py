@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from tests.project import ROOT
 from tune_jobs.errors import BadInputError
 from tune_jobs.space import load_space
 from tune_jobs.space.schema import PATH, space_schema, text
 from tune_jobs.space.search_space import KEYS
 from tune_jobs.space.yaml_file import parse, read_file
 
-ROOT = Path(__file__).parents[3]
 SHIPPED = sorted((ROOT / "search_spaces").glob("*.yaml"))
 VALIDATOR = Draft202012Validator(space_schema())
 

@@ -1,0 +1,1 @@
+"""How good frozen features are: probes, nearest neighbours, confusion matrix."""

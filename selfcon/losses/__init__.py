@@ -1,0 +1,1 @@
+"""The training objectives and what each exit weighs in them."""

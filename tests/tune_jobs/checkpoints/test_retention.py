@@ -1,0 +1,107 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from selfcon.checkpoints.state import TrainingState, checkpoint_payloads
+from selfcon.model import build_encoder
+from tune_jobs.checkpoints.retention import Retention, not_needed
+from tune_jobs.checkpoints.size import most_bytes, num_needed
+from tune_jobs.checkpoints.trial_checkpoints import TrialCheckpoints, open_store
+from tune_jobs.space import load_space
+from tune_jobs.study.records import State, TrialRecord
+from tune_jobs.study.search_study import SearchStudy
+
+AT_ONCE, NUM_TRIALS, EPOCHS = 2, 5, 3
+SPACE = """
+name: kept
+train:
+  data: {dataset: digits, image_size: 16}
+  model: {width: 4, exit_stages: [2], exit_depth: fc}
+  optim: {epochs: 3, global_batch_size: 64}
+space: {model.projection_dim: {low: 8, high: 128}}
+search: {num_trials: 5, sampler: random, max_concurrent: 2, checkpoint_budget: 2MB}
+confirm: {top_k: 2, seeds: 2}
+"""
+
+
+@given(data=st.data())
+def test_only_what_is_not_needed_goes(data: st.DataObject, make_record: Callable[..., TrialRecord]) -> None:
+    states = data.draw(st.lists(st.sampled_from(State), max_size=6))
+    records = [replace(make_record(i), state=state) for i, state in enumerate(states)]
+    ranked = data.draw(st.permutations([r for r in records if r.state == State.COMPLETE]))
+    sizes = {f"{i:04d}": data.draw(st.integers(0, 5)) for i in range(8)}  # two that the study does not know
+    num, budget = data.draw(st.integers(1, 3)), data.draw(st.integers(0, 10))
+    found = not_needed(records, ranked, sizes=sizes, num_needed=num, budget_bytes=budget)
+    ended = {record.name for record in records if record.state != State.RUNNING}
+    assert set(found) <= ended - {record.name for record in ranked[:num]}
+    stays = [record.name for record in ranked[num:] if record.name not in found]
+    assert sum(sizes[name] for name in stays) <= budget
+    left = {name: 0 if name in found else size for name, size in sizes.items()}
+    assert not_needed(records, ranked, sizes=left, num_needed=num, budget_bytes=budget) == []
+
+
+def test_the_better_ones_stay_first(make_record: Callable[..., TrialRecord]) -> None:
+    records = [replace(make_record(i), state=State.COMPLETE) for i in range(4)]
+    sizes = {record.name: 3 for record in records}
+    found = not_needed(records, records[::-1], sizes=sizes, num_needed=1, budget_bytes=6)
+    assert found == ["0000"]
+
+
+def test_what_lies_on_the_disk_never_exceeds_the_bound(tmp_path: Path) -> None:
+    """Real checkpoints of real networks, through trials and seeds that are handed out two at a time."""
+    (tmp_path / "space.yaml").write_text(SPACE)
+    space, place = load_space(tmp_path / "space.yaml"), tmp_path / "kept"
+    study, store = (
+        SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="d"),
+        open_store(str(place)),
+    )
+    study.want(NUM_TRIALS)
+    assert study.confirmation is not None
+    needed = num_needed(space, NUM_TRIALS)
+    retention = Retention(
+        store, records=study.all_records, ranked=study.ranked, num_needed=needed,
+        budget_bytes=space.search.checkpoint_budget_bytes,
+    )  # fmt: skip
+    most = most_bytes(space, num_trials=NUM_TRIALS, num_trainings=NUM_TRIALS + 2, at_once=AT_ONCE)
+    seen = []
+    for stage in study.stages:
+        while not stage.finished:
+            hand_outs = [found for _ in range(AT_ONCE) if (found := stage.hand_out())]
+            for epoch in range(EPOCHS + 1):
+                for found in hand_outs:
+                    network = build_encoder(found.config.model, image_size=16)
+                    momentum = {name: torch.zeros_like(p) for name, p in network.named_parameters()}
+                    state = TrainingState(
+                        model=dict(network.state_dict()),
+                        optimizer=momentum,
+                        epoch=epoch,
+                        step=0,
+                        history=[],
+                        cost={},
+                    )
+                    checkpoints = TrialCheckpoints(str(place), trial=found.name, attempt=1)
+                    checkpoints.save(checkpoint_payloads(state, config=found.config), epoch=epoch)
+                    stage.report(
+                        found.number, 1, epoch, {"val/top1": found.config.model.projection_dim / 200}
+                    )
+                    seen.append(sum(store.trials().values()))
+            for found in hand_outs:
+                stage.end_attempt(found.number, 1)
+                retention.apply()
+    assert max(seen) <= most
+    assert most < 1.6 * max(seen) + space.search.checkpoint_budget_bytes
+    kept = {name for name, size in store.trials().items() if size}
+    assert {record.name for record in study.ranked()[:needed]} <= kept
+    assert all("seed" not in name for name in kept)
+
+
+@pytest.mark.parametrize(("text", "needed"), [("", 2), ("confirm: {top_k: 1, seeds: 2}", 1)])
+def test_as_many_are_needed_as_are_confirmed(tmp_path: Path, text: str, needed: int) -> None:
+    kept = SPACE if not text else SPACE.replace("confirm: {top_k: 2, seeds: 2}", text)
+    (tmp_path / "space.yaml").write_text(kept)
+    assert num_needed(load_space(tmp_path / "space.yaml"), 5) == needed

@@ -1,0 +1,284 @@
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tune_jobs.cluster import resources as cluster
+from tune_jobs.cluster.resources import (
+    Fit,
+    machine_resources,
+    trials_at_once,
+    usable_cpus,
+    visible_gpus,
+    waiting_for,
+    workers_for_next,
+    workers_held,
+)
+from tune_jobs.space.settings import TrialSettings
+
+
+@pytest.mark.parametrize(
+    ("nodes", "trial", "fit"),
+    [
+        ([{"CPU": 2.0}], {}, Fit(2, "2 CPUs / (1 worker x 1 CPU) = 2")),
+        ([{"CPU": 8.0}], {"num_workers": 3}, Fit(2, "8 CPUs / (3 workers x 1 CPU) = 2")),
+        ([{"CPU": 1.0}], {"num_workers": 2}, Fit(0, "1 CPU / (2 workers x 1 CPU) = 0")),
+        ([{"CPU": 2.0}], {"cpus_per_worker": 0.5}, Fit(4, "2 CPUs / (1 worker x 0.5 CPUs) = 4")),
+        ([{"CPU": 4.0}], {"cpus_per_worker": 3.0}, Fit(1, "4 CPUs / (1 worker x 3 CPUs) = 1")),
+        (
+            [{"CPU": 16.0, "GPU": 2.0}],
+            {"num_workers": 2, "gpus_per_worker": 0.5},
+            Fit(2, "16 CPUs / (2 workers x 1 CPU) = 8, 2 GPUs / (2 workers x 0.5 GPUs) = 2"),
+        ),
+        (
+            [{"CPU": 16.0}],
+            {"gpus_per_worker": 1.0},
+            Fit(0, "16 CPUs / (1 worker x 1 CPU) = 16, 0 GPUs / (1 worker x 1 GPU) = 0"),
+        ),
+        ([{}], {}, Fit(0, "0 CPUs / (1 worker x 1 CPU) = 0")),
+        ([], {}, Fit(0, "0 CPUs / (1 worker x 1 CPU) = 0")),
+        ([{"CPU": 2.0}, {}, {"CPU": 2.0}], {}, Fit(4, "4 CPUs / (1 worker x 1 CPU) = 4, 3 nodes")),
+        ([{"CPU": 3.0}] * 2, {"num_workers": 4}, Fit(1, "6 CPUs / (4 workers x 1 CPU) = 1, 2 nodes")),
+        (
+            [{"CPU": 2.0}] * 2,
+            {"cpus_per_worker": 4.0},
+            Fit(0, "4 CPUs / (1 worker x 4 CPUs) = 1, but 2 nodes hold 0 workers: 0"),
+        ),
+        (
+            [{"CPU": 3.0}] * 3,
+            {"num_workers": 2, "cpus_per_worker": 2.0},
+            Fit(1, "9 CPUs / (2 workers x 2 CPUs) = 2, but 3 nodes hold 3 workers: 1"),
+        ),
+        (
+            [{"CPU": 8.0}, {"CPU": 1.0, "GPU": 1.0}],
+            {"cpus_per_worker": 2.0, "gpus_per_worker": 1.0},
+            Fit(
+                0,
+                "9 CPUs / (1 worker x 2 CPUs) = 4, 1 GPU / (1 worker x 1 GPU) = 1, "
+                "but 2 nodes hold 0 workers: 0",
+            ),
+        ),
+        ([{"CPU": 4.0}], {"num_workers": (1, 4)}, Fit(1, "4 CPUs / (1 to 4 workers x 1 CPU) = 1")),
+        ([{"CPU": 6.0}], {"num_workers": (1, 4)}, Fit(2, "6 CPUs / (1 to 4 workers x 1 CPU) = 2")),
+        ([{"CPU": 6.0}], {"num_workers": (3, 4)}, Fit(1, "6 CPUs / (3 to 4 workers x 1 CPU) = 1")),
+        ([{"CPU": 1.0}], {"num_workers": (2, 4)}, Fit(0, "1 CPU / (2 to 4 workers x 1 CPU) = 0")),
+        (
+            [{"CPU": 3.0}] * 3,
+            {"num_workers": (2, 3), "cpus_per_worker": 2.0},
+            Fit(1, "9 CPUs / (2 to 3 workers x 2 CPUs) = 1, 3 nodes"),
+        ),
+        (  # Ray gives a share of a GPU from one device
+            [{"CPU": 8.0, "GPU": 2.0}],
+            {"gpus_per_worker": 0.4},
+            Fit(
+                4,
+                "8 CPUs / (1 worker x 1 CPU) = 8, 2 GPUs / (1 worker x 0.4 GPUs) = 5, "
+                "but 1 node holds 4 workers: 4",
+            ),
+        ),
+    ],
+)
+def test_what_fits_is_counted_and_explained(
+    nodes: list[dict[str, float]], trial: dict[str, Any], fit: Fit
+) -> None:
+    assert trials_at_once(nodes, TrialSettings(**trial)) == fit
+
+
+@given(st.integers(1, 64), st.integers(1, 8), st.integers(1, 100))
+def test_shares_that_add_up_exactly_fit_exactly(cpus: int, num_workers: int, parts: int) -> None:
+    # 0.1 is no binary fraction: counted in floats, ten of them would not fit into one CPU.
+    trial = TrialSettings(num_workers=num_workers, cpus_per_worker=parts / 100)
+    assert trials_at_once([{"CPU": float(cpus)}], trial).count == cpus * 100 // (num_workers * parts)
+
+
+Room = tuple[int, tuple[int, ...]]  # free tenths of CPUs, and of each GPU
+
+
+@cache
+def most_workers(rooms: tuple[Room, ...], cpu: int, gpu: int) -> int:
+    """Place a worker wherever one can be, in every order, and return how many were placed at most."""
+    further = (
+        most_workers(tuple(sorted((*rooms[:i], after, *rooms[i + 1 :]))), cpu, gpu)
+        for i, room in enumerate(rooms)
+        for after in rooms_after(room, cpu, gpu)
+    )
+    return max((1 + number for number in further), default=0)
+
+
+def rooms_after(room: Room, cpu: int, gpu: int) -> set[Room]:
+    """What may be left of a node once a worker is on it: it takes whole GPUs, or a share of one."""
+    free, devices = room
+    whole = [device for device in devices if device == 10]
+    if free < cpu or (gpu >= 10 and len(whole) < gpu // 10):
+        return set()
+    if gpu >= 10:
+        return {(free - cpu, tuple(sorted(devices)[: len(devices) - gpu // 10]))}
+    if gpu == 0:
+        return {(free - cpu, devices)}
+    return {
+        (free - cpu, tuple(sorted((*devices[:i], device - gpu, *devices[i + 1 :]))))
+        for i, device in enumerate(devices)
+        if device >= gpu
+    }
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), max_size=3),
+    st.integers(1, 3),
+    st.sampled_from([3, 5, 10, 20]),
+    st.sampled_from([0, 4, 5, 10, 20]),
+)
+def test_as_many_trials_fit_as_can_be_placed(
+    nodes: list[tuple[int, int]], num_workers: int, cpu: int, gpu: int
+) -> None:
+    trial = TrialSettings(num_workers=num_workers, cpus_per_worker=cpu / 10, gpus_per_worker=gpu / 10)
+    rooms = tuple(sorted((cpus * 10, (10,) * gpus) for cpus, gpus in nodes))
+    counted = trials_at_once([{"CPU": float(cpus), "GPU": float(gpus)} for cpus, gpus in nodes], trial)
+    assert counted.count == most_workers(rooms, cpu, gpu) // num_workers
+
+
+nodes_of_cpus = st.lists(st.integers(0, 6), max_size=4).map(
+    lambda counts: [{"CPU": float(cpus)} for cpus in counts]
+)
+
+
+@given(nodes_of_cpus, st.integers(1, 4), st.integers(0, 3))
+def test_one_trial_after_the_other_gets_what_fits_until_as_many_run_as_were_counted(
+    nodes: list[dict[str, float]], fewest: int, more: int
+) -> None:
+    trial = TrialSettings(num_workers=(fewest, fewest + more) if more else fewest)
+    live: list[int] = []
+    while num_workers := workers_for_next(nodes, trial, live):
+        assert trial.min_workers <= num_workers <= trial.max_workers
+        live.append(num_workers)
+    assert len(live) == trials_at_once(nodes, trial).count
+    assert sum(live) <= workers_held(nodes, trial)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "num_workers", "live", "expected"),
+    [
+        (4, (1, 4), [], 4),
+        (4, (1, 4), [1], 3),  # it began when there was one node, and keeps its worker
+        (4, (2, 4), [3], 0),
+        (1, (1, 4), [], 1),  # a node was lost
+        (2, (1, 4), [4], 0),  # the attempt that was on it has not ended yet
+        (4, 2, [2], 2),
+        (3, 2, [2], 0),
+    ],
+)
+def test_a_trial_gets_as_many_workers_as_fit_beside_the_live_ones(
+    cpus: int, num_workers: int | tuple[int, int], live: list[int], expected: int
+) -> None:
+    assert workers_for_next([{"CPU": 1.0}] * cpus, TrialSettings(num_workers=num_workers), live) == expected
+
+
+@pytest.mark.parametrize(
+    ("nodes", "trial", "line"),
+    [
+        (
+            [{"CPU": 1.0}] * 3,
+            {"num_workers": 4},
+            "waiting for 1 more worker of 1 CPU: 3 of 4 fit on 3 nodes",
+        ),
+        ([{}], {"num_workers": 2}, "waiting for 2 more workers of 1 CPU: 0 of 2 fit on 1 node"),
+        (
+            [{"CPU": 1.0}],
+            {"num_workers": (2, 8)},
+            "waiting for 1 more worker of 1 CPU: 1 of at least 2 fit on 1 node",
+        ),
+        (
+            [{"CPU": 8.0, "GPU": 1.0}],
+            {"num_workers": 2, "cpus_per_worker": 2.0, "gpus_per_worker": 1.0},
+            "waiting for 1 more worker of 2 CPUs and 1 GPU: 1 of 2 fit on 1 node",
+        ),
+    ],
+)
+def test_what_is_waited_for_is_one_line(
+    nodes: list[dict[str, float]], trial: dict[str, Any], line: str
+) -> None:
+    assert waiting_for(nodes, TrialSettings(**trial)) == line
+
+
+@pytest.mark.parametrize(
+    ("available", "quota", "cpus"),
+    [
+        (8, "", 8),
+        (8, "max 100000\n", 8),
+        (8, "200000 100000\n", 2),
+        (8, "250000 100000\n", 2),
+        (8, "50000 100000\n", 1),
+        (2, "400000 100000\n", 2),
+        (2, "100000 0\n", 2),
+        (2, "nonsense", 2),
+    ],
+)
+def test_a_quota_limits_the_cpus(available: int, quota: str, cpus: int) -> None:
+    assert usable_cpus(available=available, quota=quota) == cpus
+
+
+@pytest.mark.parametrize(
+    ("present", "visible", "gpus"),
+    [
+        (4, None, 4),
+        (4, "", 0),
+        (4, "0,2", 2),
+        (4, "-1", 0),
+        (4, "0,-1,2", 1),
+        (1, "0,1,2", 1),
+        (4, "GPU-8932f937, GPU-1b2c", 2),
+        (0, "0", 0),
+    ],
+)
+def test_cuda_visible_devices_limits_the_gpus(present: int, visible: str | None, gpus: int) -> None:
+    assert visible_gpus(present, visible) == gpus
+
+
+@pytest.fixture
+def nvidia_smi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
+    """Return a function that installs a program called nvidia-smi, the only one there is."""
+
+    def install(script: str) -> None:
+        program = tmp_path / "nvidia-smi"
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return install
+
+
+@pytest.mark.usefixtures("nvidia_smi")
+def test_without_nvidia_smi_there_are_no_gpus() -> None:
+    resources = machine_resources()
+    assert resources["GPU"] == 0
+    assert resources["CPU"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("script", "gpus"),
+    [
+        ("echo 'GPU 0: NVIDIA H100 (UUID: GPU-1)'; echo 'GPU 1: NVIDIA H100 (UUID: GPU-2)'", 2),
+        ("echo 'GPU 0: NVIDIA H100 (UUID: GPU-1)'; echo '  MIG 1g.10gb Device 0: (UUID: MIG-1)'", 1),
+        ("echo 'NVIDIA-SMI has failed because it could not communicate with the driver.'; exit 9", 0),
+        ("exec /bin/sleep 30", 0),
+    ],
+)
+def test_gpus_are_those_that_nvidia_smi_lists(
+    nvidia_smi: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, script: str, gpus: int
+) -> None:
+    monkeypatch.setattr(cluster, "NVIDIA_SMI_TIMEOUT_S", 0.5)
+    nvidia_smi(script)
+    assert machine_resources()["GPU"] == gpus
+
+
+@pytest.mark.usefixtures("nvidia_smi")
+def test_the_quota_is_read_from_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    quota = tmp_path / "cpu.max"
+    quota.write_text("100000 100000\n")
+    monkeypatch.setattr(cluster, "CPU_QUOTA", quota)
+    assert machine_resources()["CPU"] == 1.0

@@ -1,0 +1,219 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tune_jobs.commands.dry_run import dry_run
+from tune_jobs.options import LaunchOptions
+from tune_jobs.space import load_space
+
+SPACE = """\
+name: example
+description: Where should the sub-network leave the backbone, at which temperature should it be trained there?
+train:
+  data: {dataset: digits}
+  model: {width: 8}
+  optim: {epochs: 8}
+space:
+  model.exit_stages: {choices: [[1], [2], [1, 2]]}
+  model.exit_depth: {choices: [fc, same], when: {model.exit_stages: [[1], [2]]}}
+  loss.temperature:
+    - {low: 0.05, high: 0.2, log: true, when: {model.exit_depth: [fc]}}
+    - {low: 0.1, high: 0.5}
+forbid: [{model.exit_stages: [1], model.exit_depth: same}]
+start: [{model.exit_stages: [2], loss.temperature: 0.1}]
+search: {num_trials: 6, max_concurrent: 3}
+pruner: {kind: successive_halving, min_epochs: 2}
+"""
+
+EXPECTED = """\
+search      example
+            Where should the sub-network leave the backbone, at which temperature should it be
+            trained there?
+objective   maximize val/top1
+trials      6, suggested by tpe, seed 0
+pruner      successive halving: after epoch 2 and 6 of 8 the best 1/3 go on
+at once     3 on this machine: 4 CPUs / (1 worker x 1 CPU) = 4, at most 3 (search.max_concurrent)
+disk        at most 85 MB of checkpoints of at most 4.7 MB each, and some MB of records and logs
+experiment  example
+registers   selfcon-digits
+state in    out/example
+
+explored: 4 combinations of choices, and 1 range of numbers
+  model.exit_stages       [1] | [2] | [1, 2]
+  └─ model.exit_depth     fc | same   where [1] or [2]
+                          fc          otherwise
+     └─ loss.temperature  0.05 to 0.2, log   where fc
+                          0.1 to 0.5         otherwise
+
+never tried
+  model.exit_stages [1] with model.exit_depth same
+
+tried first
+  model.exit_stages [2], loss.temperature 0.1
+
+fixed (all else has its default)
+  data.dataset  digits
+  model.width   8
+  optim.epochs  8
+
+examples of what may be tried
+EXAMPLES
+
+Nothing was started. To start it, and to go on whenever it stopped:
+  python launch.py --space space.yaml --output out"""
+
+PARETO = "objective=[{metric: val/top1}, {metric: cost/seconds, direction: minimize}]"
+
+
+@pytest.fixture(autouse=True)
+def four_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tune_jobs.commands.dry_run.machine_resources", lambda: {"CPU": 4.0, "GPU": 0.0})
+
+
+def preview(folder: Path, *overrides: str, **options: Any) -> str:
+    path = folder / "space.yaml"
+    path.write_text(SPACE)
+    asked = LaunchOptions(space=Path("space.yaml"), overrides=overrides, **options)
+    return dry_run(load_space(path, overrides=overrides), asked)
+
+
+def line(text: str, label: str) -> str:
+    (found,) = (line for line in text.splitlines() if line.startswith(label))
+    return found.removeprefix(label).strip()
+
+
+def test_a_preview_says_what_would_be_done(tmp_path: Path) -> None:
+    before, _, rest = preview(tmp_path, output=Path("out")).partition("examples of what may be tried\n")
+    examples, _, after = rest.partition("\n\n")
+    expected_before, _, expected_after = EXPECTED.partition("examples of what may be tried\nEXAMPLES\n\n")
+    assert (before, after) == (expected_before, expected_after)
+    assert len(examples.splitlines()) == 3
+    assert all(example.startswith("  model.exit_stages [") for example in examples.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "options", "label", "text"),
+    [
+        ((), {"num_trials": 20}, "trials", "20, suggested by tpe, seed 0"),
+        (("search={sampler: random, seed: 5}",), {}, "trials", "20, suggested by random, seed 5"),
+        (
+            ("objective={metric: cost/seconds, direction: minimize}",),
+            {},
+            "objective",
+            "minimize cost/seconds",
+        ),
+        (
+            (PARETO,),
+            {},
+            "objective",
+            "maximize val/top1 and minimize cost/seconds; the first decides pruning and the winner",
+        ),
+        (
+            ("constraints=[{metric: cost/peak_memory_mb, max: 4000}, {metric: val/top1, min: 0.5}]",),
+            {},
+            "feasible",
+            "cost/peak_memory_mb at most 4000 and val/top1 at least 0.5",
+        ),
+        (
+            ("confirm={top_k: 3, seeds: 2}",),
+            {},
+            "confirm",
+            "the best 3 are trained over 2 seeds each: at most 3 more trainings",
+        ),
+        (
+            ("confirm={top_k: 3, seeds: 4}",),
+            {"num_trials": 2},
+            "confirm",
+            "the best 3 are trained over 4 seeds each: at most 6 more trainings",
+        ),
+        (
+            ("confirm={top_k: 2, seeds: 3}",),
+            {},
+            "disk",
+            "at most 142 MB of checkpoints of at most 4.7 MB each, and some MB of records and logs",
+        ),
+        (
+            ("search={checkpoint_budget: 10MB, max_concurrent: 1, num_trials: 20}",),
+            {},
+            "disk",  # 3 of the running one, 2 of the best, and the budget
+            "at most 34 MB of checkpoints of at most 4.7 MB each, and some MB of records and logs",
+        ),
+        (("search={time_budget: 1h}",), {}, "budget", "1h over all launches"),
+        (
+            ("search={time_budget: 90, accelerator_hours: 2.5}",),
+            {},
+            "budget",
+            "90 s over all launches and 2.5 accelerator-hours, of which these trials take none",
+        ),
+        (
+            ("search={accelerator_hours: 40}", "trial={gpus_per_worker: 1}"),
+            {},
+            "budget",
+            "40 accelerator-hours",
+        ),
+        (("pruner={}",), {}, "pruner", "none: every trial trains all its epochs"),
+        (
+            ("pruner={kind: median, min_epochs: 2}",),
+            {},
+            "pruner",
+            "median: from epoch 2 of 8 on, what is behind the median of the others ends",
+        ),
+        (
+            ("pruner={kind: hyperband, reduction_factor: 2}",),
+            {},
+            "pruner",
+            "hyperband: in brackets that begin to judge at epoch 1 of 8 or later, the best 1/2 go on",
+        ),
+        (
+            ("pruner={kind: median}", "train.optim.epochs=1"),
+            {},
+            "pruner",
+            "median would judge after epoch 1, but training ends with 1",
+        ),
+        (
+            ("train.optim.epochs=2",),
+            {},
+            "pruner",
+            "successive halving would judge after epoch 2, but training ends with 2",
+        ),
+        (("search={}",), {}, "at once", "4 on this machine: 4 CPUs / (1 worker x 1 CPU) = 4"),
+        (
+            ("search={}", "trial={num_workers: 2}"),
+            {},
+            "at once",
+            "2 on this machine: 4 CPUs / (2 workers x 1 CPU) = 2",
+        ),
+        (
+            ("search={}", "trial={num_workers: [1, 3]}"),
+            {},
+            "at once",
+            "2 on this machine: 4 CPUs / (1 to 3 workers x 1 CPU) = 2",
+        ),
+        (
+            ("search={}",),
+            {"address": "head:6379"},
+            "at once",
+            "not asked: as many as the cluster at head:6379 holds when it runs",
+        ),
+        (("tracking={registered_model: mine}",), {}, "registers", "mine"),
+    ],
+)
+def test_a_line_follows_what_was_asked_for(
+    tmp_path: Path, overrides: tuple[str, ...], options: dict[str, Any], label: str, text: str
+) -> None:
+    assert line(preview(tmp_path, *overrides, **options), label) == text
+
+
+def test_what_is_not_there_is_not_shown(tmp_path: Path) -> None:
+    text = preview(tmp_path, "forbid=[]", "start=[]", "train={}", "description=''")
+    titles = ("never tried", "tried first", "fixed", "feasible", "budget", "confirm")
+    assert not any(title in text for title in titles)
+    assert text.startswith("search      example\nobjective ")
+
+
+def test_the_command_is_shown_ready_to_be_pasted(tmp_path: Path) -> None:
+    text = preview(tmp_path, "space.loss.temperature={low: 0.1, high: 0.3}", dry_run=True)
+    assert text.endswith(
+        "\n  python launch.py --space space.yaml --set 'space.loss.temperature={low: 0.1, high: 0.3}'"
+    )

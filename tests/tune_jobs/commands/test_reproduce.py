@@ -1,0 +1,62 @@
+"""What `--reproduce` refuses or tells before anything is trained; test_search.py trains."""
+
+from pathlib import Path
+
+import pytest
+
+from launch import main
+from tests.tune_jobs.searches import write_search
+
+SPACE = """
+name: again
+train: {data: {dataset: digits}, model: {width: 4}, optim: {epochs: 1}}
+space: {loss.temperature: {low: 0.05, high: 0.5}}
+"""
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A search with one trial that ended, on data that had another digest than those that are here."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SELFCON_STUDY_STORAGE", raising=False)
+    write_search(tmp_path, SPACE, [0.7])
+    return tmp_path
+
+
+def reproduce(runs: Path, number: int, *more: str) -> int:
+    return main(
+        ["--space", str(runs / "space.yaml"), "--output", str(runs), "--reproduce", str(number), *more]
+    )
+
+
+def test_other_data_are_a_drift_that_is_told_before_anything_is_trained(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(runs.rglob("*"))
+    assert reproduce(runs, 0) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith("drift: data: the digest is ")
+    assert out.endswith(f", recorded with {'d' * 12}; nothing was trained\n")
+    assert err == ""
+    assert sorted(runs.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("number", "more", "message"),
+    [
+        (5, (), "--reproduce: expected a trial that ended (0), got 5"),
+        (
+            0,
+            ("--set", "train.optim.epochs=2"),
+            "train.optim.epochs: expected 1, as when again was started, got 2",
+        ),
+        (0, ("--name", "other"), "--reproduce: expected a search that was started, got no study in "),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_reproduced_is_refused_in_one_line(
+    runs: Path, capsys: pytest.CaptureFixture[str], number: int, more: tuple[str, ...], message: str
+) -> None:
+    assert reproduce(runs, number, *more) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith(f"error: {message}")

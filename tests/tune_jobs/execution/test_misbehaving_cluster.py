@@ -1,0 +1,142 @@
+"""One trial through everything that a cluster may do to it, on a real one: what it learns stays the same."""
+
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selfcon.checkpoints.folder import order_of_checkpoint
+from selfcon.config import TrainConfig
+from selfcon.data.dataset import load_dataset
+from selfcon.train import EpochReport, fit
+from tests.tune_jobs import ray_nodes
+from tests.tune_jobs.ray_nodes import read_until, rest_of
+from tune_jobs.space import load_space
+from tune_jobs.study.records import Reason, State, TrialRecord
+from tune_jobs.study.search_study import SearchStudy
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
+
+HANG_TIMEOUT_S = 15
+NUM_EPOCHS = 12
+SPACE = f"""
+name: disturbed
+train:
+  data: {{dataset: digits, image_size: 16, augmentation: none}}
+  model: {{width: 8, normalization: group}}
+  loss: {{use_labels: false}}
+  optim: {{epochs: {NUM_EPOCHS}, global_batch_size: 64, learning_rate: 0.05, precision: fp64}}
+  evaluate: {{every_epochs: {NUM_EPOCHS}}}
+space: {{loss.temperature: {{choices: [0.1]}}}}
+search: {{num_trials: 1, sampler: random}}
+trial: {{num_workers: [1, 2], hang_timeout: {HANG_TIMEOUT_S}s}}
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    with ray_nodes.started_cluster(SPACE) as started:
+        yield started
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """Stop a process as a debugger would; by the end Ray must have killed it, with what it holds of a GPU."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+        deadline = time.monotonic() + 20
+        while is_there(pid):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    finally:
+        if is_there(pid):
+            os.kill(pid, signal.SIGKILL)
+
+
+def is_there(pid: int) -> bool:
+    """Return whether a process lives; a dead one may not have been waited for yet."""
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] not in "ZX"
+
+
+def test_a_trial_that_is_preempted_stopped_and_left_waiting_goes_on_to_the_same_losses(
+    cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.add()
+    cluster.add()
+    with cluster.launched(tmp_path) as process:
+        seen = [
+            read_until(process, r"^disturbed: 1 trials, 1 at once \(2 CPUs / \(1 to 2 workers x 1 CPU\) = 1")
+        ]
+        seen.append(read_until(process, "trial 0 +on 2 workers: "))
+        seen.append(read_until(process, "trial 0 +epoch 2/"))
+        cluster.drain()
+        seen.append(read_until(process, r"trial 0 +preempted in epoch \d+, to be handed out again$"))
+        preempted = [path.name for path in (tmp_path / "runs/disturbed/trials/0000/checkpoints").iterdir()]
+        seen.append(read_until(process, r"trial 0 +goes on after epoch \d+, attempt 2, on 1 worker: "))
+        seen.append(read_until(process, "trial 0 +epoch 5/"))
+        cluster.remove()
+        cluster.add()
+        (worker,) = cluster.training_workers()
+        with stopped(worker):  # nobody but Train can tell
+            seen.append(read_until(process, r"trial 0 +hung in epoch \d+, to be handed out again: A worker"))
+        seen.append(read_until(process, r"trial 0 +goes on after epoch \d+, attempt 3, on 2 workers: "))
+        seen.append(read_until(process, "trial 0 +epoch 8/"))
+        with stopped(cluster.training_workers()[0]):  # the other one waits for it in a collective
+            hung = (
+                rf"trial 0 +hung in epoch \d+, .*: no progress for {HANG_TIMEOUT_S} s, last in .*, rank \d$"
+            )
+            seen.append(read_until(process, hung))
+        seen.append(read_until(process, r"trial 0 +goes on after epoch \d+, attempt 4, on 2 workers: "))
+        seen.append(rest_of(process))
+    text = "".join(seen)
+    assert process.returncode == 0, text
+    difference = check(the_trial(tmp_path), undisturbed(tmp_path), text)
+    (moment,) = [order for order in map(order_of_checkpoint, preempted) if order and order[1]]
+    with capsys.disabled():
+        print(
+            f"\npreempted after step {moment[1]} of epoch {moment[0] + 1}; losses: {difference:.1e} at most"
+        )
+
+
+def check(trial: TrialRecord, losses: list[float], text: str) -> float:
+    """Return by how much a loss differs from the undisturbed run's at most."""
+    assert trial.state == State.COMPLETE, text
+    assert [end.reason for end in trial.attempt_ends] == [Reason.PREEMPTED, Reason.HUNG, Reason.HUNG]
+    assert trial.workers == (2, 1, 2, 2)
+    assert [epoch.epoch for epoch in trial.epochs] == list(range(NUM_EPOCHS + 1))
+    found = [epoch.metrics["train/loss"] for epoch in trial.epochs[1:]]
+    difference = max(abs(a - b) for a, b in zip(found, losses, strict=True))
+    assert difference < 1e-9
+    assert losses[-1] < 0.97 * losses[0]
+    (stop,) = re.findall(r"after step (\d+) of epoch (\d+)", trial.attempt_ends[0].message)
+    assert int(stop[1]) == next(e.epoch for e in trial.epochs if e.attempt == 2)
+    return difference
+
+
+def the_trial(folder: Path) -> TrialRecord:
+    space = load_space(folder / "space.yaml")
+    digest = load_dataset(TrainConfig.from_flat(space.train).data).digest
+    study = SearchStudy(f"sqlite:///{folder}/runs/disturbed/study.db", space, data_digest=digest)
+    return study.record(0)
+
+
+def undisturbed(folder: Path) -> list[float]:
+    """The losses of the same configuration in one process."""
+    config = the_trial(folder).config
+    assert config is not None
+    losses: list[float] = []
+
+    def report(epoch: EpochReport) -> None:
+        if epoch.epoch:
+            losses.append(epoch.metrics["train/loss"])
+
+    fit(TrainConfig.from_flat(config), report=report)
+    return losses

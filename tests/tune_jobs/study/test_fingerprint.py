@@ -1,0 +1,45 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tune_jobs.errors import BadInputError
+from tune_jobs.study.fingerprint import differences, fix_for_life
+from tune_jobs.study.store import StudyStore
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        ({"a": 1}, {"a": 1}, []),
+        ({"a": {"x": 1, "y": [1]}}, {"a": {"x": 1, "y": [2]}}, [("a.y", [1], [2])]),
+        ({"a": {"x": {"z": 1}}, "b": 1}, {"a": {"x": {"z": 2}}, "b": 2}, [("a.x.z", 1, 2), ("b", 1, 2)]),
+        ({"a": {"x": 1}}, {"a": [1]}, [("a", {"x": 1}, [1])]),
+    ],
+)
+def test_differences_are_named_by_their_dotted_keys(
+    before: dict[str, Any], now: dict[str, Any], expected: list[tuple[str, Any, Any]]
+) -> None:
+    assert list(differences(before, now)) == expected
+
+
+@pytest.mark.parametrize(
+    ("fixed", "line"),
+    [
+        ({"train": {"optim.epochs": 4}}, "train.optim.epochs: expected 8, as when s was started, got 4"),
+        ({"train": {}}, "train.optim.epochs: expected 8, as when s was started, got nothing"),
+        (
+            {"train": {"optim.epochs": 8}, "constraints": [{"metric": "m", "max": 1.0}]},
+            "constraints: expected nothing, as when s was started, got [{metric: m, max: 1.0}]",
+        ),
+    ],
+)
+def test_what_changed_is_one_line(tmp_path: Path, fixed: dict[str, Any], line: str) -> None:
+    def store() -> StudyStore:
+        return StudyStore(f"sqlite:///{tmp_path}/study.db", name="e/s", directions=["maximize"])
+
+    fix_for_life(store(), {"train": {"optim.epochs": 8}}, name="s")
+    fix_for_life(store(), {"train": {"optim.epochs": 8}}, name="s")
+    with pytest.raises(BadInputError) as caught:
+        fix_for_life(store(), fixed, name="s")
+    assert str(caught.value) == f"{line} (another --name makes it another search)"

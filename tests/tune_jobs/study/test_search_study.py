@@ -1,0 +1,481 @@
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from selfcon.config import TrainConfig
+from tune_jobs.errors import BadInputError, NoSuccessError, StorageError
+from tune_jobs.space import SearchSpace, load_space
+from tune_jobs.study.records import Reason, State, TrialRecord
+from tune_jobs.study.search_study import Decision, HandOut, SearchStudy
+
+SPACE = """
+name: study
+train:
+  data: {dataset: digits}
+  optim: {epochs: 4, global_batch_size: 64, warmup_epochs: 0}
+space:
+  model.exit_stages: {choices: [[1], [2], [3]]}
+  loss.temperature: {low: 0.05, high: 0.5, log: true}
+start:
+  - {model.exit_stages: [2], loss.temperature: 0.1}
+search: {num_trials: 4, seed: 3}
+pruner: {kind: successive_halving, min_epochs: 2, reduction_factor: 2}
+"""
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> SearchSpace:
+    return make_space(tmp_path, SPACE)
+
+
+def make_space(folder: Path, text: str) -> SearchSpace:
+    path = folder / "space.yaml"
+    path.write_text(text)
+    return load_space(path)
+
+
+@pytest.fixture
+def launch(tmp_path: Path, space: SearchSpace) -> Callable[[], SearchStudy]:
+    """Another launch of the same search: a new object, as after a crash, on the same file."""
+
+    def make() -> SearchStudy:
+        study = SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="d")
+        study.want(space.search.num_trials)
+        return study
+
+    return make
+
+
+def hand_out(study: SearchStudy) -> HandOut:
+    given = study.hand_out()
+    assert given is not None
+    return given
+
+
+def train(study: SearchStudy, given: HandOut, values: list[float], *, start: int = 0) -> Decision:
+    """Report the epochs from `start` on until one decides to stop."""
+    decision = Decision.CONTINUE
+    for epoch, value in enumerate(values, start):
+        metrics = {"val/top1": value} | ({"train/loss": 1.0} if epoch else {})
+        decision = study.report(given.number, given.attempt, epoch, metrics)
+        if decision is Decision.STOP:
+            break
+    return decision
+
+
+def finish(study: SearchStudy, values: list[float]) -> int:
+    given = hand_out(study)
+    train(study, given, values)
+    study.end_attempt(given.number, given.attempt)
+    return given.number
+
+
+def test_a_trial_that_reports_its_last_epoch_is_complete(launch: Callable[[], SearchStudy]) -> None:
+    study = launch()
+    number = finish(study, [0.5, 0.6, 0.7, 0.8, 0.9])
+    record = launch().record(number)
+    assert (record.state, record.value, record.reason) == (State.COMPLETE, 0.9, None)
+    assert record.series("val/top1") == [(1, 0.6), (2, 0.7), (3, 0.8), (4, 0.9)]
+    assert [epoch.epoch for epoch in record.epochs] == [0, 1, 2, 3, 4]
+
+
+def test_the_start_point_is_tried_first_and_lists_come_back(launch: Callable[[], SearchStudy]) -> None:
+    given = hand_out(launch())
+    assert given.config.model.exit_stages == (2,)
+    assert given.config.loss.temperature == 0.1
+    assert given.config.optim.epochs == 4
+    launch()  # enqueues nothing a second time
+    assert sum(hand_out(launch()).number == given.number for _ in range(3)) == 3
+
+
+def test_an_interrupted_trial_is_handed_out_again_with_the_same_config(
+    launch: Callable[[], SearchStudy],
+) -> None:
+    study = launch()
+    finish(study, [0.5, 0.6, 0.7, 0.8, 0.9])
+    before = hand_out(study)
+    train(study, before, [0.5, 0.6])
+    again = hand_out(launch())
+    assert (again.number, again.attempt, again.config) == (before.number, 2, before.config)
+
+
+def test_reports_of_an_earlier_attempt_are_ignored(launch: Callable[[], SearchStudy]) -> None:
+    old = hand_out(launch())
+    study = launch()
+    new = hand_out(study)
+    assert study.report(old.number, old.attempt, 0, {"val/top1": 0.1}) is Decision.STOP
+    study.end_attempt(old.number, old.attempt, Reason.ERROR, "too late")
+    train(study, new, [0.5])
+    assert study.record(new.number).epochs[0].metrics == {"val/top1": 0.5}
+    assert study.num_live == 1
+
+
+def test_the_first_report_of_an_epoch_stands(launch: Callable[[], SearchStudy]) -> None:
+    study = launch()
+    given = hand_out(study)
+    train(study, given, [0.5, 0.6])
+    train(study, given, [0.9], start=1)
+    assert study.record(given.number).series("val/top1") == [(1, 0.6)]
+
+
+def test_a_trial_below_the_best_of_its_rung_is_pruned(launch: Callable[[], SearchStudy]) -> None:
+    study = launch()
+    finish(study, [0.5, 0.6, 0.7, 0.8, 0.9])
+    given = hand_out(study)
+    assert train(study, given, [0.5, 0.6, 0.65]) is Decision.STOP
+    record = launch().record(given.number)
+    assert (record.state, record.reason, record.last_epoch) == (State.PRUNED, Reason.RUNG, 2)
+
+
+def test_a_prune_that_was_decided_but_not_told_is_told_by_the_next_launch(
+    launch: Callable[[], SearchStudy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = launch()
+    finish(study, [0.5, 0.6, 0.7, 0.8, 0.9])
+    given = hand_out(study)
+    monkeypatch.setattr(SearchStudy, "settle", lambda *_: Decision.CONTINUE)
+    train(study, given, [0.5, 0.6, 0.65])
+    monkeypatch.undo()
+    after = launch()
+    assert after.record(given.number).state == State.RUNNING
+    assert hand_out(after).number == given.number + 1
+    assert after.record(given.number).state == State.PRUNED
+
+
+def test_a_collapsed_trial_is_pruned_with_that_reason(tmp_path: Path) -> None:
+    from selfcon.collapse import collapsed_loss_of
+
+    text = SPACE.replace("epochs: 4", "epochs: 8").replace("kind: successive_halving", "kind: none")
+    study = SearchStudy(f"sqlite:///{tmp_path}/study.db", make_space(tmp_path, text), data_digest="d")
+    study.want(1)
+    given = hand_out(study)
+    loss = collapsed_loss_of(given.config)
+    study.report(given.number, given.attempt, 0, {"val/top1": 0.9})
+    decisions = [
+        study.report(given.number, given.attempt, epoch, {"val/top1": 0.85, "train/loss": loss * 1.005})
+        for epoch in (1, 2, 3)
+    ]
+    assert decisions == [Decision.CONTINUE, Decision.CONTINUE, Decision.STOP]
+    assert study.record(given.number).reason == Reason.COLLAPSED
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_metric_that_is_not_finite_fails_that_trial_only(
+    launch: Callable[[], SearchStudy], value: float
+) -> None:
+    study = launch()
+    given = hand_out(study)
+    assert train(study, given, [0.5, value]) is Decision.STOP
+    study.end_attempt(given.number, given.attempt)
+    record = study.record(given.number)
+    assert (record.state, record.reason) == (State.FAIL, Reason.NON_FINITE)
+    assert "val/top1" in (record.message or "")
+    assert finish(study, [0.5, 0.6, 0.7, 0.8, 0.9]) == given.number + 1
+
+
+@pytest.mark.parametrize("value", ["0.9", None, [0.9], {}])
+def test_a_metric_that_is_no_number_fails_that_trial_only(
+    launch: Callable[[], SearchStudy], value: object
+) -> None:
+    study = launch()
+    given = hand_out(study)
+    assert study.report(given.number, given.attempt, 0, {"val/top1": value}) is Decision.STOP
+    record = launch().record(given.number)
+    assert (record.state, record.reason) == (State.FAIL, Reason.NON_FINITE)
+    assert record.message == f"val/top1 is {value!r} in epoch 0"
+
+
+def test_a_trial_that_never_reports_its_objective_fails(launch: Callable[[], SearchStudy]) -> None:
+    study = launch()
+    given = hand_out(study)
+    decisions = [study.report(given.number, given.attempt, epoch, {"train/loss": 1.0}) for epoch in range(5)]
+    record = study.record(given.number)
+    assert decisions[-1] is Decision.STOP
+    assert (record.state, record.reason) == (State.FAIL, Reason.ERROR)
+    assert record.message == "val/top1: the metric was never reported"
+
+
+def test_three_attempts_without_an_epoch_fail_the_trial(launch: Callable[[], SearchStudy]) -> None:
+    study = launch()
+    for attempt in (1, 2, 3):
+        given = hand_out(study)
+        assert (given.number, given.attempt) == (0, attempt)
+        study.end_attempt(given.number, given.attempt, Reason.ERROR, "wrong shape")
+    record = study.record(0)
+    assert (record.state, record.reason, record.message) == (State.FAIL, Reason.ERROR, "wrong shape")
+    assert hand_out(study).number == 1
+
+
+def test_an_attempt_that_made_an_epoch_does_not_count_against_the_trial(
+    launch: Callable[[], SearchStudy],
+) -> None:
+    study = launch()
+    for epoch in range(4):
+        given = hand_out(study)
+        train(study, given, [0.5 + epoch / 10], start=epoch)
+        study.end_attempt(given.number, given.attempt, Reason.WORKER_LOST, "gone")
+    assert study.record(0).state == State.RUNNING
+
+
+def test_launchers_that_die_never_fail_a_trial(launch: Callable[[], SearchStudy]) -> None:
+    for attempt in range(1, 6):
+        assert hand_out(launch()).attempt == attempt
+    assert launch().record(0).state == State.RUNNING
+
+
+def test_a_non_finite_loss_is_not_tried_again(launch: Callable[[], SearchStudy]) -> None:
+    study = launch()
+    given = hand_out(study)
+    study.end_attempt(given.number, given.attempt, Reason.NON_FINITE, "epoch 1, step 3: loss is nan")
+    assert study.record(given.number).state == State.FAIL
+
+
+def test_the_search_ends_at_its_total_and_a_larger_one_extends_it(launch: Callable[[], SearchStudy]) -> None:
+    study = launch()
+    numbers = [finish(study, [0.5, 0.6, 0.7 + i / 100, 0.8, 0.9]) for i in range(4)]
+    assert numbers == [0, 1, 2, 3]
+    assert study.hand_out() is None
+    assert study.finished
+    again = launch()
+    again.want(2)
+    assert again.num_trials == 4
+    again.want(5)
+    assert not again.finished
+    assert finish(again, [0.5, 0.6, 0.9, 0.9, 0.9]) == 4
+
+
+def test_the_winner_is_the_best_and_the_lower_number_on_a_tie(launch: Callable[[], SearchStudy]) -> None:
+    study = launch()
+    assert study.winner() is None
+    for value in (0.8, 0.9, 0.9):
+        finish(study, [0.5, 0.6, 0.7, 0.8, value])
+    winner = study.winner()
+    assert winner is not None
+    assert (winner.number, winner.value) == (1, 0.9)
+
+
+def test_refused_configurations_do_not_count(tmp_path: Path) -> None:
+    text = SPACE.replace(
+        "start:\n  - {model.exit_stages: [2], loss.temperature: 0.1}", "forbid:\n  - {model.exit_stages: [1]}"
+    )
+    study = SearchStudy(f"sqlite:///{tmp_path}/study.db", make_space(tmp_path, text), data_digest="d")
+    study.want(12)
+    for _ in range(12):
+        finish(study, [0.5, 0.9, 0.9, 0.9, 0.9])
+    assert study.finished
+    forbidden = [record for record in study.records() if record.reason == Reason.FORBIDDEN]
+    assert forbidden
+    assert all(record.parameters["model.exit_stages"] == (1,) for record in forbidden)
+    assert sum(record.state == State.COMPLETE for record in study.records()) == 12
+
+
+def test_a_launcher_that_dies_while_a_trial_is_drawn_leaves_nothing_of_it(
+    launch: Callable[[], SearchStudy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = launch()
+    finish(study, [0.5, 0.6, 0.7, 0.8, 0.9])
+    monkeypatch.setattr(SearchSpace, "suggest", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        study.hand_out()
+    monkeypatch.undo()
+    given = hand_out(launch())
+    assert (given.number, given.attempt) == (1, 1)
+    assert isinstance(given.config, TrainConfig)
+
+
+def test_what_is_fixed_for_life_cannot_change_and_the_difference_is_shown(
+    tmp_path: Path, launch: Callable[[], SearchStudy]
+) -> None:
+    launch()
+    changed = make_space(tmp_path, SPACE.replace("high: 0.5", "high: 0.6"))
+    with pytest.raises(BadInputError, match=r"0\.6"):
+        SearchStudy(f"sqlite:///{tmp_path}/study.db", changed, data_digest="d")
+
+
+def test_other_data_is_another_search(
+    tmp_path: Path, space: SearchSpace, launch: Callable[[], SearchStudy]
+) -> None:
+    launch()
+    with pytest.raises(BadInputError, match="data_digest"):
+        SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="e")
+
+
+def test_a_storage_that_cannot_be_used_is_one_line(tmp_path: Path, space: SearchSpace) -> None:
+    (tmp_path / "study.db").write_text("this is no database")
+    with pytest.raises(StorageError, match="the study's database cannot be used") as caught:
+        SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="d")
+    assert "\n" not in str(caught.value)
+
+
+def fail(study: SearchStudy, *, reason: Reason = Reason.OUT_OF_MEMORY) -> None:
+    given = hand_out(study)
+    for attempt in range(given.attempt, given.attempt + 3):
+        study.end_attempt(given.number, attempt, reason, "too large")
+        if attempt < given.attempt + 2:
+            assert hand_out(study).number == given.number
+
+
+def test_a_search_whose_first_three_trials_fail_alike_stops_also_on_later_launches(
+    launch: Callable[[], SearchStudy],
+) -> None:
+    study = launch()
+    for _ in range(3):
+        fail(study)
+    line = "the first 3 trials failed alike (out of memory): too large"
+    assert study.failed_alike == line
+    for again in (study, launch()):
+        with pytest.raises(NoSuccessError) as caught:
+            again.hand_out()
+        assert str(caught.value) == line
+
+
+def test_a_search_waits_for_the_trials_that_run_before_it_gives_up(launch: Callable[[], SearchStudy]) -> None:
+    study = launch()
+    live = hand_out(study)
+    for _ in range(3):
+        fail(study)
+    assert study.hand_out() is None
+    train(study, live, [0.5, 0.6, 0.7, 0.8, 0.9])
+    study.end_attempt(live.number, live.attempt)
+    assert study.failed_alike is None
+
+
+SEVERAL = """
+objective:
+  - {metric: val/top1, direction: maximize}
+  - {metric: cost/seconds, direction: minimize}
+constraints: [{metric: cost/peak_memory_mb, max: 4000}]
+"""
+
+
+def finish_with(study: SearchStudy, top1: float, seconds: float, memory: float) -> TrialRecord:
+    given = hand_out(study)
+    metrics = {"val/top1": top1, "cost/seconds": seconds, "cost/peak_memory_mb": memory}
+    for epoch in range(5):
+        study.report(given.number, given.attempt, epoch, metrics)
+    study.end_attempt(given.number, given.attempt)
+    return study.record(given.number)
+
+
+def test_several_objectives_have_a_front_and_a_winner_that_keeps_the_constraints(tmp_path: Path) -> None:
+    text = SPACE.replace("num_trials: 4", "num_trials: 9").replace("kind: successive_halving", "kind: none")
+    space = make_space(tmp_path, text.replace(", min_epochs: 2, reduction_factor: 2", "") + SEVERAL)
+    study = SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="d")
+    study.want(9)
+    broken = finish_with(study, 0.99, 10, 5000)
+    assert (broken.state, broken.feasible, study.winner()) == (State.COMPLETE, False, None)
+    assert broken.violations == {"cost/peak_memory_mb <= 4000": 1000}
+    for top1, seconds in ((0.9, 30), (0.8, 20), (0.7, 25), (0.9, 30)):
+        finish_with(study, top1, seconds, 4000)
+    again = SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="d")
+    winner = again.winner()
+    assert winner is not None
+    assert (winner.number, winner.value, winner.values) == (1, 0.9, (0.9, 30))
+    assert [record.number for record in again.pareto_front()] == [1, 2, 4]
+
+
+def test_pruning_with_several_objectives_goes_by_the_first(tmp_path: Path) -> None:
+    space = make_space(tmp_path, SPACE + SEVERAL)
+    study = SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="d")
+    study.want(3)
+    assert finish_with(study, 0.9, 30, 100).state == State.COMPLETE
+    pruned = finish_with(study, 0.8, 1, 100)
+    assert (pruned.state, pruned.reason, pruned.last_epoch) == (State.PRUNED, Reason.RUNG, 2)
+    assert hand_out(study).number == 2  # and the sampler, who sees it, goes on
+
+
+def test_brute_force_ends_the_search_when_everything_was_tried(tmp_path: Path) -> None:
+    text = """
+space: {model.exit_stages: {choices: [[1], [2], [3]]}}
+search: {num_trials: 10, sampler: brute_force}
+train: {optim: {epochs: 1, warmup_epochs: 0}}
+"""
+    space = make_space(tmp_path, text)
+    study = SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="d")
+    study.want(10)
+    while (given := study.hand_out()) is not None:
+        train(study, given, [0.5, 0.6])
+        study.end_attempt(given.number, given.attempt)
+    again = SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="d")
+    assert again.finished
+    assert again.hand_out() is None
+    assert {record.parameters["model.exit_stages"] for record in again.records()} == {(1,), (2,), (3,)}
+    assert len(again.records()) == 3
+
+
+def test_what_a_launcher_knows_is_what_the_next_one_reads(launch: Callable[[], SearchStudy]) -> None:
+    study = launch()
+    finish(study, [0.5, 0.6, 0.7, 0.8, 0.9])
+    finish(study, [0.5, 0.6, 0.65])
+    given = hand_out(study)
+    train(study, given, [0.5, math.nan])
+    study.end_attempt(given.number, given.attempt)
+    last = hand_out(study)
+    train(study, last, [0.5, 0.6])
+    study.end_attempt(last.number, last.attempt, Reason.WORKER_LOST, "gone")
+    hand_out(study)
+    study.remember_run(1, "a run")
+    assert launch().records() == study.records()
+
+
+def test_no_two_epochs_have_the_same_time_even_when_the_clock_goes_back(
+    launch: Callable[[], SearchStudy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = launch()
+    clock = iter([5_000, 4_000, 4_000, 9_000, 9_000, 1_000])
+    monkeypatch.setattr("tune_jobs.study.store.now_ms", lambda: next(clock))
+    given = hand_out(study)
+    train(study, given, [0.5, 0.6, 0.7, 0.8])
+    assert [e.timestamp_ms for e in study.record(given.number).epochs] == [4_000, 4_001, 9_000, 9_001]
+
+
+def with_budget(folder: Path, budget: str) -> SearchStudy:
+    space = make_space(folder, SPACE.replace("num_trials: 4", f"num_trials: 4, {budget}"))
+    study = SearchStudy(f"sqlite:///{folder}/study.db", space, data_digest="d")
+    study.want(space.search.num_trials)
+    return study
+
+
+def test_a_time_budget_counts_all_launches_and_lets_what_runs_finish(tmp_path: Path) -> None:
+    study = with_budget(tmp_path, "time_budget: 1m")
+    study.spend(40)
+    given = hand_out(study)
+    study = with_budget(tmp_path, "time_budget: 1m")
+    study.spend(20)
+    assert study.spent_budget == "search.time_budget of 1m"
+    assert not study.finished
+    again = hand_out(study)  # the one that is unfinished, and no other
+    assert (again.number, study.hand_out()) == (given.number, None)
+    train(study, again, [0.5, 0.6, 0.7, 0.8, 0.9])
+    study.end_attempt(again.number, again.attempt)
+    assert study.finished
+
+
+def test_a_larger_budget_lets_a_concluded_search_go_on(tmp_path: Path) -> None:
+    study = with_budget(tmp_path, "time_budget: 1m")
+    finish(study, [0.5, 0.6, 0.7, 0.8, 0.9])
+    study.spend(60)
+    study.conclude()
+    assert study.concluded
+    study = with_budget(tmp_path, "time_budget: 2m")
+    assert not study.finished
+    finish(study, [0.5, 0.6, 0.7, 0.8, 0.9])
+    study.spend(60)
+    assert study.finished
+    assert not study.concluded
+
+
+def test_accelerator_hours_are_those_of_all_trials(tmp_path: Path) -> None:
+    study = with_budget(tmp_path, "accelerator_hours: 1.5")
+    for hours in (0.7, 0.9):
+        assert study.spent_budget is None
+        given = hand_out(study)
+        for epoch, value in enumerate([0.5, 0.6, 0.7, 0.8, 0.9]):
+            metrics = {"val/top1": value, "cost/accelerator_hours": hours * epoch / 4}
+            study.report(given.number, given.attempt, epoch, metrics)
+        study.end_attempt(given.number, given.attempt)
+    assert study.spent_budget == "search.accelerator_hours of 1.5"
+    assert study.hand_out() is None
+    assert study.finished

@@ -1,0 +1,1 @@
+"""The connected Ray cluster: what it holds, whether it answers, what is left behind on it."""

@@ -1,0 +1,88 @@
+"""How many trials fit at once, counted anew while nodes come and go."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+
+from tune_jobs.cluster.nodes import present_nodes
+from tune_jobs.cluster.resources import trials_at_once, waiting_for, worker_resources, workers_for_next
+from tune_jobs.space.settings import TrialSettings
+
+RECOUNT_S = 2.0
+
+
+class Capacity:
+    """Counts again how many trials fit into the connected cluster, and tells `note` when that changes.
+
+    While not one fits, a placement group asks for the workers of one, the fewest that it runs on, so that an
+    autoscaler adds nodes for them; Ray drops it with this process at the latest.
+    """
+
+    def __init__(
+        self, trial: TrialSettings, *, limit: int | Literal["auto"], note: Callable[[str], None]
+    ) -> None:
+        self._trial, self._limit, self._note = trial, limit, note
+        self._counted_s = -math.inf
+        self._nodes: list[Mapping[str, float]] = []
+        self._at_once: int | None = None
+        self._arithmetic = self._waiting = ""
+        self._demand: PlacementGroup | None = None
+
+    def at_once(self) -> int:
+        """Return how many trials may run at the same time, as counted in the last `RECOUNT_S` seconds."""
+        if self._at_once is None or time.monotonic() - self._counted_s >= RECOUNT_S:
+            self._at_once = self._count(before=self._at_once)
+        return self._at_once
+
+    def workers_for_next(self, live: Sequence[int]) -> int:
+        """Return on how many workers the next trial is to run beside the live ones, 0 where it must wait.
+
+        What is taken is counted anew first: an attempt keeps its number of workers to its end.
+        """
+        if (self._limit != "auto" and len(live) >= self._limit) or not self._room(live):
+            return 0
+        self._at_once = self._count(before=self._at_once)
+        return self._room(live)
+
+    def _room(self, live: Sequence[int]) -> int:
+        return workers_for_next(self._nodes, self._trial, live) if self.at_once() else 0
+
+    def summary(self) -> str:
+        """Return the count with its arithmetic: `2 at once (2 CPUs / (1 worker x 1 CPU) = 2)`."""
+        return f"{self.at_once()} at once ({self._arithmetic})"
+
+    def close(self) -> None:
+        """Ask the cluster for nothing any more."""
+        if self._demand is not None:
+            remove_placement_group(self._demand)
+            self._demand = None
+
+    def _count(self, *, before: int | None) -> int:
+        self._nodes = [node.resources for node in present_nodes()]
+        fit = trials_at_once(self._nodes, self._trial)
+        at_once, self._arithmetic = fit.count, fit.arithmetic
+        if self._limit != "auto":
+            at_once = min(fit.count, self._limit)
+            self._arithmetic += f", at most {self._limit} (search.max_concurrent)"
+        if at_once:
+            self._go_on(at_once, before)
+        else:
+            self._wait(waiting_for(self._nodes, self._trial))
+        self._counted_s = time.monotonic()
+        return at_once
+
+    def _go_on(self, at_once: int, before: int | None) -> None:
+        self.close()
+        self._waiting = ""
+        if before not in (None, at_once):
+            self._note(f"{at_once} trial{'' if at_once == 1 else 's'} at once now ({self._arithmetic})")
+
+    def _wait(self, waiting: str) -> None:
+        if self._demand is None:
+            self._demand = placement_group([worker_resources(self._trial)] * self._trial.min_workers)
+        if waiting != self._waiting:
+            self._note(waiting)
+            self._waiting = waiting

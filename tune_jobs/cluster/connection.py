@@ -1,0 +1,125 @@
+"""The connection of one launch to Ray: made once, checked, and waited with until a trial fits."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+from typing import Self
+
+import ray
+
+from tune_jobs.cluster.capacity import Capacity
+from tune_jobs.cluster.cleanup import end_leftovers
+from tune_jobs.cluster.heartbeat import ClusterWatch
+from tune_jobs.cluster.nodes import Node, declared_node_types, missing_on, present_nodes, watched_parts
+from tune_jobs.cluster.requirements import check_node_types, needed_paths, refuse_missing
+from tune_jobs.cluster.resources import machine_resources, workers_held
+from tune_jobs.cluster.session import ray_session
+from tune_jobs.cluster.token_auth import warning_of
+from tune_jobs.errors import ClusterLostError
+from tune_jobs.space import SearchSpace
+from tune_jobs.terminal.interruption import Interruption
+from tune_jobs.terminal.streams import Terminal
+
+POLL_S = 0.2  # a signal is answered within this time
+
+
+class Connection:
+    """Ray for the time of a launch: the cluster at `address`, or one of this machine's where it is None.
+
+    From `open` to `close` it is watched; `on_lost` is called, in a thread, when it does not answer any more.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        address: str | None,
+        interruption: Interruption,
+        *,
+        on_lost: Callable[[ClusterLostError], None],
+        terminal: Terminal,
+    ) -> None:
+        self._terminal = terminal
+        self._space, self._address, self._interruption = space, address, interruption
+        self._on_lost = on_lost
+        self._watch: ClusterWatch | None = None
+        self._namespace = f"{space.tracking.experiment}/{space.name}"
+        self._session = ExitStack()
+        self._is_open = False
+
+    def open(self, note: Callable[[str], None]) -> None:
+        """Connect, unless that is done, and return when a trial fits there or the search is interrupted.
+
+        `note` is told what is waited for. At an address, raises `BadInputError` for workers that no node it
+        has or may add could hold and for data that such a node lacks, `ClusterLostError` when no cluster
+        answers.
+        """
+        if self._is_open:
+            return
+        session = ray_session(self._address, machine_resources(), namespace=self._namespace)
+        self._session.enter_context(session)
+        self._is_open = True
+        self._interruption.take_over()
+        self._watch = ClusterWatch(watched_parts(), self._on_lost)
+        self._session.callback(self._watch.stop)
+        self._watch.start()
+        if self._address is not None:
+            with self.watched():
+                self._warn()
+                end_leftovers(self._namespace)
+                self._check_and_wait(note)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Raise what ends the block where the cluster still answers; the loss of the cluster comes first."""
+        try:
+            yield
+        except Exception:
+            self.await_answer()
+            raise
+
+    def await_answer(self) -> None:
+        """Return once the cluster answers, at once where none is connected; see `ClusterWatch`."""
+        if self._watch is not None:
+            self._watch.await_answer()
+
+    def _warn(self) -> None:
+        warning = warning_of(ray.get_runtime_context().gcs_address)
+        if warning is not None:
+            self._terminal.warn(warning)
+
+    def _check_and_wait(self, note: Callable[[str], None]) -> None:
+        nodes = present_nodes()
+        check_node_types(self._space, [*(node.resources for node in nodes), *declared_node_types()])
+        self._check_paths(nodes)
+        capacity = Capacity(self._space.trial, limit="auto", note=note)
+        while not (capacity.at_once() or self._interruption.requested):
+            time.sleep(POLL_S)
+        capacity.close()
+        known = {node.id for node in nodes}
+        self._check_paths([node for node in present_nodes() if node.id not in known])
+
+    def _check_paths(self, nodes: list[Node]) -> None:
+        """Look for the data on every node that can hold a worker; trials find out about later ones."""
+        paths = needed_paths(self._space)
+        for node in nodes if paths else ():
+            if workers_held([node.resources], self._space.trial):
+                refuse_missing(self._space, missing_on(node, paths), node=node.name)
+
+    def close(self) -> None:
+        """Let go of the cluster, and end it where it was this machine's own; no trial may run any more."""
+        if self._is_open and self._address is not None:
+            end_leftovers(self._namespace)
+        self._session.close()
+        self._is_open = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._session.__exit__(kind, error, traceback)

@@ -1,0 +1,113 @@
+"""What a search needs of a machine or of the nodes of a cluster: resources, files, a valid address."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from selfcon.config import DEFAULTS
+from selfcon.errors import ConfigError
+from selfcon.values import shown
+from tune_jobs.cluster.resources import (
+    shown_resources,
+    trials_at_once,
+    worker_resources,
+    workers_held,
+)
+from tune_jobs.errors import BadInputError
+from tune_jobs.space import SearchSpace
+from tune_jobs.space.settings import TrialSettings
+from tune_jobs.urls import masked_uri
+
+EMBEDDED_DATASETS = ("digits",)  # these read no folder
+
+
+@dataclass(frozen=True)
+class NeededPath:
+    """A folder or file that the workers read, and the key of the space file that names it."""
+
+    key: str
+    path: str
+    is_folder: bool
+    hint: str = ""
+
+    def is_there(self) -> bool:
+        """Return whether it exists for this process."""
+        return Path(self.path).is_dir() if self.is_folder else Path(self.path).is_file()
+
+
+def check_address(address: str | None) -> None:
+    """Raise `BadInputError` unless the address is None, `auto`, or a cluster's own HOST:PORT.
+
+    Ray's client addresses (`ray://`) would move the search into another process, without its study.
+    """
+    if address is not None and address != "auto" and not re.fullmatch(r"[^/@\s]+:[0-9]{1,5}", address):
+        got = masked_uri(address)
+        raise BadInputError(str(ConfigError("--address", "auto, or HOST:PORT of a Ray cluster", got)))
+
+
+def check_machine(space: SearchSpace, resources: Mapping[str, float]) -> None:
+    """Raise `BadInputError`, with the arithmetic, when not one trial fits into this machine's resources."""
+    fit = trials_at_once([resources], space.trial)
+    if fit.count:
+        return
+    one_fits = workers_held([resources], space.trial) > 0
+    key = "trial.num_workers" if one_fits else _culprit([resources], space.trial)
+    expected = "workers that fit this machine (or the --address of a cluster)"
+    complaint = ConfigError(key, expected, f"{fit.arithmetic} trials at once")
+    raise BadInputError(f"{space.place(key)}: {complaint}")
+
+
+def check_node_types(space: SearchSpace, nodes: Sequence[Mapping[str, float]]) -> None:
+    """Raise `BadInputError` when none of the nodes that a cluster has or may add could hold one worker.
+
+    More workers than fit on them now are no mistake: further nodes may join.
+    """
+    if workers_held(nodes, space.trial):
+        return
+    key = _culprit(nodes, space.trial)
+    sizes = ", ".join(dict.fromkeys(shown_resources(node) for node in nodes))
+    asked = shown_resources(worker_resources(space.trial))
+    complaint = ConfigError(
+        key, "workers that each fit one node of the cluster", f"{asked} each, for nodes of {sizes}"
+    )
+    raise BadInputError(f"{space.place(key)}: {complaint}")
+
+
+def _culprit(nodes: Sequence[Mapping[str, float]], trial: TrialSettings) -> str:
+    """The setting that keeps a worker off the nodes."""
+    without_gpus = trial.model_copy(update={"gpus_per_worker": 0.0})
+    return "trial.gpus_per_worker" if workers_held(nodes, without_gpus) else "trial.cpus_per_worker"
+
+
+def needed_paths(space: SearchSpace) -> list[NeededPath]:
+    """Return what must be there for every worker: the folder of the data, the files that the space names.
+
+    For a data set that reads no folder, only one that the file names itself must exist: what is written but
+    not there is a mistake, whoever would have read it. Whether weights fit the network is known when the
+    first trial begins: that takes torch.
+    """
+    dataset, root = space.data.dataset, space.data.root
+    embedded = dataset in EMBEDDED_DATASETS
+    needed = []
+    if not (embedded and root == DEFAULTS["data.root"]):
+        hint = f"{dataset} is embedded and reads none: leave it out" if embedded else ""
+        needed.append(NeededPath("train.data.root", root, is_folder=True, hint=hint))
+    key = "space.model.weights" if "model.weights" in space.parameters else "train.model.weights"
+    weights = {values["model.weights"]: None for values in space.tree.combinations(["model.weights"])}
+    return needed + [NeededPath(key, path, is_folder=False) for path in weights if path is not None]
+
+
+def missing_paths(paths: Sequence[NeededPath]) -> list[NeededPath]:
+    """Return which of the paths are not there for this process."""
+    return [needed for needed in paths if not needed.is_there()]
+
+
+def refuse_missing(space: SearchSpace, missing: Sequence[NeededPath], *, node: str | None = None) -> None:
+    """Raise `BadInputError` for the first path that is missing, on a cluster with the name of the node."""
+    for needed in missing:
+        expected = f"a {'folder' if needed.is_folder else 'file'} that exists"
+        expected += f" on every node that can hold a worker, as on {node} it does not" if node else ""
+        expected += f" ({needed.hint})" if needed.hint else ""
+        complaint = ConfigError(needed.key, expected, shown(needed.path))
+        raise BadInputError(f"{space.place(needed.key)}: {complaint}")

@@ -1,0 +1,1 @@
+"""One attempt of a trial: Ray Tune schedules it, Ray Train runs it, its workers train."""

@@ -1,0 +1,111 @@
+"""Inside a Tune trial: one attempt of a trial becomes one Train run."""
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+
+from tune_jobs.execution.failure_causes import failure_of
+from tune_jobs.search_folder import trial_folder
+
+# A worker that the system has stopped is told by Ray Train; whoever waits for it tells sooner, and more.
+HEALTH_CHECK_MARGIN_S = 5.0
+
+
+@dataclass(frozen=True)
+class WorkerGroup:
+    """What the workers of all attempts have in common: what each takes, and how long it may stand still."""
+
+    cpus_per_worker: float
+    gpus_per_worker: float
+    hang_timeout_s: float
+
+
+def run_trial(config: dict[str, Any]) -> None:
+    """Train the attempt that `config` names and report how it failed, if it did.
+
+    `config` is what the searcher handed out (`name`, `attempt`, `train`, `last_epoch`, `num_workers`), and
+    what is the same for all trials: `search_folder`, `checkpoints` (where they lie) and `workers`.
+    """
+    from tune_jobs.execution.worker import train_worker
+
+    train_attempt(config, train_worker)
+
+
+def train_attempt(config: dict[str, Any], train_worker: Callable[[dict[str, Any]], None]) -> None:
+    """Run `train_worker` on the workers of one attempt, as `run_trial` says."""
+    from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+    from ray.train.v2.api.exceptions import TrainingFailedError
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    workers = WorkerGroup(**config["workers"])
+    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(
+        workers.hang_timeout_s + HEALTH_CHECK_MARGIN_S
+    )
+    # The base of TorchTrainer, which leaves torch to the workers (process_group.py).
+    trainer = DataParallelTrainer(
+        train_worker,
+        train_loop_config={
+            "train": config["train"],
+            "checkpoints": config["checkpoints"],
+            "name": config["name"],
+            "attempt": config["attempt"],
+            "last_epoch": config["last_epoch"],
+            "hang_timeout_s": workers.hang_timeout_s,
+            "node": ray.get_runtime_context().get_node_id(),
+        },
+        scaling_config=ScalingConfig(
+            num_workers=config["num_workers"],
+            use_gpu=workers.gpus_per_worker > 0,
+            resources_per_worker=_resources(workers),
+        ),
+        run_config=RunConfig(  # type: ignore[arg-type]  # typed as the older Train's
+            name=str(config["attempt"]),
+            storage_path=attempts_folder(config),
+            callbacks=[TuneReportCallback()],
+            # Train begins nothing again by itself: two groups of one attempt would write the same paths.
+            failure_config=FailureConfig(
+                max_failures=0, max_preemption_failures=0, controller_failure_limit=0
+            ),
+        ),
+    )
+    try:
+        trainer.fit()
+    except TrainingFailedError as error:
+        reason, message = failure_of(error, folder=Path(config["search_folder"]))
+        tune.report({"failure": reason, "message": message})
+
+
+def attempts_folder(config: Mapping[str, Any]) -> str:
+    """Return where Ray Train writes the files of a trial's attempts, which nobody reads back.
+
+    Where checkpoints have a storage of their own, nodes may not see the search's folder: then a temporary
+    folder of the node that the trial's process is on, and Train's controller with it.
+    """
+    if config["checkpoints"] == config["search_folder"]:
+        return str(trial_folder(Path(config["search_folder"]), config["name"]) / "attempts")
+    return str(
+        Path(tempfile.gettempdir(), "selfcon-attempts", Path(config["search_folder"]).name, config["name"])
+    )
+
+
+def attempt_name(trial: Trial) -> str:
+    """Return the name of Tune's own folder of an attempt."""
+    return f"{trial.config['name']}-a{trial.config['attempt']}"
+
+
+def _resources(workers: WorkerGroup) -> dict[str, float]:
+    resources = {"CPU": workers.cpus_per_worker, "GPU": workers.gpus_per_worker}
+    return {name: amount for name, amount in resources.items() if amount}
+
+
+def tune_config(search_folder: str, workers: WorkerGroup, *, checkpoints: str) -> dict[str, Any]:
+    """Return the part of `run_trial`'s config that is the same for all trials."""
+    return {"search_folder": search_folder, "checkpoints": checkpoints, "workers": asdict(workers)}

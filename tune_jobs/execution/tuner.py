@@ -1,0 +1,129 @@
+"""Let Ray Tune run what the study hands out, each trial as a Train run of its own."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from tune_jobs.checkpoints.retention import Retention
+from tune_jobs.cluster.capacity import Capacity
+from tune_jobs.cluster.connection import Connection
+from tune_jobs.cluster.nodes import present_nodes, trial_selector
+from tune_jobs.cluster.session import keep_keys_out
+from tune_jobs.execution.searcher import Fault, StopAtOnce, StudyScheduler, StudySearcher
+from tune_jobs.execution.trial import WorkerGroup, attempt_name, run_trial, tune_config
+from tune_jobs.space import SearchSpace
+from tune_jobs.study.trial_study import TrialStudy
+from tune_jobs.terminal.event_log import EventLog
+from tune_jobs.terminal.interruption import Interruption
+from tune_jobs.terminal.live_panel import LivePanel
+
+
+def run_trials(
+    space: SearchSpace,
+    study: TrialStudy,
+    *,
+    folder: Path,
+    checkpoints: str,
+    retention: Retention,
+    connection: Connection,
+    interruption: Interruption,
+    log: EventLog | LivePanel,
+) -> None:
+    """Run trials until the study has no more, or the search is interrupted.
+
+    `folder` is the search's, `checkpoints` is where those lie. The connection is opened where it is not yet,
+    with its errors. Raises `NoSuccessError` when the first trials failed alike, and `StorageError` when the
+    study cannot be used.
+    """
+    with log.shown(), connection.watched():
+        connection.open(log.note)
+        if interruption.requested:
+            return
+        keep_keys_out()
+        capacity = Capacity(space.trial, limit=space.search.max_concurrent, note=log.note)
+        log.note(f"{space.name}: {study.plan}, {capacity.summary()}")
+        fault = Fault()
+        parts = _StudyParts(study, log, interruption, fault, connection.await_answer)
+        tuner = tune.Tuner(
+            tune.with_resources(run_trial, _trial_resources),
+            param_space=tune_config(str(folder), _workers(space), checkpoints=checkpoints),
+            tune_config=tune.TuneConfig(
+                search_alg=parts.searcher(capacity, after_end=retention.apply),
+                scheduler=parts.scheduler(),
+                num_samples=-1,
+                trial_dirname_creator=attempt_name,
+            ),
+            run_config=_session(folder / "sessions", stop=parts.stopper()),
+        )
+        try:
+            with fault.raised():
+                tuner.fit()
+        finally:
+            capacity.close()
+
+
+@dataclass(frozen=True)
+class _StudyParts:
+    """What Tune asks during a search; all of it asks the study, and keeps the first fault."""
+
+    study: TrialStudy
+    log: EventLog | LivePanel
+    interruption: Interruption
+    fault: Fault
+    await_cluster: Callable[[], None]
+
+    def searcher(self, capacity: Capacity, *, after_end: Callable[[], None]) -> StudySearcher:
+        return StudySearcher(
+            self.study,
+            workers_for_next=capacity.workers_for_next,
+            interruption=self.interruption,
+            watcher=self.log,
+            fault=self.fault,
+            await_cluster=self.await_cluster,
+            after_end=after_end,
+        )
+
+    def scheduler(self) -> StudyScheduler:
+        return StudyScheduler(
+            self.study,
+            interruption=self.interruption,
+            watcher=self.log,
+            fault=self.fault,
+            await_cluster=self.await_cluster,
+        )
+
+    def stopper(self) -> StopAtOnce:
+        return StopAtOnce(self.study, interruption=self.interruption, fault=self.fault)
+
+
+def _workers(space: SearchSpace) -> WorkerGroup:
+    return WorkerGroup(
+        cpus_per_worker=space.trial.cpus_per_worker,
+        gpus_per_worker=space.trial.gpus_per_worker,
+        hang_timeout_s=space.trial.hang_timeout_s,
+    )
+
+
+def _session(sessions: Path, *, stop: StopAtOnce) -> tune.RunConfig:
+    """Where Tune keeps its own files of this launch."""
+    return tune.RunConfig(name=str(_next_session(sessions)), storage_path=str(sessions), stop=stop, verbose=0)
+
+
+def _trial_resources(_config: dict[str, Any]) -> tune.PlacementGroupFactory:
+    """What Tune reserves for the next trial itself, asked for each anew: nodes come and go.
+
+    It only waits for its workers: asking for CPUs would take them from those.
+    """
+    selector = trial_selector([node.labels for node in present_nodes()])
+    return tune.PlacementGroupFactory([{"memory": 1}], bundle_label_selector=[selector])
+
+
+def _next_session(sessions: Path) -> int:
+    """The number of this launch: one more than the largest there is."""
+    taken = (
+        [int(path.name) for path in sessions.iterdir() if path.name.isdigit()] if sessions.is_dir() else []
+    )
+    return max(taken, default=0) + 1

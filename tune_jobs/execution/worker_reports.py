@@ -1,0 +1,67 @@
+"""What a worker of Ray Train stores and reports: a checkpoint is in storage before its epoch is reported."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray.train
+
+from selfcon.callbacks import Progress
+from selfcon.checkpoints.state import TrainingState
+from selfcon.config import TrainConfig
+from selfcon.distributed import broadcast_object, rank
+from selfcon.errors import TrainingStopped
+from selfcon.train import EpochReport
+from tune_jobs.checkpoints.trial_checkpoints import TrialCheckpoints
+from tune_jobs.study.records import Reason
+
+
+class WorkerReports:
+    """The reports of one worker about the attempt that `task` describes: see `train_worker`."""
+
+    def __init__(self, task: dict[str, Any], progress: Progress) -> None:
+        self._checkpoints = TrialCheckpoints(
+            task["checkpoints"], trial=task["name"], attempt=int(task["attempt"])
+        )
+        self._last_epoch, self._progress = int(task["last_epoch"]), progress
+
+    def newest_state(self, config: TrainConfig) -> TrainingState | None:
+        """Return the newest valid checkpoint, the same on all ranks; None where there is none.
+
+        Epochs that it has and that nobody recorded are reported, but for the newest: `fit` does that.
+        """
+        newest = broadcast_object(self._checkpoints.newest() if rank() == 0 else None)
+        if newest is None:
+            return None
+        state = self._checkpoints.load(newest, config=config)
+        for epoch in range(self._last_epoch + 1, len(state.history) - 1):
+            self._tell(epoch, state.history[epoch], state.confusions.get(str(epoch)))
+        return state
+
+    def epoch(self, result: EpochReport) -> None:
+        """Store and report an epoch."""
+        if rank() == 0:
+            self._checkpoints.save(result.payloads(), epoch=result.epoch, step=result.step)
+        confusion = None if result.confusion is None else result.confusion.as_json()
+        self._tell(result.epoch, result.metrics, confusion)
+        self._progress(f"the report of epoch {result.epoch}")
+
+    def save(self, stopped: TrainingStopped) -> None:
+        """Store where a run within an epoch is."""
+        self._checkpoints.save(stopped.payloads(), epoch=stopped.epoch - 1, step=stopped.step)
+
+    @contextmanager
+    def of_preemption(self) -> Iterator[None]:
+        """Store and report it where the block ends because the run was asked to stop."""
+        try:
+            yield
+        except TrainingStopped as stopped:
+            if rank() == 0:
+                self.save(stopped)
+            # Not before the checkpoint is whole: Train ends all workers once each has returned.
+            ray.train.report({"failure": Reason.PREEMPTED.value, "message": str(stopped)})
+
+    def _tell(self, epoch: int, metrics: dict[str, float], confusion: dict[str, Any] | None) -> None:
+        found = {} if confusion is None else {"confusion": json.dumps(confusion)}
+        ray.train.report({"epoch": epoch, "metrics": metrics, **found, **self._checkpoints.notes()})

@@ -1,0 +1,158 @@
+"""The card of a registered encoder, in Markdown: what it is, how good, on which data, how to load it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tune_jobs.intervals import wilson_interval
+
+_SMALL_IMAGES = 64  # up to which the networks begin with a small stem
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardFacts:
+    """What a card says. `metrics` are fractions, measured on `num_images` of their split."""
+
+    model: str
+    search: str
+    trial: int
+    commit: str | None
+    dataset: str
+    data_digest: str
+    image_size: int
+    class_names: Sequence[str]
+    num_images: Mapping[str, int]
+    feature_dim: int
+    config: Mapping[str, Any]
+    metrics: Mapping[str, float]
+
+
+def model_card(facts: CardFacts) -> str:
+    """Return the card."""
+    parts = [_head(facts), _figures(facts), _data(facts), _loading(facts), _use(facts), _origin(facts)]
+    return "\n\n".join(parts) + "\n"
+
+
+def intervals(metrics: Mapping[str, float], num_images: Mapping[str, int]) -> dict[str, tuple[float, float]]:
+    """Return the 95 % Wilson interval of each accuracy, by the number of images of its split."""
+    found = ((name, value, num_images.get(name.partition("/")[0])) for name, value in metrics.items())
+    return {name: wilson_interval(value, count) for name, value, count in found if count}
+
+
+def _head(facts: CardFacts) -> str:
+    config = facts.config
+    exits = list(config["model.exit_stages"])
+    where = f"with an exit after stage {', '.join(map(str, exits))}" if exits else "without further exits"
+    return (
+        f"# {facts.model}: an encoder of {facts.dataset}\n\n"
+        f"A {config['model.backbone']} of width {config['model.width']}, {where}, trained on {facts.dataset} "
+        f"({len(facts.class_names)} classes) with the objective `{config['loss.objective']}`. It turns "
+        f"images of {facts.image_size} x {facts.image_size} pixels into {facts.feature_dim} numbers that a "
+        "linear layer, a nearest-neighbour search or a fine-tuning starts from."
+    )
+
+
+def _figures(facts: CardFacts) -> str:
+    bounds = intervals(facts.metrics, facts.num_images)
+    rows = [
+        f"| `{name}` | {value:.4f} | {bounds[name][0]:.4f} to {bounds[name][1]:.4f} |"
+        for name, value in sorted(facts.metrics.items())
+        if name in bounds
+    ]
+    table = "\n".join(["| accuracy | value | 95 % interval |", "|---|---|---|", *rows])
+    return (
+        f"## How good it is\n\n{table}\n\n"
+        "`top1` is a linear probe on the backbone's features, `exit<s>_top1` one on the exit after stage s, "
+        "`ensemble_top1` the mean of all probes' probabilities, `knn_top1` the nearest neighbours. Probes "
+        "are trained on the training images only. The search selected by `val/`; `test/` was looked at once, "
+        "for this encoder. The interval is Wilson's and covers the choice of images, not that of the seed."
+    )
+
+
+def _data(facts: CardFacts) -> str:
+    sizes = ", ".join(f"{count} {split}" for split, count in facts.num_images.items())
+    names = ", ".join(facts.class_names[:20]) + (", ..." if len(facts.class_names) > 20 else "")
+    return (
+        f"## Data\n\n{facts.dataset}: {sizes} images. Classes: {names}.\n\n"
+        f"Digest of files, classes and split: `{facts.data_digest}`"
+    )
+
+
+def _loading(facts: CardFacts) -> str:
+    uri, size = f"models:/{facts.model}/VERSION", facts.image_size
+    return f"""## How to load it
+
+`VERSION` is the number of this version; `models:/{facts.model}@champion` is the best so far.
+
+With MLflow and torch alone; images are float32 in [0, 1], normalisation is inside:
+
+```python
+import mlflow
+import numpy as np
+
+encoder = mlflow.pyfunc.load_model("{uri}")
+features = encoder.predict(np.zeros((1, 3, {size}, {size}), np.float32))  # (1, {facts.feature_dim})
+network = mlflow.pytorch.load_model("{uri}")  # the same as a torch module
+```
+
+With this project, hashes checked, uint8 images too, the features of an exit and the classes:
+
+```python
+from tune_jobs.registry import load_encoder
+
+encoder = load_encoder("{uri}")
+features = encoder(images)
+names = [encoder.class_names[i] for i in encoder.ensemble_logits(images).argmax(dim=1)]
+```
+
+{_torchvision(facts)}"""
+
+
+def _torchvision(facts: CardFacts) -> str:
+    backbone, width = str(facts.config["model.backbone"]), facts.config["model.width"]
+    is_torchvisions = width == 64 and facts.config["model.normalization"] in ("batch", "frozen")
+    if not (backbone.startswith("resnet") and is_torchvisions):
+        return (
+            "`encoder/backbone.safetensors` holds the backbone's weights under torchvision's names; its own "
+            "networks take them where they have the same shape (`selfcon.export.torchvision_state_dict` says "
+            "which)."
+        )
+    stem = (
+        "network.conv1 = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)\n"
+        "network.maxpool = torch.nn.Identity()\n"
+        if facts.image_size <= _SMALL_IMAGES
+        else ""
+    )
+    return f"""The backbone in a torchvision network; images are first normalised with `mean` and `std` of
+`encoder/encoder.json`:
+
+```python
+import safetensors.torch
+import torch
+import torchvision
+
+network = torchvision.models.{backbone}()
+{stem}network.fc = torch.nn.Identity()
+network.load_state_dict(safetensors.torch.load_file("encoder/backbone.safetensors"))
+network.eval()
+```"""
+
+
+def _use(facts: CardFacts) -> str:
+    return (
+        "## Intended use and limits\n\n"
+        f"Features for images like those of {facts.dataset}: same kind of content, same preparation, about "
+        f"{facts.image_size} pixels. Other images, other sizes and classes it has not seen are not covered "
+        "by the figures above. Accuracy over all classes hides how single ones do: the confusion matrix of "
+        "the trial's run shows that. What is unbalanced or unfair in the training images is so in the "
+        "features. Nothing here says how sure a prediction is: the probes' probabilities are not calibrated."
+    )
+
+
+def _origin(facts: CardFacts) -> str:
+    varied = "\n".join(f"- `{name}`: {value}" for name, value in facts.config.items())
+    commit = f", commit `{facts.commit}`" if facts.commit else ""
+    return (
+        f"## Where it comes from\n\nSearch `{facts.search}`, trial {facts.trial}{commit}. "
+        f"Its complete configuration:\n\n{varied}"
+    )

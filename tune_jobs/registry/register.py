@@ -1,0 +1,185 @@
+"""Register the encoder of a search's winner, so that somebody who has only its name can use it.
+
+Everything is complete before the alias moves: trained network, its test figures, exported and compared, files
+stored, version made. Killed anywhere, the same call goes on; nothing is made twice.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from selfcon.config import TrainConfig
+from tune_jobs.registry.champion import Alias, Standing, judge
+from tune_jobs.registry.model_card import intervals
+from tune_jobs.registry.winner import (
+    ENCODER_TAG,
+    PACKAGE_TAG,
+    TOP1,
+    Winner,
+    load_winner,
+    metrics_on_test_set,
+    stored_model,
+)
+from tune_jobs.study.records import TrialRecord
+from tune_jobs.tracking.server import resolve_uri, tracking_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
+    from mlflow.entities.model_registry import ModelVersion
+
+    from selfcon.checkpoints.state import TrainingState
+
+DIGEST_TAG = "selfcon.data_digest"
+NUM_IMAGES_TAG = "selfcon.validation_images"
+MODEL_TAG = "selfcon.logged_model"
+ALIAS_TAG = "selfcon.alias"
+WHY_TAG = "selfcon.why"
+
+ABOUT = """Encoders of {dataset}, each the winner of a search; every version has its card.
+
+`champion` is the first, and later one that is better beyond chance on the same data; any other that was found
+is the `challenger`, and the tag `selfcon.why` says why."""
+
+MAX_DESCRIPTION_LENGTH = 5000  # of a version, in MLflow's databases
+
+
+@dataclass(frozen=True)
+class Publication:
+    """The registered version of a winner, the alias it got and why, and its figures on the test set."""
+
+    version: int
+    alias: Alias
+    why: str
+    metrics: dict[str, float]
+
+
+def publish(
+    *,
+    uri: str | None,
+    run_id: str,
+    registered_model: str,
+    search: str,
+    record: TrialRecord,
+    checkpoint: Path | TrainingState,
+    config: TrainConfig,
+) -> Publication:
+    """Evaluate the winner of a search on the test set, once, and register its encoder.
+
+    `run_id` is the trial's MLflow run, `checkpoint` its last. A trial has one version: a call for one that is
+    there returns it. Raises `TrackingError` when MLflow does not do what is asked, `CheckpointError` for a
+    checkpoint that cannot be used, `SearchError` when the trial has no val/top1 or the export is not exact.
+    """
+    from mlflow import MlflowClient
+
+    uri = resolve_uri(uri)
+    with tracking_errors(uri):
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        version = _existing_version(client, registered_model, run_id=run_id)
+        if version is None:
+            winner = load_winner(
+                client,
+                run_id=run_id,
+                registered_model=registered_model,
+                search=search,
+                record=record,
+                checkpoint=checkpoint,
+                config=config,
+            )
+            version = _create_version(winner, registered_model)
+        return _with_alias(client, version)
+
+
+def _create_version(winner: Winner, name: str) -> ModelVersion:
+    """Make the version, complete but for its alias."""
+    client, metrics = winner.client, {TOP1: winner.top1, **metrics_on_test_set(winner)}
+    model = stored_model(winner, metrics=metrics)
+    standing = Standing(
+        top1=winner.top1, num_images=len(winner.dataset.validation), data_digest=winner.dataset.digest
+    )
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name, description=ABOUT.format(dataset=winner.dataset.name))
+    verdict = judge(standing, _champion(client, name))
+    return client.create_model_version(
+        name,
+        source=_source(client, model),
+        run_id=winner.run.info.run_id,
+        model_id=model.model_id,
+        description=_shortened(winner.card(metrics)),
+        tags={
+            **winner.tags,
+            **_standing_tags(standing),
+            **{metric: repr(value) for metric, value in metrics.items()},
+            **_interval_tags(metrics, winner.num_images),
+            **{name: model.tags[name] for name in (PACKAGE_TAG, ENCODER_TAG)},
+            MODEL_TAG: model.model_id,
+            ALIAS_TAG: verdict.alias,
+            WHY_TAG: verdict.why,
+        },
+    )
+
+
+def _source(client: MlflowClient, model: LoggedModel) -> str:
+    """A server looks `models:/<id>` up in its own store; a database client in the process's global one."""
+    if client.tracking_uri.startswith("http"):
+        return f"models:/{model.model_id}"
+    return str(model.artifact_location)
+
+
+def _standing_tags(standing: Standing) -> dict[str, str]:
+    return {
+        TOP1: repr(standing.top1),
+        NUM_IMAGES_TAG: str(standing.num_images),
+        DIGEST_TAG: standing.data_digest,
+    }
+
+
+def _interval_tags(metrics: Mapping[str, float], num_images: Mapping[str, int]) -> dict[str, str]:
+    """The 95 % interval of each accuracy: `interval/val/top1` is `0.8941 to 0.9577`."""
+    found = intervals(metrics, num_images).items()
+    return {f"interval/{name}": f"{low:.4f} to {high:.4f}" for name, (low, high) in found}
+
+
+def _shortened(card: str) -> str:
+    """As many whole paragraphs of a card as a description may have; the model's files have all."""
+    while len(card) > MAX_DESCRIPTION_LENGTH:
+        card = card.rpartition("\n\n")[0]
+    return card
+
+
+def _champion(client: MlflowClient, name: str) -> Standing | None:
+    """How the present champion stands; one that is not ours counts as measured on other data."""
+    number = client.get_registered_model(name).aliases.get(Alias.CHAMPION)
+    if number is None:
+        return None
+    tags = client.get_model_version(name, number).tags
+    return Standing(
+        top1=float(tags.get(TOP1, "nan")),
+        num_images=int(tags.get(NUM_IMAGES_TAG, 0)),
+        data_digest=tags.get(DIGEST_TAG, ""),
+    )
+
+
+def _existing_version(client: MlflowClient, name: str, *, run_id: str) -> ModelVersion | None:
+    """The version that we made of this run: what makes it complete was done before it."""
+    found = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+    ours = [version for version in found if ALIAS_TAG in version.tags]
+    return min(ours, key=lambda version: int(version.version), default=None)
+
+
+def _with_alias(client: MlflowClient, version: ModelVersion) -> Publication:
+    """Give the version the alias that was decided when it was made, unless a later one has it by now."""
+    # What mlflow.register_model writes too: the model's page links to the version.
+    link = json.dumps([{"name": version.name, "version": version.version}])
+    client.set_logged_model_tags(version.tags[MODEL_TAG], {"mlflow.modelVersions": link})
+    alias = Alias(version.tags[ALIAS_TAG])
+    present = client.get_registered_model(version.name).aliases.get(alias)
+    if present is None or int(present) < int(version.version):
+        client.set_registered_model_alias(version.name, alias, version.version)
+    metrics = {name: float(value) for name, value in version.tags.items() if name.startswith("test/")}
+    return Publication(int(version.version), alias, version.tags[WHY_TAG], metrics)

@@ -1,0 +1,127 @@
+"""How each trial stands against the best one: behind, or tied with it within noise.
+
+A COMPLETE trial is compared by the value that it ended with; one that was PRUNED by its last value, with what
+the best trial had after the same epoch.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tune_jobs.report.noise import noise_around
+from tune_jobs.study.records import State, TrialRecord
+from tune_jobs.study.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A trial against the best: `gap` is how far it is behind after `epoch`, below 0 where it was ahead.
+
+    `bound` is what may be chance there, 0 where that is not known.
+    """
+
+    record: TrialRecord
+    epoch: int
+    gap: float
+    bound: float
+
+    @property
+    def tied(self) -> bool:
+        """Whether the trial is behind by no more than chance."""
+        return self.gap <= self.bound
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the trial was trained to its end."""
+        return self.record.state == State.COMPLETE
+
+
+@dataclass(frozen=True)
+class Group:
+    """The trials that ended with one value of a parameter; `best` is None where none can be compared."""
+
+    value: Any
+    records: tuple[TrialRecord, ...]
+    best: Standing | None
+
+    @property
+    def num_complete(self) -> int:
+        """How many of the trials are COMPLETE."""
+        return sum(record.state == State.COMPLETE for record in self.records)
+
+
+def ended(snapshot: Snapshot) -> list[TrialRecord]:
+    """Return the trials that have ended, by number."""
+    return [record for record in snapshot.counted if record.state != State.RUNNING]
+
+
+def value_of(snapshot: Snapshot, record: TrialRecord) -> float:
+    """Return what a COMPLETE trial is worth: its mean over seeds where it was confirmed, else its value."""
+    means = {candidate.trial.number: candidate.mean for candidate in snapshot.candidates}
+    assert record.value is not None
+    return means.get(record.number, record.value)
+
+
+def standings(snapshot: Snapshot) -> list[Standing]:
+    """Return the trials that can be compared with the winner, the best first, COMPLETE ones before others.
+
+    Those are the COMPLETE ones that keep every constraint, and PRUNED ones that reported after an epoch of
+    which the winner has a value too. Where trials were confirmed, single values above the winner's mean are
+    no better: they were chosen for being high.
+    """
+    winner = snapshot.winner
+    if winner is None:
+        return []
+    series, best = dict(winner.series(snapshot.objective.metric)), value_of(snapshot, winner)
+    complete = [_standing(snapshot, r, value_of(snapshot, r), best) for r in snapshot.ranked_alone]
+    pruned = [
+        _standing(snapshot, record, own, series[record.last_epoch])
+        for record in ended(snapshot)
+        if record.state == State.PRUNED
+        and record.last_epoch in series
+        and (own := _last(snapshot, record)) is not None
+    ]
+    first = winner.number
+    return [
+        *sorted(complete, key=lambda one: (one.gap, one.record.number != first, one.record.number)),
+        *sorted(pruned, key=lambda one: (-one.epoch, one.gap)),
+    ]
+
+
+def groups(snapshot: Snapshot, name: str) -> list[Group]:
+    """Return the trials by their value of a parameter, the best group first, those not compared last."""
+    found = []
+    for value in _values(snapshot, name):
+        own = [record for record in ended(snapshot) if record.parameters.get(name) == value]
+        compared = [one for one in standings(snapshot) if one.record.parameters.get(name) == value]
+        best = min(compared, key=_order, default=None)
+        found.append(Group(value, tuple(own), best))
+    return sorted(found, key=lambda group: (True, math.inf) if group.best is None else _order(group.best))
+
+
+def _order(standing: Standing) -> tuple[bool, float]:
+    return not standing.is_complete, standing.gap
+
+
+def _standing(snapshot: Snapshot, record: TrialRecord, own: float, best: float) -> Standing:
+    gap = best - own if snapshot.maximize else own - best
+    is_complete = record.state == State.COMPLETE
+    # Of a pruned trial that was ahead then, nobody knows how it would have ended.
+    gap = max(0.0, gap) if is_complete and snapshot.candidates else gap
+    return Standing(record, record.last_epoch, gap, noise_around(snapshot, best) or 0.0)
+
+
+def _last(snapshot: Snapshot, record: TrialRecord) -> float | None:
+    series = record.series(snapshot.objective.metric)
+    return series[-1][1] if series and series[-1][0] == record.last_epoch else None
+
+
+def _values(snapshot: Snapshot, name: str) -> Sequence[Any]:
+    """The values that the file allows and those that trials have, each once, in that order."""
+    allowed = [choice for branch in snapshot.space[name] for choice in branch.get("choices", ())]
+    tried = [record.parameters[name] for record in snapshot.counted if name in record.parameters]
+    found: list[Any] = []
+    for value in (*(tuple(each) if isinstance(each, list) else each for each in allowed), *tried):
+        found += [] if value in found else [value]
+    return found

@@ -1,0 +1,187 @@
+"""What the figures of the page share: their parts as plotly.js takes them, colours, symbols, words.
+
+A figure is plain values that become JSON. The `customdata` of a point is the number of its trial: that is how
+the page marks one trial in every figure.
+"""
+
+import html
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tune_jobs.report.figures import COLORS
+from tune_jobs.study.records import State, TrialRecord
+from tune_jobs.study.snapshot import Snapshot
+
+Trace = dict[str, Any]
+Layout = dict[str, Any]
+
+BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK = COLORS
+# A pattern on a bar: without this plotly.js would put it in the place of the colour.
+OVER_COLOR = {"fillmode": "overlay", "fgcolor": "white", "size": 6}
+GREY, PALE = "#8c8c8c", "rgba(110, 110, 110, 0.35)"
+SCALE = "Cividis"
+HEIGHT_PX = 380
+SIGNIFICANT_DIGITS = 6  # more than a screen can show, and fewer bytes
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the points of a kind of trial are drawn: a symbol beside the colour, so that neither is needed."""
+
+    label: str
+    color: str
+    symbol: str
+
+
+LOOKS: Mapping[str, Look] = {
+    "complete": Look("complete", BLUE, "circle"),
+    "infeasible": Look("complete, breaks a constraint", PURPLE, "square-open"),
+    "pruned": Look("pruned, last value", VERMILLION, "x-thin-open"),
+    "running": Look("running, newest value", GREEN, "diamond-open"),
+    "failed": Look("failed", BLACK, "triangle-down-open"),
+}
+SYMBOL_SIZES = {"pruned": 8, "complete": 8}
+
+
+@dataclass(frozen=True)
+class View:
+    """One way to look at a figure; without `data` it shows that of the first view."""
+
+    label: str
+    data: list[Trace] | None
+    layout: Layout
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the page: its views, the first of which is shown, and what it shows in a sentence."""
+
+    name: str
+    caption: str
+    description: str
+    views: tuple[View, ...]
+    height_px: int = HEIGHT_PX
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the views as JSON values, numbers shortened; what is no finite number is a gap."""
+        return {
+            "views": [
+                {"label": view.label, "data": shortened(view.data), "layout": shortened(view.layout)}
+                for view in self.views
+            ]
+        }
+
+
+def single(
+    name: str,
+    caption: str,
+    description: str,
+    data: list[Trace],
+    layout: Layout,
+    *,
+    height_px: int = HEIGHT_PX,
+) -> Figure:
+    """Return a figure with one view."""
+    return Figure(name, caption, description, (View("", data, layout),), height_px)
+
+
+def kind(record: TrialRecord) -> str:
+    """Return which of `LOOKS` a trial has."""
+    if record.state == State.COMPLETE:
+        return "complete" if record.feasible else "infeasible"
+    return {State.PRUNED: "pruned", State.FAIL: "failed", State.RUNNING: "running"}[record.state]
+
+
+def outcome(record: TrialRecord, snapshot: Snapshot, index: int = 0) -> float | None:
+    """Return the value of an objective that a trial ended with, else its newest; None before the first."""
+    if record.values:
+        return record.values[index]
+    series = record.series(snapshot.objectives[index].metric)
+    return series[-1][1] if series else None
+
+
+def points(label_of: str, records: Sequence[TrialRecord], x: Iterable[Any], y: Iterable[Any]) -> Trace:
+    """Return the points of trials of one kind, one for each record."""
+    look = LOOKS[label_of]
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": look.label,
+        "x": list(x),
+        "y": list(y),
+        "customdata": [record.trial for record in records],
+        "text": [hover_text(record) for record in records],
+        "hovertemplate": "%{text}<extra></extra>",
+        "marker": {
+            "color": look.color,
+            "symbol": look.symbol,
+            "size": SYMBOL_SIZES.get(label_of, 9),
+            "line": {"width": 1.6 if "open" in look.symbol else 0, "color": look.color},
+            "opacity": 0.85,
+        },
+    }
+
+
+def hover_text(record: TrialRecord) -> str:
+    """Return what a point says of its trial: which one, its value, how it ended."""
+    value = "" if record.value is None else f": {record.value:.4f}"
+    why = f" ({record.reason})" if record.reason else ""
+    return plain(f"trial {record.label}{value}, {record.state.word}{why}")
+
+
+def layout(*, x: Mapping[str, Any], y: Mapping[str, Any], **more: Any) -> Layout:
+    """Return a layout in the page's style; the axes get what is given beside their common style.
+
+    Margins are fixed, as plotly.js draws a figure anew where it is to find them; axes of names ask for it.
+    """
+    axis = {"gridcolor": "#e4e4e4", "zeroline": False, "linecolor": "#767676"}
+    return {
+        "autosize": True,
+        "hovermode": "closest",
+        "margin": {"l": 68, "r": 16, "t": 12, "b": 48},
+        "paper_bgcolor": "white",
+        "plot_bgcolor": "white",
+        "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#1a1a1a"},
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"size": 12}},
+        "hoverlabel": {"font": {"size": 13}, "align": "left"},
+        "xaxis": {**axis, **x},
+        "yaxis": {**axis, **y},
+        **more,
+    }
+
+
+def titled(text: str, **more: Any) -> dict[str, Any]:
+    """Return an axis with a title."""
+    return {"title": {"text": plain(text), "standoff": 8}, **more}
+
+
+def plain(text: str) -> str:
+    """Return a text so that plotly.js shows it as it is: it reads some tags and entities."""
+    return html.escape(text, quote=False)
+
+
+def shortened(value: Any) -> Any:
+    """Return values fit for JSON: floats with few digits, None for what is no finite number."""
+    if isinstance(value, float):
+        return float(f"{value:.{SIGNIFICANT_DIGITS}g}") if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): shortened(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [shortened(item) for item in value]
+    return value
+
+
+def short_names(names: Iterable[str]) -> dict[str, str]:
+    """Return each dotted name's last word; the whole name where two end alike."""
+    listed = list(names)
+    last = {name: name.rpartition(".")[2] for name in listed}
+    words = list(last.values())
+    return {name: word if words.count(word) == 1 else name for name, word in last.items()}
+
+
+def padded(low: float, high: float, share: float = 0.06) -> list[float]:
+    """Return the ends of an axis a little beyond two values."""
+    pad = (high - low) * share if high > low else max(abs(high) * share, 1e-3)
+    return [low - pad, high + pad]

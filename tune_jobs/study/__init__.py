@@ -1,0 +1,1 @@
+"""The durable state of a search, and every decision made from it."""

@@ -1,0 +1,1 @@
+"""Where the study lies, and which launcher holds it."""

@@ -1,0 +1,48 @@
+"""What is fixed for the life of a search's name: kept in the study, compared on every launch."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from selfcon.values import shown
+from tune_jobs.errors import BadInputError
+from tune_jobs.study.records import as_json
+from tune_jobs.study.store import StudyStore
+
+FIXED_ATTRIBUTE = "fixed"
+_MISSING = object()
+
+
+def fix_for_life(store: StudyStore, fixed: Mapping[str, Any], *, name: str) -> None:
+    """Keep what is fixed with the first launch of a search.
+
+    On later launches raises `BadInputError` with the first difference: its dotted key, what the search was
+    started with, and what was given.
+    """
+    stored = store.attribute(FIXED_ATTRIBUTE)
+    if stored is None:
+        store.set_attribute(FIXED_ATTRIBUTE, as_json(fixed))
+    else:
+        refuse_changes(stored, fixed, name=name)
+
+
+def refuse_changes(stored: Mapping[str, Any], fixed: Mapping[str, Any], *, name: str) -> None:
+    """Raise `BadInputError` with the first difference from what the search was started with."""
+    for key, before, now in differences(stored, as_json(fixed)):
+        raise BadInputError(
+            f"{key}: expected {_shown(before)}, as when {name} was started, got {_shown(now)} "
+            "(another --name makes it another search)"
+        )
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield (dotted key, value before, value now) where nested mappings differ, in the order of the keys."""
+    for key in sorted({*before, *now}):
+        old, new = before.get(key, _MISSING), now.get(key, _MISSING)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from ((f"{key}.{rest}", *pair) for rest, *pair in differences(old, new))
+        elif old != new:
+            yield key, old, new
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is _MISSING else shown(value)

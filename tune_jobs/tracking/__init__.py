@@ -1,0 +1,1 @@
+"""The MLflow runs of a search, kept equal to its study."""

@@ -1,0 +1,63 @@
+"""A thread that keeps MLflow equal to the study while the search runs."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from tune_jobs.errors import TrackingError
+from tune_jobs.study.records import TrialRecord
+from tune_jobs.tracking.tracker import RunMemory, Tracker
+
+INTERVAL_S = 2.0
+# Metrics do not wait for the files of many trials, nor are these made again and again for a store that fails.
+FILES_PER_CALL = 2
+FILES_PAUSE_S = 30.0
+
+
+class TrackingFollower:
+    """Calls the tracker every two seconds, so that a slow or absent MLflow server never delays a trial.
+
+    What could not be delivered stays in the study and is sent by a later call, at the latest by `finish`.
+    """
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        *,
+        records: Callable[[], Sequence[TrialRecord]],
+        remember_run: RunMemory,
+    ) -> None:
+        self._tracker, self._records, self._remember_run = tracker, records, remember_run
+        self._stop = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._follow, name="tracking", daemon=True)
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._thread.start()
+
+    def finish(self, *, with_files: bool = True) -> None:
+        """Stop following and deliver the rest; without files that is quick.
+
+        Raises `TrackingError` when that is not possible now.
+        """
+        self._stop.set()
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+        self._sync(None if with_files else 0)
+
+    def _follow(self) -> None:
+        files_from_s = time.monotonic()
+        while not self._stop.wait(INTERVAL_S):
+            try:
+                self._sync(FILES_PER_CALL if time.monotonic() >= files_from_s else 0)
+            except TrackingError:
+                files_from_s = time.monotonic() + FILES_PAUSE_S
+                continue  # away now; asked again in two seconds and at the end
+            except BaseException as error:  # a fault of ours must not die with its thread
+                self._failure = error
+                return
+
+    def _sync(self, max_files: int | None) -> None:
+        self._tracker.sync(self._records(), remember_run=self._remember_run, max_files=max_files)

@@ -1,0 +1,267 @@
+"""Keep MLflow equal to the study: a parent run for the search, a child run for each trial and further seed.
+
+The study is the truth; MLflow follows. What is there already is looked at in the first call of a process and
+again after a failure; from then on only what is new is sent. No global state of MLflow is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from tune_jobs.report.artifacts import trial_files
+from tune_jobs.study.records import State, TrialRecord
+from tune_jobs.tracking import run_entries as entries
+from tune_jobs.tracking.runs import ExperimentRuns, KnownRun, TrackedDataset
+from tune_jobs.tracking.server import check_store, resolve_uri, shown_uri, tracking_errors
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment
+
+RunMemory = Callable[[TrialRecord, str], None]
+
+
+@dataclass
+class _Shown:
+    """What of the search is in MLflow."""
+
+    runs: ExperimentRuns
+    parent: KnownRun
+    trials: dict[tuple[str, str], KnownRun]
+    newest_ms: int = 0
+
+
+class Tracker:
+    """The MLflow side of one search. One thread at a time may use it.
+
+    `tags` go onto every run, `metric` is the objective, `dataset` what is trained on. Nothing is written
+    before the first `sync`.
+    """
+
+    def __init__(
+        self,
+        *,
+        uri: str | None,
+        experiment: str,
+        search: str,
+        description: str,
+        tags: Mapping[str, str],
+        metric: str,
+        dataset: TrackedDataset | None = None,
+    ) -> None:
+        self._dataset = dataset
+        self.uri = resolve_uri(uri)
+        self._experiment_name, self._search, self._description = experiment, search, description
+        self._tags, self._metric = dict(tags), metric
+        self._experiment: Experiment | None = None
+        self._experiment_id: str | None = None
+        self._shown: _Shown | None = None
+        self._is_stale = True  # MLflow is to be looked at before anything is sent
+
+    def check(self) -> None:
+        """Return soon if MLflow can be used. Raises `BadInputError` or `TrackingError`: see `check_store`."""
+        self._experiment_id = check_store(self.uri, experiment=self._experiment_name)
+
+    @property
+    def parent_run_id(self) -> str | None:
+        """The run of the search; None before the first trial is there."""
+        return self._shown.parent.run_id if self._shown else None
+
+    @property
+    def where(self) -> str:
+        """Where a person finds the runs: a link, or the command that serves it."""
+        return runs_page(self.uri, search=self._search, experiment_id=self._experiment_id)
+
+    @property
+    def page(self) -> str:
+        """The same without the query that unfolds the search: short enough for one line."""
+        return self.where.partition("/runs?")[0]
+
+    def sync(
+        self, records: Sequence[TrialRecord], *, remember_run: RunMemory, max_files: int | None = None
+    ) -> None:
+        """Make MLflow equal to the records; `remember_run(record, run_id)` hears of runs they do not know.
+
+        `records` are all trials of the study by number, then their further seeds. A repetition, in this
+        process or another, makes no second run and no second point. Once all metrics are there, files are
+        added to `max_files` runs at most, to the rest by later calls. Raises `TrackingError` when MLflow does
+        not do what is asked; what is missing then is sent by the next call.
+        """
+        followed = [record for record in records if entries.has_run(record)]
+        if not followed:
+            return
+        with tracking_errors(self.uri):
+            if self._shown is None or self._is_stale:
+                self._shown = self._look(records)
+            self._is_stale = True  # until all below has arrived
+            for record in followed:
+                self._follow(record, self._shown, remember_run)
+            self._describe(followed, self._shown)
+            self._is_stale = False
+            self._attach(followed, self._shown, max_files)
+
+    def close(
+        self,
+        status: Literal["FINISHED", "KILLED", "FAILED"],
+        *,
+        metrics: Mapping[str, float],
+        summary: str,
+        files: Mapping[str, bytes] | None = None,
+    ) -> None:
+        """End the run of the search: its result as metrics and files, its summary (Markdown) as description.
+
+        Trials that are still unfinished end as KILLED, state INTERRUPTED, until a later `sync` takes them up
+        again. A search without a trial has no run to end. Raises `TrackingError`.
+        """
+        shown = self._shown
+        if shown is None:
+            return
+        with tracking_errors(self.uri):
+            for run in shown.trials.values():
+                if run.status == "RUNNING":
+                    shown.runs.add_tags(run, {entries.STATE_TAG: "INTERRUPTED"})
+                    shown.runs.set_status(run, "KILLED", shown.newest_ms)
+            # The time is the newest of the records', so that a repetition is the same point.
+            shown.runs.add_result(shown.parent, metrics, timestamp_ms=shown.newest_ms)
+            shown.runs.add_tags(shown.parent, {entries.NOTE_TAG: summary[: entries.MAX_TAG_LENGTH]})
+            shown.runs.add_files(shown.parent, files or {})
+            shown.runs.set_status(shown.parent, status, shown.newest_ms)
+        self._is_stale = True  # so that a later sync opens it again
+
+    # --- what is there -------------------------------------------------------------------------------------
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+
+    def _look(self, records: Sequence[TrialRecord]) -> _Shown:
+        """Find or make the experiment and the parent run, and find the trials' runs."""
+        self._experiment = self._open_experiment()
+        runs = ExperimentRuns(self._client, self._experiment.experiment_id)
+        identity = {entries.SEARCH_TAG: self._search, entries.STUDY_TAG: str(records[0].started_ms)}
+        parent = _find_parent(runs, records, identity) or runs.create(
+            name=self._search,
+            start_ms=records[0].started_ms,
+            tags={**identity, entries.NOTE_TAG: self._description},
+        )
+        runs.add_tags(parent, self._tags)
+        if self._dataset is not None:
+            runs.add_dataset(parent, self._dataset)
+        runs.set_status(parent, "RUNNING", None)
+        return _Shown(runs, parent, _find_trials(runs, parent, records))
+
+    def _open_experiment(self) -> Experiment:
+        experiment = self._client.get_experiment_by_name(self._experiment_name)
+        if experiment is None:
+            made = self._client.create_experiment(self._experiment_name)
+            experiment = self._client.get_experiment(made)
+        wanted = entries.experiment_tags(metric=self._metric)
+        for name in wanted.keys() - experiment.tags.keys():
+            self._client.set_experiment_tag(experiment.experiment_id, name, wanted[name])
+        self._experiment_id = str(experiment.experiment_id)
+        return experiment
+
+    # --- what is sent --------------------------------------------------------------------------------------
+
+    def _follow(self, record: TrialRecord, shown: _Shown, remember_run: RunMemory) -> None:
+        """Bring one run up to its record."""
+        identity, key = entries.identity_tags(record), _key_of(record)
+        run = shown.trials.get(key)
+        if run is None:
+            run = shown.trials[key] = shown.runs.create(
+                name=entries.run_name(record),
+                start_ms=record.started_ms,
+                tags={
+                    entries.SEARCH_TAG: self._search,
+                    **identity,
+                    entries.PARENT_TAG: shown.parent.run_id,
+                    **self._tags,
+                    **entries.run_tags(record),
+                },
+            )
+        if record.mlflow_run != run.run_id:
+            remember_run(record, run.run_id)
+        shown.runs.add_parameters(run, entries.run_parameters(record))
+        for epochs in entries.epoch_batches(record, after=run.epoch):
+            shown.runs.add_epochs(run, epochs)
+        shown.runs.add_tags(run, entries.run_tags(record))
+        end_ms = None if record.state == State.RUNNING else record.finished_ms
+        shown.runs.set_status(run, entries.run_status(record.state), end_ms)
+
+    def _attach(self, records: Sequence[TrialRecord], shown: _Shown, max_files: int | None) -> None:
+        """Add what runs have besides their metrics: the data, and the files of trials that have ended."""
+        if self._dataset is None:
+            return
+        num_left = len(records) if max_files is None else max_files
+        for record in records:
+            run = shown.trials[_key_of(record)]
+            shown.runs.add_dataset(run, self._dataset)
+            if num_left and record.state != State.RUNNING and entries.FILES_TAG not in run.tags:
+                shown.runs.add_files(run, trial_files(record, self._dataset.class_names))
+                num_left -= 1
+
+    def _describe(self, records: Sequence[TrialRecord], shown: _Shown) -> None:
+        """Say which parameters vary, on the parent run and as the columns of the experiment's table."""
+        assert self._experiment is not None
+        shown.newest_ms = entries.newest_ms(records)
+        varied = {name for record in records for name in record.parameters}
+        shown.runs.add_tags(shown.parent, {entries.PARAMETERS_TAG: entries.names_text(varied)})
+        name = entries.VIEW_TAG_PREFIX + self._search
+        view = entries.table_view(metric=self._metric, parameters=varied)
+        if self._experiment.tags.get(name) != view:
+            self._client.set_experiment_tag(self._experiment.experiment_id, name, view)
+            self._experiment.tags[name] = view
+
+
+def runs_page(uri: str, *, search: str, experiment_id: str | None = None) -> str:
+    """Return where a person finds the runs of a search: a link, or the command that serves it."""
+    page = "/#/experiments"
+    if experiment_id is not None:
+        page += f"/{experiment_id}/runs?{entries.page_query(search)}"
+    if uri.startswith("http"):
+        return shown_uri(uri).rstrip("/") + page
+    store = "" if uri == resolve_uri(None) else f" --backend-store-uri {shown_uri(uri)}"
+    return f"mlflow ui{store}, then http://127.0.0.1:5000{page}"
+
+
+def _key_of(record: TrialRecord) -> tuple[str, str]:
+    key = entries.run_key(entries.identity_tags(record))
+    assert key is not None
+    return key
+
+
+def _find_parent(
+    runs: ExperimentRuns, records: Sequence[TrialRecord], identity: Mapping[str, str]
+) -> KnownRun | None:
+    """The parent of the newest run that the study remembers, else the one whose tags name this study."""
+    remembered = next((record.mlflow_run for record in reversed(records) if record.mlflow_run), None)
+    child = runs.get(remembered) if remembered else None
+    parent = runs.get(child.tags.get(entries.PARENT_TAG, "")) if child else None
+    found = [run for run in runs.tagged(identity) if parent is None or run.run_id != parent.run_id]
+    if parent is None and found:
+        parent = found.pop(0)
+    for spare in found:  # a request whose answer was lost on the way was sent again
+        runs.delete(spare)
+    return parent
+
+
+def _find_trials(
+    runs: ExperimentRuns, parent: KnownRun, records: Sequence[TrialRecord]
+) -> dict[tuple[str, str], KnownRun]:
+    """The run of each trial that has one. Of two for one trial the remembered, then the fuller stays."""
+    remembered = {record.mlflow_run for record in records}
+    found: dict[tuple[str, str], KnownRun] = {}
+    for run in runs.tagged({entries.PARENT_TAG: parent.run_id}):
+        key = entries.run_key(run.tags)
+        if key is None:
+            continue  # somebody put a run of their own below ours
+        other = found.get(key, run)
+        poorer, found[key] = sorted((run, other), key=lambda one: (one.run_id in remembered, one.epoch))
+        if poorer is not found[key]:
+            runs.delete(poorer)
+    return found
