@@ -21,7 +21,7 @@ import optuna
 from measure import spread
 
 from tune_jobs.space import SearchSpace, load_space
-from tune_jobs.study.search_study import Decision, HandOut, SearchStudy
+from tune_jobs.study.search_study import Attempt, Decision, SearchStudy
 
 SIZES = (10, 100, 1000)
 REPEATS = 25
@@ -71,14 +71,14 @@ class Costs:
 def fill(study: SearchStudy, size: int) -> None:
     """Train until the study has as many trials."""
     while len(study.records()) < size:
-        train(study, hand_out(study), Costs())
+        train(study, next_attempt(study), Costs())
 
 
 def start(space: SearchSpace, storage: str, costs: Costs) -> SearchStudy:
     """Return the study, opened by a new process as it were, after the first trial it suggests."""
     started = time.perf_counter()
     study = open_study(space, storage)
-    given = hand_out(study)
+    given = next_attempt(study)
     costs.start.append(1000 * (time.perf_counter() - started))
     train(study, given, Costs())
     return study
@@ -87,7 +87,7 @@ def start(space: SearchSpace, storage: str, costs: Costs) -> SearchStudy:
 def measure(study: SearchStudy, costs: Costs) -> None:
     """Suggest and train one trial."""
     started = time.perf_counter()
-    given = hand_out(study)
+    given = next_attempt(study)
     costs.suggestion.append(1000 * (time.perf_counter() - started))
     train(study, given, costs)
 
@@ -107,18 +107,18 @@ def print_costs(what: str, costs: dict[int, Costs]) -> None:
 def open_study(space: SearchSpace, storage: str) -> SearchStudy:
     """Return the study, asked for more trials than are made."""
     study = SearchStudy(storage, space, data_digest="none")
-    study.want(space.search.num_trials)
+    study.set_num_trials(space.search.num_trials)
     return study
 
 
-def hand_out(study: SearchStudy) -> HandOut:
+def next_attempt(study: SearchStudy) -> Attempt:
     """Return the next attempt."""
-    given = study.hand_out()
+    given = study.next_attempt()
     assert given is not None
     return given
 
 
-def train(study: SearchStudy, given: HandOut, costs: Costs) -> None:
+def train(study: SearchStudy, given: Attempt, costs: Costs) -> None:
     """Report every epoch of an attempt until it ends; the milliseconds of each go to `costs`."""
     temperature = given.config.loss.temperature
     for epoch in range(EPOCHS + 1):

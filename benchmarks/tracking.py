@@ -164,7 +164,7 @@ def print_searches(space: SearchSpace, server: Server, folder: Path, connection:
     for turn in range(REPEATS):
         for kind in times if turn % 2 else reversed(times):
             study = SearchStudy(f"sqlite:///{folder}/{kind}-{turn}.db", space, data_digest="none")
-            study.want(space.search.num_trials)
+            study.set_num_trials(space.search.num_trials)
             tracker = tracker_of(server.uri, f"search-{turn}")
             follower = TimedFollower(tracker, records=study.all_records, remember_run=study.remember_run_of)
             times[kind].append(search(study, follower if kind == "with" else None, server, connection))
@@ -183,7 +183,7 @@ def search(
 ) -> Times:
     """Run a search to its end and return its times, which begin with the epoch of the untrained network."""
     first_s, server_s, last_s = 0.0, 0.0, 0.0
-    while (given := study.hand_out()) is not None:
+    while (given := study.next_attempt()) is not None:
         connection.send(given.config.flat())
         while (reported := connection.recv()) is not None:
             if not first_s:

@@ -351,7 +351,7 @@ def make_snapshot() -> SnapshotMaker:
     """Return a function that makes the snapshot of a search from its space and its records alone."""
 
     def make(space: SearchSpace, records: Sequence[TrialRecord], **changes: Any) -> Snapshot:
-        fixed = space.fixed_for_life()
+        fixed = space.immutable_settings()
         about: dict[str, Any] = {
             "experiment": space.tracking.experiment,
             "name": space.name,

@@ -1,17 +1,16 @@
 """Every mistake of bad_spaces.txt through the whole command: one line, exit code 2, and nothing started."""
 
-import importlib.util
 import json
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
-from types import ModuleType
 
 import pytest
 
 from tests.project import ROOT
+from tune_jobs.__main__ import main
 
 CASES = re.findall(
     r"^## (.+)\n((?:.*\n)*?)>> (.+)$", (ROOT / "tests/bad_spaces.txt").read_text(), re.MULTILINE
@@ -23,26 +22,17 @@ WITHOUT_HEAVY_PACKAGES = """
 import contextlib, io, json, pathlib, sys, time
 for package in ("torch", "ray", "optuna", "mlflow", "numpy", "sklearn", "tune_jobs.commands.search"):
     sys.modules[package] = None
-import launch, tune_jobs.commands.preflight
+import tune_jobs.commands.preflight
+from tune_jobs.__main__ import main
 tune_jobs.commands.preflight.machine_resources = lambda: {"CPU": 2.0, "GPU": 0.0}
 ended = []
 for text in json.load(sys.stdin):
     pathlib.Path("bad.yaml").write_text(text)
     with contextlib.redirect_stderr(io.StringIO()) as err:
-        ended.append([launch.main(["--space", "bad.yaml"]), err.getvalue()])
+        ended.append([main(["--space", "bad.yaml"]), err.getvalue()])
 print(json.dumps({"ended": ended, "seconds": time.process_time()}))
 """
 VARIABLES = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "SELFCON_STUDY_STORAGE")
-
-
-@pytest.fixture(scope="module")
-def launch() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("launch", ROOT / "launch.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(autouse=True)
@@ -71,11 +61,11 @@ def test_there_are_many_cases() -> None:
 @pytest.mark.parametrize("flags", [[], ["--dry-run"]], ids=["start", "dry run"])
 @pytest.mark.parametrize(("text", "line"), [case[1:] for case in CASES], ids=IDS)
 def test_a_mistake_is_one_line_with_its_place_and_changes_nothing(
-    launch: ModuleType, capsys: pytest.CaptureFixture[str], text: str, line: str, flags: list[str]
+    capsys: pytest.CaptureFixture[str], text: str, line: str, flags: list[str]
 ) -> None:
     Path("bad.yaml").write_text(text)
     before = everything_here()
-    assert launch.main(["--space", "bad.yaml", *flags]) == 2
+    assert main(["--space", "bad.yaml", *flags]) == 2
     assert capsys.readouterr() == ("", f"error: bad.yaml:{line}\n")
     assert everything_here() == before
 

@@ -1,4 +1,3 @@
-import importlib.util
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +9,8 @@ import pytest
 
 from tests.project import ROOT
 from tests.selfcon.tiny_datasets import write_image_folder
+from tune_jobs.__main__ import main
+from tune_jobs.commands.command_line import parse
 from tune_jobs.errors import (
     AlreadyRunningError,
     BadInputError,
@@ -20,7 +21,7 @@ from tune_jobs.errors import (
     TrackingError,
 )
 
-GO_ON = "go on with: python launch.py --space good.yaml"
+RESUME = "resume with: python launch.py --space good.yaml"
 SPACE = """\
 name: example
 space: {loss.temperature: {low: 0.1, high: 0.5}}
@@ -49,7 +50,7 @@ REFUSED_FLAGS: list[tuple[list[str], str]] = [
     (["--space", "good.yaml", "--reproduce", "0", "--dry-run"],
      "expected one of the flags instead of running a search, got --dry-run and --reproduce"),
     (["--space", "good.yaml", "--compare", "a", "b"],
-     "--compare: expected no --space beside it, got good.yaml"),
+     "--compare: expected no --space in addition, got good.yaml"),
     (["--space"], "--space: expected one argument"),
     (["--space", "goof.yaml"], "goof.yaml: expected a file that can be read, got: no such file or directory"
                                " (did you mean good.yaml?)"),
@@ -124,16 +125,6 @@ def cut_off(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
-@pytest.fixture(scope="module")
-def launch() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("launch", ROOT / "launch.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(autouse=True)
 def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A folder with a good file in it, on a machine of 2 CPUs."""
@@ -174,16 +165,15 @@ def raises(error: BaseException) -> RunSearch:
 
 @pytest.mark.parametrize(("flags", "message"), REFUSED_FLAGS)
 def test_a_mistake_in_the_flags_is_one_line(
-    launch: ModuleType, capsys: pytest.CaptureFixture[str], folder: Path, flags: list[str], message: str
+    capsys: pytest.CaptureFixture[str], folder: Path, flags: list[str], message: str
 ) -> None:
-    assert launch.main(flags) == 2
+    assert main(flags) == 2
     assert capsys.readouterr() == ("", f"error: {message.format(cwd=folder)}\n")
     assert [path.name for path in folder.iterdir()] == ["good.yaml"]
 
 
 @pytest.mark.parametrize("case", BAD_DATA)
 def test_bad_data_are_one_line_before_anything_is_written(
-    launch: ModuleType,
     capsys: pytest.CaptureFixture[str],
     folder: Path,
     case: tuple[str, Callable[[Path], object], str],
@@ -193,7 +183,7 @@ def test_bad_data_are_one_line_before_anything_is_written(
     (folder / "good.yaml").write_text(
         f"{SPACE}train:\n  data: {{dataset: {dataset}, root: {folder}/images}}\n"
     )
-    assert launch.main(["--space", "good.yaml"]) == 2
+    assert main(["--space", "good.yaml"]) == 2
     place = f"good.yaml:5:{len(f'  data: {{dataset: {dataset}, root: ') + 1}"
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
@@ -209,9 +199,9 @@ def test_bad_data_are_one_line_before_anything_is_written(
     ],
 )
 def test_a_checkpoint_storage_that_cannot_be_used_is_one_line_before_anything_is_written(
-    launch: ModuleType, capsys: pytest.CaptureFixture[str], folder: Path, storage: str, place: str
+    capsys: pytest.CaptureFixture[str], folder: Path, storage: str, place: str
 ) -> None:
-    assert launch.main(["--space", "good.yaml", "--checkpoint-storage", storage]) == 2
+    assert main(["--space", "good.yaml", "--checkpoint-storage", storage]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith(f"error: {place.format(cwd=folder)}")
@@ -219,13 +209,11 @@ def test_a_checkpoint_storage_that_cannot_be_used_is_one_line_before_anything_is
     assert [path.name for path in folder.iterdir()] == ["good.yaml"]
 
 
-def test_a_search_is_run_with_what_the_flags_say(
-    launch: ModuleType, search_is: Callable[[RunSearch], None]
-) -> None:
+def test_a_search_is_run_with_what_the_flags_say(search_is: Callable[[RunSearch], None]) -> None:
     calls: list[tuple[Any, Any]] = []
     search_is(lambda space, options: calls.append((space, options)) or 4)  # type: ignore[func-returns-value]
     flags = "--output out --name other --num-trials 7 --set search.seed=3 --set search.seed=4 --debug"
-    assert launch.main(["--space", "good.yaml", *flags.split()]) == 4
+    assert main(["--space", "good.yaml", *flags.split()]) == 4
     ((space, options),) = calls
     assert (space.name, space.search.seed) == ("other", 4)
     assert (options.space, options.output, options.name) == (Path("good.yaml"), Path("out"), "other")
@@ -234,43 +222,38 @@ def test_a_search_is_run_with_what_the_flags_say(
     assert (options.address, options.tracking_uri, options.study_storage) == (None, None, None)
 
 
-def test_the_environment_fills_in_what_the_flags_leave_out(
-    launch: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_environment_fills_in_what_the_flags_leave_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@host")
     monkeypatch.setenv("SELFCON_STUDY_STORAGE", "postgresql://user:secret@host/db")
-    options = launch.parse(["--space", "good.yaml", "--address", "auto"])
+    options = parse(["--space", "good.yaml", "--address", "auto"])
     assert options.address == "auto"
     assert options.tracking_uri == "http://user:secret@host"
     assert options.study_storage == "postgresql://user:secret@host/db"
     assert options.command() == "python launch.py --space good.yaml --address auto"
 
 
-def test_with_an_address_this_machine_decides_nothing(
-    launch: ModuleType, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_with_an_address_this_machine_decides_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--space", "good.yaml", "--dry-run", "--address", "auto", "--set", "trial.num_workers=100"]
-    assert launch.main(flags) == 0
+    assert main(flags) == 0
     assert "not asked: as many as the cluster at auto holds" in capsys.readouterr().out
 
 
-def test_a_report_needs_no_room_for_a_trial(launch: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_report_needs_no_room_for_a_trial(capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--space", "good.yaml", "--set", "trial.num_workers=100"]
-    assert launch.main(flags) == 2
-    assert launch.main([*flags, "--report"]) == 2
+    assert main(flags) == 2
+    assert main([*flags, "--report"]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("error: --report: expected a search that was started, got no study in ")
 
 
 def test_a_dry_run_starts_nothing(
-    launch: ModuleType,
     capsys: pytest.CaptureFixture[str],
     folder: Path,
     search_is: Callable[[RunSearch], None],
 ) -> None:
     search_is(raises(AssertionError("started")))
-    assert launch.main(["--space", "good.yaml", "--dry-run"]) == 0
+    assert main(["--space", "good.yaml", "--dry-run"]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("search      example\n")
     assert err == ""
@@ -290,51 +273,50 @@ def test_a_dry_run_starts_nothing(
     ],
 )
 def test_every_error_of_a_search_has_its_exit_code(
-    launch: ModuleType,
     capsys: pytest.CaptureFixture[str],
     search_is: Callable[[RunSearch], None],
     error: SearchError,
     code: int,
 ) -> None:
     search_is(raises(error))
-    assert launch.main(["--space", "good.yaml"]) == code
-    may_go_on = f"; {GO_ON}" if code in (4, 5, 6) else ""
+    assert main(["--space", "good.yaml"]) == code
+    may_go_on = f"; {RESUME}" if code in (4, 5, 6) else ""
     assert capsys.readouterr() == ("", f"error: {error}{may_go_on}\n")
 
 
 def test_an_error_of_several_lines_is_told_in_one(
-    launch: ModuleType, capsys: pytest.CaptureFixture[str], search_is: Callable[[RunSearch], None]
+    capsys: pytest.CaptureFixture[str], search_is: Callable[[RunSearch], None]
 ) -> None:
     search_is(raises(StorageError("the disk\nis full")))
-    assert launch.main(["--space", "good.yaml"]) == 6
-    assert capsys.readouterr().err == f"error: the disk is full; {GO_ON}\n"
+    assert main(["--space", "good.yaml"]) == 6
+    assert capsys.readouterr().err == f"error: the disk is full; {RESUME}\n"
 
 
 def test_a_fault_of_ours_is_one_line_too(
-    launch: ModuleType, capsys: pytest.CaptureFixture[str], search_is: Callable[[RunSearch], None]
+    capsys: pytest.CaptureFixture[str], search_is: Callable[[RunSearch], None]
 ) -> None:
     search_is(raises(ZeroDivisionError("division by zero")))
-    assert launch.main(["--space", "good.yaml"]) == 1
+    assert main(["--space", "good.yaml"]) == 1
     expected = "error: ZeroDivisionError: division by zero (--debug shows where)\n"
     assert capsys.readouterr() == ("", expected)
 
 
 def test_an_interruption_has_its_exit_code(
-    launch: ModuleType, capsys: pytest.CaptureFixture[str], search_is: Callable[[RunSearch], None]
+    capsys: pytest.CaptureFixture[str], search_is: Callable[[RunSearch], None]
 ) -> None:
     search_is(raises(KeyboardInterrupt()))
-    assert launch.main(["--space", "good.yaml"]) == 130
-    assert capsys.readouterr() == ("", f"error: interrupted; {GO_ON}\n")
+    assert main(["--space", "good.yaml"]) == 130
+    assert capsys.readouterr() == ("", f"error: interrupted; {RESUME}\n")
 
 
 def test_debug_shows_the_traceback(
-    launch: ModuleType, capsys: pytest.CaptureFixture[str], search_is: Callable[[RunSearch], None]
+    capsys: pytest.CaptureFixture[str], search_is: Callable[[RunSearch], None]
 ) -> None:
     search_is(raises(StorageError("full")))
-    assert launch.main(["--space", "good.yaml", "--debug"]) == 6
+    assert main(["--space", "good.yaml", "--debug"]) == 6
     err = capsys.readouterr().err
     assert err.startswith("Traceback (most recent call last):")
-    assert err.endswith(f"\nerror: full; {GO_ON}\n")
+    assert err.endswith(f"\nerror: full; {RESUME}\n")
 
 
 @pytest.mark.parametrize(

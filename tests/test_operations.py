@@ -14,7 +14,8 @@ PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 SOURCES = [ROOT / "launch.py", *(ROOT / "tune_jobs").rglob("*.py"), *(ROOT / "selfcon").rglob("*.py")]
 # What stands between the parts of a line: values, and the words of every refusal (selfcon/errors.py).
 BETWEEN = re.compile(
-    rf"\.\.\.|^(?:error|{'|'.join(Reason)})\b|: expected |, got |; go on with: |: | \(|\)|\b(?:file|folder)\b"
+    rf"\.\.\.|^(?:error|{'|'.join(Reason)})\b|: expected |, got |; resume with: |: | \(|\)"
+    r"|\b(?:file|folder)\b"
 )
 BEGINNINGS = (
     "error", "warning", "stopping", "interrupted", "waiting", "checkpoint", "pruned", "reproduced",

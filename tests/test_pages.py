@@ -11,8 +11,8 @@ import subprocess
 
 import pytest
 
-from launch import parse
 from tests.project import ROOT
+from tune_jobs.commands.command_line import parse
 
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")

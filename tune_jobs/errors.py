@@ -7,7 +7,8 @@ SelfConError
     ├── ClusterLostError (4)     the Ray cluster went away; resumable
     ├── TrackingError (5)        complete, but MLflow does not have everything yet
     ├── StorageError (6)         the study's database or a folder of the search cannot be used
-    └── AlreadyRunningError (7)  another launcher runs this search
+    ├── AlreadyRunningError (7)  another launcher runs this search
+    └── InterruptedSearchError (130, 143)    the user stopped it; resumable
 """
 
 from typing import ClassVar
@@ -62,3 +63,13 @@ class AlreadyRunningError(SearchError):
     """Another launcher runs this search; the message names its host, process and start."""
 
     exit_code = 7
+
+
+class InterruptedSearchError(SearchError):
+    """The user stopped the search, by Ctrl-C (exit code 130) or SIGTERM (143); the same command resumes."""
+
+    resumable = True
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("interrupted")
+        self.exit_code = exit_code  # type: ignore[misc]  # the one error whose code depends on the signal

@@ -2,8 +2,9 @@
 
 import argparse
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tune_jobs.errors import BadInputError
 
@@ -42,7 +43,21 @@ MAX_WIDTH = 100
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises what is wrong with the flags as `BadInputError`."""
+    """Raises what is wrong with the flags as `BadInputError`; `flags` are those that it knows."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.flags: list[str] = []
+
+    def adder(self, title: str) -> Callable[..., None]:
+        """Return a function that adds a flag to a new group, as `add_argument` does."""
+        group = self.add_argument_group(title)
+
+        def add(*names: str, **settings: Any) -> None:
+            self.flags += names
+            group.add_argument(*names, **settings)
+
+        return add
 
     def error(self, message: str) -> NoReturn:
         """Raise the complaint without argparse's own words before it."""
@@ -72,7 +87,7 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
 
 
 def _add_search(parser: Parser) -> None:
-    add = parser.add_argument_group("the search").add_argument
+    add = parser.adder("the search")
     add("--space", type=Path, metavar="FILE", help="the search-space file (YAML)")
     add("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
         help="replace a key of the file, e.g. --set train.optim.epochs=4; may be repeated")  # fmt: skip
@@ -90,7 +105,7 @@ def _add_search(parser: Parser) -> None:
 
 
 def _add_instead(parser: Parser) -> None:
-    add = parser.add_argument_group("instead of running it").add_argument
+    add = parser.adder("instead of running it")
     add("--dry-run", action="store_true", help="check the file and show what would run; start nothing")
     add("--report", action="store_true",
         help="write and show the report of what is there, also while it runs; train nothing")  # fmt: skip
@@ -104,7 +119,7 @@ def _add_instead(parser: Parser) -> None:
 
 
 def _add_places(parser: Parser) -> None:
-    add = parser.add_argument_group("where it runs and what it writes to").add_argument
+    add = parser.adder("where it runs and what it writes to")
     add("--output", type=Path, default=Path("runs"), metavar="DIR", help="keep the search in DIR/NAME (runs)")
     add("--address", metavar="HOST:PORT", help="a Ray cluster, or RAY_ADDRESS (this machine is the cluster)")
     add("--tracking-uri", metavar="URI", help="MLflow, or MLFLOW_TRACKING_URI (sqlite:///mlflow.db)")

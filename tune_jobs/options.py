@@ -22,7 +22,8 @@ INSTEAD = ("dry_run", "report", "reproduce", "compare", "doctor")
 class LaunchOptions:
     """The flags of one launch.
 
-    `from_environment` names the fields that an environment variable filled in; they are no part of `command`.
+    `from_environment` names the fields that an environment variable filled in, which `command` leaves out;
+    `program` is how the user started the process.
     """
 
     space: Path | None = None  # `compare` and `doctor` need none
@@ -41,10 +42,11 @@ class LaunchOptions:
     doctor: bool = False
     debug: bool = False
     from_environment: tuple[str, ...] = ()
+    program: str = "python launch.py"
 
     def command(self) -> str:
-        """Return the command that starts this search and, whenever it stopped, goes on with it."""
-        words = ["python", "launch.py"]
+        """Return the command that starts this search and, whenever it stopped, resumes it."""
+        words = self.program.split()
         if self.space is not None:
             words += ["--space", str(self.space)]
         if self.output != Path("runs"):
@@ -53,13 +55,23 @@ class LaunchOptions:
                       "reproduce"):  # fmt: skip
             value = getattr(self, field)
             if value is not None and field not in self.from_environment:
-                words += [f"--{field.replace('_', '-')}", str(value)]
+                words += [flag_of(field), str(value)]
         for override in self.overrides:
             words += ["--set", override]
         return shlex.join(words)
 
 
+def flag_of(field: str) -> str:
+    """Return the flag that sets a field of `LaunchOptions`."""
+    return f"--{field.replace('_', '-')}"
+
+
 def closing_line(message: str, options: LaunchOptions | None = None, *, resumable: bool = False) -> str:
-    """Return the last line of a launch that fails: the cause, and the command where that may go on."""
-    go_on = f"; go on with: {options.command()}" if options is not None and resumable else ""
-    return f"error: {masked(' '.join(message.splitlines()))}{go_on}"
+    """Return the last line of a launch that failed: the cause and, if that may work, how to resume."""
+    resume = f"; resume with: {options.command()}" if options is not None and resumable else ""
+    return f"error: {masked(' '.join(message.splitlines()))}{resume}"
+
+
+def interrupted_line(options: LaunchOptions) -> str:
+    """Return the last line of a launch that the user stopped."""
+    return f"interrupted; resume with: {options.command()}"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 STUDY_FILE = "study.db"
 REPORT, BEST, TRIALS = "report.html", "best.yaml", "trials.csv"
-NOISE_LOG = "ray.log"
+LIBRARY_LOG = "ray.log"
 
 
 def trial_folder(search_folder: Path, name: str) -> Path:

@@ -32,7 +32,7 @@ def test_a_search_goes_on_once_its_bucket_can_be_reached_again(tmp_path: Path, s
     assert all(re.match(r"( +\d+:\d\d  trial 0 |lost: 1 trials)", line) for line in events), launch.text
     assert error.startswith("error: ")
     assert "the checkpoint storage cannot be used: " in error
-    assert "; go on with: python launch.py --space space.yaml --checkpoint-storage 's3://bucket/" in error
+    assert "; resume with: python launch.py --space space.yaml --checkpoint-storage 's3://bucket/" in error
     left = record(tmp_path)
     assert (left.state, left.attempts) == (State.RUNNING, 1)
     newest = left.last_epoch

@@ -44,7 +44,7 @@ def check_left(folder: Path, launch: Launch, *, part: str, lost_s: float, flags:
     assert took_s < LEFT_WITHIN_S
     assert re.fullmatch(
         rf"lost: 1 trials, .*\n( +\d+:\d\d  .*\n)+error: the Ray cluster is lost: {part} at \S+ has not "
-        rf"answered for 20 s; go on with: python launch.py --space space.yaml{re.escape(flags)}\n",
+        rf"answered for 20 s; resume with: python launch.py --space space.yaml{re.escape(flags)}\n",
         launch.text,
     )
     left = record(folder)

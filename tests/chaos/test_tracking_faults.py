@@ -256,7 +256,7 @@ def test_a_server_that_is_gone_to_the_end_gets_all_later_and_no_secret_is_writte
             first = launch.text
         error = first.splitlines()[-1]
         assert error.startswith(f"error: MLflow at http://***@{proxy.address}: ")
-        assert "; go on with: python launch.py --space " in error
+        assert "; resume with: python launch.py --space " in error
         trained = [(record.attempts, record.epochs) for record in gathered.records_of(command)]
         proxy.open()
         with launched(command, 2) as launch:

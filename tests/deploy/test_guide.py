@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from launch import parse
 from tests.project import ROOT
+from tune_jobs.commands.command_line import parse
 from tune_jobs.flags import EPILOG
 
 GUIDE = (ROOT / "docs" / "cluster.md").read_text()

@@ -18,8 +18,8 @@ import yaml
 from ray._raylet import RAY_NODE_MARKET_TYPE_KEY  # type: ignore[attr-defined]  # not in its stub
 from ray.scripts.scripts import start
 
-from launch import parse
 from tests.project import ROOT
+from tune_jobs.commands.command_line import parse
 
 FOLDER = ROOT / "deploy" / "kuberay"
 KUBERNETES = "1.34"

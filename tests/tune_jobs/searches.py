@@ -26,8 +26,8 @@ def write_search(
     folder = output / space.name
     folder.mkdir(exist_ok=True)
     study = SearchStudy(storage or f"sqlite:///{folder}/study.db", space, data_digest=digest)
-    study.want(len(values))
-    study.launched(data=DATA, environment={}, commit=None)
+    study.set_num_trials(len(values))
+    study.record_launch(data=DATA, environment={}, commit=None)
     for value in values:
         train(study, value)
     return study
@@ -35,7 +35,7 @@ def write_search(
 
 def train(study: TrialStudy, value: float) -> None:
     """Let the next trial report this value after each of its epochs."""
-    given = study.hand_out()
+    given = study.next_attempt()
     assert given is not None
     for epoch in range(given.config.optim.epochs + 1):
         metrics = {"val/top1": value, "cost/seconds": 60.0 * epoch}

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from tune_jobs.errors import StorageError
 from tune_jobs.study.records import TrialRecord
 
-KEPT_CHECKPOINTS = 2
+NUM_KEPT_CHECKPOINTS = 2
 
 
 def refuse_unknown_trials(

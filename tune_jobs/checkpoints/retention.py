@@ -11,23 +11,23 @@ if TYPE_CHECKING:
     from tune_jobs.checkpoints.store import CheckpointStore
 
 
-def not_needed(
+def removable(
     records: Sequence[TrialRecord],
     ranked: Sequence[TrialRecord],
     *,
     sizes: Mapping[str, int],
-    num_needed: int,
+    num_protected: int,
     budget_bytes: int,
 ) -> list[str]:
     """Return the names of the trials whose checkpoints may go.
 
     `records` are all trials and seeds, `ranked` those that may win, the best first, and `sizes` the bytes of
     what is stored by trial. A trial that runs, or that the study does not know, keeps its own; so do the best
-    `num_needed`, and of the next ones those, best first, that fit `budget_bytes` together.
+    `num_protected`, and of the next ones those, best first, that fit `budget_bytes` together.
     """
-    kept = {record.name for record in ranked[:num_needed]}
+    kept = {record.name for record in ranked[:num_protected]}
     left = budget_bytes
-    for record in ranked[num_needed:]:
+    for record in ranked[num_protected:]:
         left -= sizes.get(record.name, 0)
         if left < 0:
             break
@@ -45,19 +45,19 @@ class Retention:
         *,
         records: Callable[[], Sequence[TrialRecord]],
         ranked: Callable[[], Sequence[TrialRecord]],
-        num_needed: int,
+        num_protected: int,
         budget_bytes: int,
     ) -> None:
         self._store, self._records, self._ranked = store, records, ranked
-        self._num_needed, self._budget_bytes = num_needed, budget_bytes
+        self._num_needed, self._budget_bytes = num_protected, budget_bytes
 
     def apply(self) -> None:
         """Remove what is not needed now. Raises `StorageError`."""
-        names = not_needed(
+        names = removable(
             self._records(),
             self._ranked(),
             sizes=self._store.trials(),
-            num_needed=self._num_needed,
+            num_protected=self._num_needed,
             budget_bytes=self._budget_bytes,
         )
         for trial in names:

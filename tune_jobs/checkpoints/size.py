@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Collection
 from typing import Any
 
-from tune_jobs.checkpoints.folder import KEPT_CHECKPOINTS
+from tune_jobs.checkpoints.folder import NUM_KEPT_CHECKPOINTS
 from tune_jobs.checkpoints.network_sizes import NETWORKS, most_parameters
 from tune_jobs.space import SearchSpace
 
@@ -36,7 +36,7 @@ def most_checkpoint_bytes(space: SearchSpace) -> int:
     return _RECORDS_BYTES + round(largest * bytes_each * (2 + _STATISTICS_SHARE))
 
 
-def num_needed(space: SearchSpace, num_trials: int) -> int:
+def num_protected(space: SearchSpace, num_trials: int) -> int:
     """Return of how many of the best trials the checkpoints stay, whatever they take.
 
     Those that are confirmed. Of several objectives one new trial may take several off the Pareto front, so
@@ -53,9 +53,11 @@ def most_bytes(space: SearchSpace, *, num_trials: int, num_trainings: int, at_on
     and others as far as the budget goes. `num_trainings` counts the seeds of the confirmation too.
     """
     each = most_checkpoint_bytes(space)
-    running = min(at_once, num_trainings) * (KEPT_CHECKPOINTS + 1) * each
-    ended = num_needed(space, num_trials) * KEPT_CHECKPOINTS * each + space.search.checkpoint_budget_bytes
-    return min(running + ended, num_trainings * (KEPT_CHECKPOINTS + 1) * each)
+    running = min(at_once, num_trainings) * (NUM_KEPT_CHECKPOINTS + 1) * each
+    ended = (
+        num_protected(space, num_trials) * NUM_KEPT_CHECKPOINTS * each + space.search.checkpoint_budget_bytes
+    )
+    return min(running + ended, num_trainings * (NUM_KEPT_CHECKPOINTS + 1) * each)
 
 
 def _parameters(

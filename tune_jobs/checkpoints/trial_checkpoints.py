@@ -7,7 +7,7 @@ from selfcon.checkpoints.folder import checkpoint_name, order_of_checkpoint
 from selfcon.checkpoints.state import TrainingState, state_of, verify_payloads
 from selfcon.config import TrainConfig
 from selfcon.errors import CheckpointError
-from tune_jobs.checkpoints.folder import KEPT_CHECKPOINTS
+from tune_jobs.checkpoints.folder import NUM_KEPT_CHECKPOINTS
 from tune_jobs.checkpoints.store import CheckpointStore, LocalStore
 
 
@@ -79,7 +79,7 @@ class TrialCheckpoints:
         name = checkpoint_name(epoch=epoch, step=step, attempt=self._attempt)
         self._store.save(self._trial, name, payloads)
         ordered = _newest_first(self._store, self._trial)
-        for old in ordered[max(KEPT_CHECKPOINTS, ordered.index(name) + 1) :]:
+        for old in ordered[max(NUM_KEPT_CHECKPOINTS, ordered.index(name) + 1) :]:
             self._store.remove(self._trial, old)
 
 

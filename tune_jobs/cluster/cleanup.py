@@ -20,7 +20,7 @@ ANSWER_TIMEOUT_S = 10
 MOST_ACTORS = 1000
 
 
-def end_leftovers(namespace: str) -> None:
+def kill_orphaned_actors(namespace: str) -> None:
     """End the clean-up actors of a search's namespace, while none of its trials runs.
 
     A cluster that does not answer keeps them until the next launch.

@@ -9,9 +9,9 @@ from typing import Self
 import ray
 
 from tune_jobs.cluster.capacity import Capacity
-from tune_jobs.cluster.cleanup import end_leftovers
-from tune_jobs.cluster.heartbeat import ClusterWatch
-from tune_jobs.cluster.nodes import Node, declared_node_types, missing_on, present_nodes, watched_parts
+from tune_jobs.cluster.cleanup import kill_orphaned_actors
+from tune_jobs.cluster.heartbeat import ClusterHeartbeat
+from tune_jobs.cluster.nodes import Node, declared_node_types, missing_on, monitored_parts, present_nodes
 from tune_jobs.cluster.requirements import check_node_types, needed_paths, refuse_missing
 from tune_jobs.cluster.resources import machine_resources, workers_held
 from tune_jobs.cluster.session import ray_session
@@ -42,7 +42,7 @@ class Connection:
         self._terminal = terminal
         self._space, self._address, self._interruption = space, address, interruption
         self._on_lost = on_lost
-        self._watch: ClusterWatch | None = None
+        self._heartbeat: ClusterHeartbeat | None = None
         self._namespace = f"{space.tracking.experiment}/{space.name}"
         self._session = ExitStack()
         self._is_open = False
@@ -60,17 +60,17 @@ class Connection:
         self._session.enter_context(session)
         self._is_open = True
         self._interruption.take_over()
-        self._watch = ClusterWatch(watched_parts(), self._on_lost)
-        self._session.callback(self._watch.stop)
-        self._watch.start()
+        self._heartbeat = ClusterHeartbeat(monitored_parts(), self._on_lost)
+        self._session.callback(self._heartbeat.stop)
+        self._heartbeat.start()
         if self._address is not None:
-            with self.watched():
+            with self.cluster_loss_first():
                 self._warn()
-                end_leftovers(self._namespace)
+                kill_orphaned_actors(self._namespace)
                 self._check_and_wait(note)
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
+    def cluster_loss_first(self) -> Iterator[None]:
         """Raise what ends the block where the cluster still answers; the loss of the cluster comes first."""
         try:
             yield
@@ -79,9 +79,9 @@ class Connection:
             raise
 
     def await_answer(self) -> None:
-        """Return once the cluster answers, at once where none is connected; see `ClusterWatch`."""
-        if self._watch is not None:
-            self._watch.await_answer()
+        """Return once the cluster answers, at once where none is connected; see `ClusterHeartbeat`."""
+        if self._heartbeat is not None:
+            self._heartbeat.await_answer()
 
     def _warn(self) -> None:
         warning = warning_of(ray.get_runtime_context().gcs_address)
@@ -109,7 +109,7 @@ class Connection:
     def close(self) -> None:
         """Let go of the cluster, and end it where it was this machine's own; no trial may run any more."""
         if self._is_open and self._address is not None:
-            end_leftovers(self._namespace)
+            kill_orphaned_actors(self._namespace)
         self._session.close()
         self._is_open = False
 

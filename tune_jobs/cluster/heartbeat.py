@@ -58,7 +58,7 @@ class Silence:
         return self._num_missed >= FEWEST_MISSED and now_s - since_s >= SILENCE_S
 
 
-class ClusterWatch:
+class ClusterHeartbeat:
     """Asks the parts of a cluster, name to HOST:PORT, and calls `on_lost` from its thread for a silent one.
 
     A part that speaks no plain gRPC (Ray with TLS) gives no answer from the start and is not asked again.
@@ -69,7 +69,7 @@ class ClusterWatch:
         self._on_lost = on_lost
         self._lost: ClusterLostError | None = None
         self._stopped, self._told = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="cluster watch", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="cluster heartbeat", daemon=True)
 
     def start(self) -> None:
         """Begin to ask."""
@@ -89,7 +89,7 @@ class ClusterWatch:
                 assert self._lost is not None
                 raise self._lost
 
-    def _watch(self) -> None:
+    def _run(self) -> None:
         silences = {name: Silence() for name in self._parts}
         while not self._stopped.wait(INTERVAL_S):
             for name, address in self._parts.items():

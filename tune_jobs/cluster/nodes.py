@@ -46,7 +46,7 @@ def present_nodes() -> list[Node]:
     ]
 
 
-def watched_parts() -> dict[str, str]:
+def monitored_parts() -> dict[str, str]:
     """Return what a launch cannot do without, in words, with the HOST:PORT where each part answers."""
     context = ray.get_runtime_context()
     parts = {"its head": context.gcs_address}

@@ -32,7 +32,7 @@ def read_search(name: str, options: LaunchOptions, *, key: str) -> Snapshot:
         database.close()
 
 
-def points_to_take(space: SearchSpace, options: LaunchOptions) -> list[StartPoint]:
+def warm_start_points(space: SearchSpace, options: LaunchOptions) -> list[StartPoint]:
     """Return the best trials of the search that `start_from` names, as far as this space has their values.
 
     At most three, the best first; a confirmed mean counts before single values. Raises `BadInputError` where

@@ -23,7 +23,7 @@ from tune_jobs.errors import SearchError, StorageError
 from tune_jobs.execution.failure_causes import failure_of
 from tune_jobs.study.failures import as_numbers
 from tune_jobs.study.records import Reason, State
-from tune_jobs.study.trial_study import Decision, HandOut, TrialStudy
+from tune_jobs.study.trial_study import Attempt, Decision, TrialStudy
 from tune_jobs.terminal.interruption import Interruption
 
 BUDGET_STEP_S = 5.0  # a launcher that is killed forgets no more of the time it took
@@ -33,24 +33,24 @@ CHECK_STEP_S = 1.0
 METRICS = "metrics/"  # how Tune flattens the metrics of a report
 
 
-class Watcher(Protocol):
+class ProgressListener(Protocol):
     """Is told what happens, to show it."""
 
-    def handed_out(self, hand_out: HandOut) -> None:
+    def attempt_started(self, attempt: Attempt) -> None:
         """An attempt of a trial begins."""
 
-    def reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
+    def epoch_reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
         """A trial reported an epoch."""
 
-    def noted(self, number: int, text: str) -> None:
+    def note_received(self, number: int, text: str) -> None:
         """A trial tells what it met."""
 
-    def ended(self, number: int) -> None:
+    def attempt_ended(self, number: int) -> None:
         """An attempt is over; the study says how."""
 
 
 @dataclass
-class Fault:
+class FirstError:
     """The first error that ends the search: raised inside Tune, it would come out in Tune's own words.
 
     The searcher and the scheduler share it; who runs Tune raises it afterwards.
@@ -85,8 +85,8 @@ class StopAtOnce(Stopper):
     there, so that a launcher which lost it stops also where trials report seldom.
     """
 
-    def __init__(self, study: TrialStudy, *, interruption: Interruption, fault: Fault) -> None:
-        self._study, self._interruption, self._fault = study, interruption, fault
+    def __init__(self, study: TrialStudy, *, interruption: Interruption, first_error: FirstError) -> None:
+        self._study, self._interruption, self._first_error = study, interruption, first_error
         self._checked_s = time.monotonic()
 
     def __getstate__(self) -> dict[str, object]:
@@ -100,10 +100,10 @@ class StopAtOnce(Stopper):
     def stop_all(self) -> bool:
         """Return whether everything is to be stopped."""
         if time.monotonic() - self._checked_s >= CHECK_STEP_S:
-            with self._fault.kept():
+            with self._first_error.kept():
                 self._study.check()
             self._checked_s = time.monotonic()
-        return self._fault.error is not None or self._interruption.overdue
+        return self._first_error.error is not None or self._interruption.overdue
 
 
 class StudySearcher(Searcher):
@@ -121,40 +121,40 @@ class StudySearcher(Searcher):
         *,
         workers_for_next: Callable[[Sequence[int]], int],
         interruption: Interruption,
-        watcher: Watcher,
-        fault: Fault,
+        listener: ProgressListener,
+        first_error: FirstError,
         await_cluster: Callable[[], None],
         after_end: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
         self._after_end = after_end
         self._study, self._workers_for_next = study, workers_for_next
-        self._interruption, self._watcher, self._fault = interruption, watcher, fault
+        self._interruption, self._listener, self._first_error = interruption, listener, first_error
         self._await_cluster = await_cluster
-        self._hand_outs: dict[str, HandOut] = {}
+        self._attempts: dict[str, Attempt] = {}
         self._counted_s = time.monotonic()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """Return the config of the next attempt, None to be asked again later, FINISHED at the end."""
-        hand_out = None
-        with self._fault.kept():
+        attempt = None
+        with self._first_error.kept():
             self._count_time()
-            if not (self._interruption.requested or self._fault.error):
-                num_workers = self._workers_for_next([live.num_workers for live in self._hand_outs.values()])
+            if not (self._interruption.requested or self._first_error.error):
+                num_workers = self._workers_for_next([live.num_workers for live in self._attempts.values()])
                 if not num_workers and self._is_to_wait:
                     return None
-                hand_out = self._study.hand_out(num_workers)
-        if hand_out is None:
+                attempt = self._study.next_attempt(num_workers)
+        if attempt is None:
             return Searcher.FINISHED if not self._study.num_live else None
-        self._hand_outs[trial_id] = hand_out
-        self._watcher.handed_out(hand_out)
+        self._attempts[trial_id] = attempt
+        self._listener.attempt_started(attempt)
         return {
-            "number": hand_out.number,
-            "attempt": hand_out.attempt,
-            "name": hand_out.name,
-            "train": hand_out.config.model_dump(mode="json"),
-            "last_epoch": hand_out.last_epoch,
-            "num_workers": hand_out.num_workers,
+            "number": attempt.number,
+            "attempt": attempt.attempt,
+            "name": attempt.name,
+            "train": attempt.config.model_dump(mode="json"),
+            "last_epoch": attempt.last_epoch,
+            "num_workers": attempt.num_workers,
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -164,22 +164,22 @@ class StudySearcher(Searcher):
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """End the attempt; if it failed, the scheduler has told the study why."""
-        hand_out = self._hand_outs.pop(trial_id, None)
-        if hand_out is None:
+        attempt = self._attempts.pop(trial_id, None)
+        if attempt is None:
             return
-        with self._fault.kept():
-            if self._interruption.requested or self._fault.error:
-                self._study.interrupt_attempt(hand_out.number, hand_out.attempt)
+        with self._first_error.kept():
+            if self._interruption.requested or self._first_error.error:
+                self._study.interrupt_attempt(attempt.number, attempt.attempt)
             else:
                 self._await_cluster()
-                self._study.end_attempt(hand_out.number, hand_out.attempt)
+                self._study.end_attempt(attempt.number, attempt.attempt)
                 self._after_end()
-        self._watcher.ended(hand_out.number)
+        self._listener.attempt_ended(attempt.number)
 
     @property
     def _is_to_wait(self) -> bool:
         """Whether a trial waits for room; a search that is over, its budget spent say, waits for none."""
-        return bool(self._hand_outs) or not self._study.finished
+        return bool(self._attempts) or not self._study.finished
 
     def _count_time(self) -> None:
         passed_s = time.monotonic() - self._counted_s
@@ -209,13 +209,13 @@ class StudyScheduler(FIFOScheduler):
         study: TrialStudy,
         *,
         interruption: Interruption,
-        watcher: Watcher,
-        fault: Fault,
+        listener: ProgressListener,
+        first_error: FirstError,
         await_cluster: Callable[[], None],
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._study, self._interruption, self._watcher = study, interruption, watcher
-        self._fault, self._await_cluster = fault, await_cluster
+        self._study, self._interruption, self._listener = study, interruption, listener
+        self._first_error, self._await_cluster = first_error, await_cluster
 
     def __getstate__(self) -> dict[str, Any]:
         """As the searcher's."""
@@ -224,12 +224,12 @@ class StudyScheduler(FIFOScheduler):
     def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
         """End an attempt that could not report its failure: its process is gone, or the fault is in ours."""
         error = trial.get_pickled_error() or RayActorError()
-        with self._fault.kept():
+        with self._first_error.kept():
             self._end(trial, *failure_of(error, folder=Path(trial.config["search_folder"])))
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
         """Return STOP when the trial is pruned, failed, not the current attempt, or the search is to end."""
-        with self._fault.kept():
+        with self._first_error.kept():
             return self._on_trial_result(trial, result)
         return str(TrialScheduler.STOP)
 
@@ -244,11 +244,11 @@ class StudyScheduler(FIFOScheduler):
             key.removeprefix(METRICS): value for key, value in result.items() if key.startswith(METRICS)
         }
         for note in result.get("notes", ()):
-            self._watcher.noted(number, note)
+            self._listener.note_received(number, note)
         confusion = json.loads(result["confusion"]) if "confusion" in result else None
         decision = self._study.report(number, attempt, int(result["epoch"]), metrics, confusion=confusion)
-        self._watcher.reported(number, int(result["epoch"]), as_numbers(metrics))
-        if decision is Decision.STOP or self._interruption.requested or self._fault.error:
+        self._listener.epoch_reported(number, int(result["epoch"]), as_numbers(metrics))
+        if decision is Decision.STOP or self._interruption.requested or self._first_error.error:
             return str(TrialScheduler.STOP)
         return str(TrialScheduler.CONTINUE)
 

@@ -12,7 +12,7 @@ from tune_jobs.cluster.capacity import Capacity
 from tune_jobs.cluster.connection import Connection
 from tune_jobs.cluster.nodes import present_nodes, trial_selector
 from tune_jobs.cluster.session import keep_keys_out
-from tune_jobs.execution.searcher import Fault, StopAtOnce, StudyScheduler, StudySearcher
+from tune_jobs.execution.searcher import FirstError, StopAtOnce, StudyScheduler, StudySearcher
 from tune_jobs.execution.trial import WorkerGroup, attempt_name, run_trial, tune_config
 from tune_jobs.space import SearchSpace
 from tune_jobs.study.trial_study import TrialStudy
@@ -38,15 +38,15 @@ def run_trials(
     with its errors. Raises `NoSuccessError` when the first trials failed alike, and `StorageError` when the
     study cannot be used.
     """
-    with log.shown(), connection.watched():
+    with log.shown(), connection.cluster_loss_first():
         connection.open(log.note)
         if interruption.requested:
             return
         keep_keys_out()
         capacity = Capacity(space.trial, limit=space.search.max_concurrent, note=log.note)
         log.note(f"{space.name}: {study.plan}, {capacity.summary()}")
-        fault = Fault()
-        parts = _StudyParts(study, log, interruption, fault, connection.await_answer)
+        first_error = FirstError()
+        parts = _StudyParts(study, log, interruption, first_error, connection.await_answer)
         tuner = tune.Tuner(
             tune.with_resources(run_trial, _trial_resources),
             param_space=tune_config(str(folder), _workers(space), checkpoints=checkpoints),
@@ -59,7 +59,7 @@ def run_trials(
             run_config=_session(folder / "sessions", stop=parts.stopper()),
         )
         try:
-            with fault.raised():
+            with first_error.raised():
                 tuner.fit()
         finally:
             capacity.close()
@@ -72,7 +72,7 @@ class _StudyParts:
     study: TrialStudy
     log: EventLog | LivePanel
     interruption: Interruption
-    fault: Fault
+    first_error: FirstError
     await_cluster: Callable[[], None]
 
     def searcher(self, capacity: Capacity, *, after_end: Callable[[], None]) -> StudySearcher:
@@ -80,8 +80,8 @@ class _StudyParts:
             self.study,
             workers_for_next=capacity.workers_for_next,
             interruption=self.interruption,
-            watcher=self.log,
-            fault=self.fault,
+            listener=self.log,
+            first_error=self.first_error,
             await_cluster=self.await_cluster,
             after_end=after_end,
         )
@@ -90,13 +90,13 @@ class _StudyParts:
         return StudyScheduler(
             self.study,
             interruption=self.interruption,
-            watcher=self.log,
-            fault=self.fault,
+            listener=self.log,
+            first_error=self.first_error,
             await_cluster=self.await_cluster,
         )
 
     def stopper(self) -> StopAtOnce:
-        return StopAtOnce(self.study, interruption=self.interruption, fault=self.fault)
+        return StopAtOnce(self.study, interruption=self.interruption, first_error=self.first_error)
 
 
 def _workers(space: SearchSpace) -> WorkerGroup:

@@ -46,7 +46,7 @@ def _train(task: dict[str, Any], progress: "Progress") -> None:
         drain_notice(frozenset({task["node"], *gather_objects(node)})) as is_draining,
     ):
         reports = WorkerReports(task, progress)
-        with reports.of_preemption():
+        with reports.checkpoint_on_preemption():
             fit(
                 config,
                 report=reports.epoch,

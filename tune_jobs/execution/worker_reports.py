@@ -36,7 +36,7 @@ class WorkerReports:
             return None
         state = self._checkpoints.load(newest, config=config)
         for epoch in range(self._last_epoch + 1, len(state.history) - 1):
-            self._tell(epoch, state.history[epoch], state.confusions.get(str(epoch)))
+            self._report(epoch, state.history[epoch], state.confusions.get(str(epoch)))
         return state
 
     def epoch(self, result: EpochReport) -> None:
@@ -44,7 +44,7 @@ class WorkerReports:
         if rank() == 0:
             self._checkpoints.save(result.payloads(), epoch=result.epoch, step=result.step)
         confusion = None if result.confusion is None else result.confusion.as_json()
-        self._tell(result.epoch, result.metrics, confusion)
+        self._report(result.epoch, result.metrics, confusion)
         self._progress(f"the report of epoch {result.epoch}")
 
     def save(self, stopped: TrainingStopped) -> None:
@@ -52,7 +52,7 @@ class WorkerReports:
         self._checkpoints.save(stopped.payloads(), epoch=stopped.epoch - 1, step=stopped.step)
 
     @contextmanager
-    def of_preemption(self) -> Iterator[None]:
+    def checkpoint_on_preemption(self) -> Iterator[None]:
         """Store and report it where the block ends because the run was asked to stop."""
         try:
             yield
@@ -62,6 +62,6 @@ class WorkerReports:
             # Not before the checkpoint is whole: Train ends all workers once each has returned.
             ray.train.report({"failure": Reason.PREEMPTED.value, "message": str(stopped)})
 
-    def _tell(self, epoch: int, metrics: dict[str, float], confusion: dict[str, Any] | None) -> None:
+    def _report(self, epoch: int, metrics: dict[str, float], confusion: dict[str, Any] | None) -> None:
         found = {} if confusion is None else {"confusion": json.dumps(confusion)}
         ray.train.report({"epoch": epoch, "metrics": metrics, **found, **self._checkpoints.notes()})

@@ -14,7 +14,7 @@ class Alias(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class VersionScore:
     """What a version is judged by: its val/top1, on how many images, of which data."""
 
     top1: float
@@ -30,7 +30,7 @@ class Verdict:
     why: str
 
 
-def judge(new: Standing, champion: Standing | None) -> Verdict:
+def choose_alias(new: VersionScore, champion: VersionScore | None) -> Verdict:
     """Return the alias of a new version: champion if there is none, or if it is better beyond chance.
 
     Better means: on the same data, its val/top1 is above the champion's by more than the half-width of

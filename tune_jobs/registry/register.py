@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selfcon.config import TrainConfig
-from tune_jobs.registry.champion import Alias, Standing, judge
+from tune_jobs.registry.champion import Alias, VersionScore, choose_alias
 from tune_jobs.registry.model_card import intervals
 from tune_jobs.registry.winner import (
     ENCODER_TAG,
@@ -99,12 +99,12 @@ def _create_version(winner: Winner, name: str) -> ModelVersion:
     """Make the version, complete but for its alias."""
     client, metrics = winner.client, {TOP1: winner.top1, **metrics_on_test_set(winner)}
     model = stored_model(winner, metrics=metrics)
-    standing = Standing(
+    standing = VersionScore(
         top1=winner.top1, num_images=len(winner.dataset.validation), data_digest=winner.dataset.digest
     )
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name, description=ABOUT.format(dataset=winner.dataset.name))
-    verdict = judge(standing, _champion(client, name))
+    verdict = choose_alias(standing, _champion(client, name))
     return client.create_model_version(
         name,
         source=_source(client, model),
@@ -113,7 +113,7 @@ def _create_version(winner: Winner, name: str) -> ModelVersion:
         description=_shortened(winner.card(metrics)),
         tags={
             **winner.tags,
-            **_standing_tags(standing),
+            **_score_tags(standing),
             **{metric: repr(value) for metric, value in metrics.items()},
             **_interval_tags(metrics, winner.num_images),
             **{name: model.tags[name] for name in (PACKAGE_TAG, ENCODER_TAG)},
@@ -131,7 +131,7 @@ def _source(client: MlflowClient, model: LoggedModel) -> str:
     return str(model.artifact_location)
 
 
-def _standing_tags(standing: Standing) -> dict[str, str]:
+def _score_tags(standing: VersionScore) -> dict[str, str]:
     return {
         TOP1: repr(standing.top1),
         NUM_IMAGES_TAG: str(standing.num_images),
@@ -152,13 +152,13 @@ def _shortened(card: str) -> str:
     return card
 
 
-def _champion(client: MlflowClient, name: str) -> Standing | None:
+def _champion(client: MlflowClient, name: str) -> VersionScore | None:
     """How the present champion stands; one that is not ours counts as measured on other data."""
     number = client.get_registered_model(name).aliases.get(Alias.CHAMPION)
     if number is None:
         return None
     tags = client.get_model_version(name, number).tags
-    return Standing(
+    return VersionScore(
         top1=float(tags.get(TOP1, "nan")),
         num_images=int(tags.get(NUM_IMAGES_TAG, 0)),
         data_digest=tags.get(DIGEST_TAG, ""),

@@ -15,7 +15,7 @@ from tune_jobs.study.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
-class Standing:
+class TrialGap:
     """A trial against the best: `gap` is how far it is behind after `epoch`, below 0 where it was ahead.
 
     `bound` is what may be chance there, 0 where that is not known.
@@ -43,7 +43,7 @@ class Group:
 
     value: Any
     records: tuple[TrialRecord, ...]
-    best: Standing | None
+    best: TrialGap | None
 
     @property
     def num_complete(self) -> int:
@@ -63,7 +63,7 @@ def value_of(snapshot: Snapshot, record: TrialRecord) -> float:
     return means.get(record.number, record.value)
 
 
-def standings(snapshot: Snapshot) -> list[Standing]:
+def trial_gaps(snapshot: Snapshot) -> list[TrialGap]:
     """Return the trials that can be compared with the winner, the best first, COMPLETE ones before others.
 
     Those are the COMPLETE ones that keep every constraint, and PRUNED ones that reported after an epoch of
@@ -74,9 +74,9 @@ def standings(snapshot: Snapshot) -> list[Standing]:
     if winner is None:
         return []
     series, best = dict(winner.series(snapshot.objective.metric)), value_of(snapshot, winner)
-    complete = [_standing(snapshot, r, value_of(snapshot, r), best) for r in snapshot.ranked_alone]
+    complete = [_gap_of(snapshot, r, value_of(snapshot, r), best) for r in snapshot.ranked_alone]
     pruned = [
-        _standing(snapshot, record, own, series[record.last_epoch])
+        _gap_of(snapshot, record, own, series[record.last_epoch])
         for record in ended(snapshot)
         if record.state == State.PRUNED
         and record.last_epoch in series
@@ -94,22 +94,22 @@ def groups(snapshot: Snapshot, name: str) -> list[Group]:
     found = []
     for value in _values(snapshot, name):
         own = [record for record in ended(snapshot) if record.parameters.get(name) == value]
-        compared = [one for one in standings(snapshot) if one.record.parameters.get(name) == value]
+        compared = [one for one in trial_gaps(snapshot) if one.record.parameters.get(name) == value]
         best = min(compared, key=_order, default=None)
         found.append(Group(value, tuple(own), best))
     return sorted(found, key=lambda group: (True, math.inf) if group.best is None else _order(group.best))
 
 
-def _order(standing: Standing) -> tuple[bool, float]:
-    return not standing.is_complete, standing.gap
+def _order(gap: TrialGap) -> tuple[bool, float]:
+    return not gap.is_complete, gap.gap
 
 
-def _standing(snapshot: Snapshot, record: TrialRecord, own: float, best: float) -> Standing:
+def _gap_of(snapshot: Snapshot, record: TrialRecord, own: float, best: float) -> TrialGap:
     gap = best - own if snapshot.maximize else own - best
     is_complete = record.state == State.COMPLETE
     # Of a pruned trial that was ahead then, nobody knows how it would have ended.
     gap = max(0.0, gap) if is_complete and snapshot.candidates else gap
-    return Standing(record, record.last_epoch, gap, noise_around(snapshot, best) or 0.0)
+    return TrialGap(record, record.last_epoch, gap, noise_around(snapshot, best) or 0.0)
 
 
 def _last(snapshot: Snapshot, record: TrialRecord) -> float | None:

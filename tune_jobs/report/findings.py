@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tune_jobs.report.comparison import Group, Standing, ended, groups, standings, value_of
+from tune_jobs.report.comparison import Group, TrialGap, ended, groups, trial_gaps, value_of
 from tune_jobs.report.noise import interval, noise, seed_deviation
 from tune_jobs.study.records import TrialRecord
 from tune_jobs.study.snapshot import Snapshot
@@ -168,7 +168,7 @@ def _behind(name: str, group: Group) -> str:
 
 
 def _about_numbers(snapshot: Snapshot, name: str, *, is_log: bool) -> _Finding:
-    compared = [one for one in standings(snapshot) if name in one.record.parameters]
+    compared = [one for one in trial_gaps(snapshot) if name in one.record.parameters]
     tried = [one.record.parameters[name] for one in compared]
     good = [one.record.parameters[name] for one in compared if one.tied and one.is_complete]
     num_complete = sum(one.is_complete for one in compared)
@@ -182,7 +182,7 @@ def _about_numbers(snapshot: Snapshot, name: str, *, is_log: bool) -> _Finding:
     return _Finding(name, f": good {within}{_beyond(name, compared, low, high)}.", matters=True)
 
 
-def _beyond(name: str, compared: Sequence[Standing], low: float, high: float) -> str:
+def _beyond(name: str, compared: Sequence[TrialGap], low: float, high: float) -> str:
     """What became of the trials outside the good range; one pruned while it was tied tells nothing of it."""
     behind = [one.record.parameters[name] for one in compared if not one.tied]
     counts = {"below": sum(value < low for value in behind), "above": sum(value > high for value in behind)}

@@ -12,7 +12,7 @@ from tune_jobs.options import LaunchOptions
 from tune_jobs.report.findings import answer
 from tune_jobs.report.importance import parameter_importance
 from tune_jobs.report.page.seeds import seed_table
-from tune_jobs.search_folder import NOISE_LOG, REPORT
+from tune_jobs.search_folder import LIBRARY_LOG, REPORT
 from tune_jobs.study.records import STATES, State, TrialRecord
 from tune_jobs.study.snapshot import Snapshot
 from tune_jobs.wording import counted, duration, shown_parameters, shown_place
@@ -155,8 +155,8 @@ def _place_lines(snapshot: Snapshot, folder: Path, tracking: str) -> list[str]:
     lines.append(f"files: {shown_place(folder)}")
     if (folder / REPORT).is_file():
         lines.append(f"report: {shown_place(folder / REPORT)}")
-    if (folder / NOISE_LOG).is_file():
-        lines.append(f"log: {shown_place(folder / NOISE_LOG)}")
+    if (folder / LIBRARY_LOG).is_file():
+        lines.append(f"log: {shown_place(folder / LIBRARY_LOG)}")
     return [*lines, f"MLflow: {tracking}"]
 
 
@@ -183,5 +183,5 @@ def _next_lines(snapshot: Snapshot, folder: Path, options: LaunchOptions) -> lis
         lines.append(f"{more.command()}   # more trials")
     if snapshot.winner is not None:
         space = shown_place(folder / "best.yaml")
-        lines.append(f"python launch.py --space {space}   # train the winner again")
+        lines.append(f"{options.program} --space {space}   # train the winner again")
     return [f"{'next:' if index == 0 else '     '} {line}" for index, line in enumerate(lines)]

@@ -117,7 +117,7 @@ class SearchSpace:
             key = key.rpartition(".")[0]
         return self.places[key]
 
-    def fixed_for_life(self) -> dict[str, Any]:
+    def immutable_settings(self) -> dict[str, Any]:
         """Return, as JSON values, what may not change while a search keeps its name.
 
         A file that names one objective and no constraint is spelled as before there could be more: searches

@@ -12,10 +12,10 @@ import optuna
 from selfcon.config import TrainConfig
 from tune_jobs.space import ConfirmSettings, SearchSpace
 from tune_jobs.study.database.database import Database
-from tune_jobs.study.drawing import stored_config
 from tune_jobs.study.records import Reason, State, TrialRecord, as_json, attempt_key
 from tune_jobs.study.selection import Candidate, by_mean, candidates_of
 from tune_jobs.study.store import StudyStore, attempt_start
+from tune_jobs.study.trial_sampler import stored_config
 from tune_jobs.study.trial_study import TrialStudy
 
 
@@ -24,8 +24,8 @@ class Confirmation(TrialStudy):
 
     `ranked` returns the trials that may win, the best first: of several objectives the Pareto front by the
     first of them, so that what is confirmed is what could be registered. They are to be asked for when the
-    search has ended. `seen` takes note that the launch lives. Seeds of a trial that is no longer among the
-    best stay, and what was begun is ended.
+    search has ended. `heartbeat` records that the launcher is alive. Seeds of a trial that is no longer among
+    the best stay, and what was begun is ended.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Confirmation(TrialStudy):
         settings: ConfirmSettings,
         *,
         ranked: Callable[[], list[TrialRecord]],
-        seen: Callable[[], None] = lambda: None,
+        heartbeat: Callable[[], None] = lambda: None,
     ) -> None:
         store = StudyStore(
             database,
@@ -43,7 +43,7 @@ class Confirmation(TrialStudy):
             directions=[objective.direction for objective in space.objectives],
         )
         super().__init__(store, space)
-        self._settings, self._ranked, self._seen = settings, ranked, seen
+        self._settings, self._ranked, self._heartbeat = settings, ranked, heartbeat
 
     @property
     def plan(self) -> str:
@@ -63,7 +63,7 @@ class Confirmation(TrialStudy):
     def spend(self, seconds: float) -> None:
         """Count wall time of a launch, which lives."""
         super().spend(seconds)
-        self._seen()
+        self._heartbeat()
 
     def candidates(self) -> list[Candidate]:
         """Return the best trials with their further seeds as far as they are, ranked by `by_mean`."""
@@ -99,7 +99,7 @@ class Confirmation(TrialStudy):
             return self._store.add_trial(drawn, attributes, State.RUNNING).number
         return None
 
-    def _why_pruned(self, record: TrialRecord) -> Reason | None:
+    def _prune_reason(self, record: TrialRecord) -> Reason | None:
         return None
 
     def _has_ended(self, record: TrialRecord) -> None:

@@ -4,13 +4,13 @@ import math
 from collections.abc import Mapping, Sequence
 from numbers import Real
 
-from tune_jobs.study.records import NOT_OF_THE_TRIAL, AttemptEnd, Reason, State, TrialRecord
+from tune_jobs.study.records import NOT_CHARGED, AttemptEnd, Reason, State, TrialRecord
 
 MAX_FRUITLESS_ATTEMPTS = 3
-MAX_FAILED_ALIKE = 3
+MIN_COMMON_FAILURES = 3
 
 
-def why_failed(record: TrialRecord) -> AttemptEnd | None:
+def failure_reason(record: TrialRecord) -> AttemptEnd | None:
     """Return the end of an attempt that ends its trial too, None where the trial may be handed out again.
 
     That is the newest one if its reason would only repeat, or if it is the third in a row that ended by
@@ -21,17 +21,17 @@ def why_failed(record: TrialRecord) -> AttemptEnd | None:
         return None
     newest = record.attempt_ends[-1]
     fruitful = max((epoch.attempt for epoch in record.epochs), default=0)
-    counted = (end for end in record.attempt_ends if end.reason not in NOT_OF_THE_TRIAL)
+    counted = (end for end in record.attempt_ends if end.reason not in NOT_CHARGED)
     fruitless = sum(end.attempt > fruitful for end in counted)
     will_repeat = newest.reason == Reason.NON_FINITE
     return newest if will_repeat or fruitless >= MAX_FRUITLESS_ATTEMPTS else None
 
 
-def failed_alike(records: Sequence[TrialRecord]) -> str | None:
+def common_failure(records: Sequence[TrialRecord]) -> str | None:
     """Return in one line that all trials that ended, three or more, failed for one reason; else None."""
     ended = [record for record in records if record.counts and record.state != State.RUNNING]
     outcomes = {(record.state, record.reason) for record in ended}
-    if len(ended) < MAX_FAILED_ALIKE or len(outcomes) > 1 or ended[0].state != State.FAIL:
+    if len(ended) < MIN_COMMON_FAILURES or len(outcomes) > 1 or ended[0].state != State.FAIL:
         return None
     return f"the first {len(ended)} trials failed alike ({ended[0].reason}): {ended[0].message}"
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from selfcon.values import shown
 from tune_jobs.errors import BadInputError
+from tune_jobs.space import SearchSpace
 from tune_jobs.study.records import as_json
 from tune_jobs.study.store import StudyStore
 
@@ -12,7 +13,7 @@ FIXED_ATTRIBUTE = "fixed"
 _MISSING = object()
 
 
-def fix_for_life(store: StudyStore, fixed: Mapping[str, Any], *, name: str) -> None:
+def check_immutable_settings(store: StudyStore, fixed: Mapping[str, Any], *, name: str) -> None:
     """Keep what is fixed with the first launch of a search.
 
     On later launches raises `BadInputError` with the first difference: its dotted key, what the search was
@@ -23,6 +24,15 @@ def fix_for_life(store: StudyStore, fixed: Mapping[str, Any], *, name: str) -> N
         store.set_attribute(FIXED_ATTRIBUTE, as_json(fixed))
     else:
         refuse_changes(stored, fixed, name=name)
+
+
+def refuse_changed_space(stored: Mapping[str, Any], space: SearchSpace) -> None:
+    """Raise `BadInputError` if the space file differs from the search in an immutable setting.
+
+    `stored` is the study's `FIXED_ATTRIBUTE`. The data are not compared.
+    """
+    digest = stored["data_digest"]
+    refuse_changes(stored, {**space.immutable_settings(), "data_digest": digest}, name=space.name)
 
 
 def refuse_changes(stored: Mapping[str, Any], fixed: Mapping[str, Any], *, name: str) -> None:

@@ -20,7 +20,7 @@ from tune_jobs.study.records import Reason, TrialRecord
 MIN_FINISHED = 5
 
 
-def why_pruned(
+def prune_reason(
     record: TrialRecord, records: Sequence[TrialRecord], *, pruner: PrunerSettings, objective: Objective
 ) -> Reason | None:
     """Return why a running trial is to end after its newest epoch, None when it goes on.

@@ -53,7 +53,7 @@ class Reason(StrEnum):
 
 
 NOT_COUNTED = frozenset({Reason.INVALID, Reason.FORBIDDEN})
-NOT_OF_THE_TRIAL = frozenset({Reason.PREEMPTED, Reason.NO_ROOM})
+NOT_CHARGED = frozenset({Reason.PREEMPTED, Reason.NO_ROOM})
 
 # How the attributes of an Optuna trial begin that hold an epoch, the start and the end of an attempt.
 EPOCH, ATTEMPT, ATTEMPT_END = "epoch:", "attempt:", "end-of-attempt:"

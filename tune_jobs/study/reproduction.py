@@ -11,9 +11,9 @@ import optuna
 from selfcon.config import TrainConfig
 from tune_jobs.space import SearchSpace
 from tune_jobs.study.database.database import Database
-from tune_jobs.study.drawing import stored_config
 from tune_jobs.study.records import Reason, State, TrialRecord, as_json, attempt_key
 from tune_jobs.study.store import StudyStore, attempt_start, study_name
+from tune_jobs.study.trial_sampler import stored_config
 from tune_jobs.study.trial_study import TrialStudy
 
 SUFFIX = "/reproductions"
@@ -70,7 +70,7 @@ class Reproduction(TrialStudy):
         self._number = self._store.add_trial(drawn, attributes, State.RUNNING).number
         return self._number
 
-    def _why_pruned(self, record: TrialRecord) -> Reason | None:
+    def _prune_reason(self, record: TrialRecord) -> Reason | None:
         original = self._original
         is_over = original.state == State.PRUNED and record.last_epoch >= original.last_epoch
         return Reason(original.reason) if is_over and original.reason else None

@@ -136,7 +136,7 @@ class Suggester:
             self._study.add_trial(_bare(trial))
         self._started = [t.system_attrs["fixed_params"] for t in trials if "fixed_params" in t.system_attrs]
 
-    def draw(
+    def sample(
         self, suggest: Callable[[Suggests], dict[str, Any]], *, start: Sequence[Mapping[str, Scalar]] = ()
     ) -> tuple[dict[str, Any], FrozenTrial] | None:
         """Return the parameters that `suggest` asks for, and the trial as Optuna is to store it.

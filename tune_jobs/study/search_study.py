@@ -13,17 +13,17 @@ from tune_jobs.space import SearchSpace
 from tune_jobs.space.start_points import StartPoint
 from tune_jobs.study.confirmation import Confirmation
 from tune_jobs.study.database.database import Database
-from tune_jobs.study.drawing import EXHAUSTED, TrialDrawer, taken_key
-from tune_jobs.study.failures import failed_alike
-from tune_jobs.study.fingerprint import fix_for_life
-from tune_jobs.study.pruning import why_pruned
+from tune_jobs.study.failures import common_failure
+from tune_jobs.study.fingerprint import check_immutable_settings
+from tune_jobs.study.pruning import prune_reason
 from tune_jobs.study.records import Reason, State, TrialRecord, as_json
 from tune_jobs.study.selection import pareto_front, ranked
 from tune_jobs.study.snapshot import ABOUT, LAUNCH, NUM_TRIALS, PUBLICATION, Snapshot, snapshot_of
 from tune_jobs.study.store import StudyStore, now_ms, study_name
-from tune_jobs.study.trial_study import Decision, HandOut, TrialStudy
+from tune_jobs.study.trial_sampler import EXHAUSTED, TrialSampler, warm_start_key
+from tune_jobs.study.trial_study import Attempt, Decision, TrialStudy
 
-__all__ = ["Decision", "HandOut", "SearchStudy"]
+__all__ = ["Attempt", "Decision", "SearchStudy"]
 
 MAX_REFUSED_IN_A_ROW = 1000
 
@@ -44,12 +44,14 @@ class SearchStudy(TrialStudy):
             directions=[objective.direction for objective in space.objectives],
         )
         super().__init__(store, space)
-        self._drawer = TrialDrawer(store, space)
+        self._sampler = TrialSampler(store, space)
         self._launch: tuple[str, dict[str, Any]] | None = None
         self._about: dict[str, Any] = {}
-        fix_for_life(store, {**space.fixed_for_life(), "data_digest": data_digest}, name=space.name)
+        check_immutable_settings(
+            store, {**space.immutable_settings(), "data_digest": data_digest}, name=space.name
+        )
         self.confirmation = (
-            Confirmation(database, space, space.confirm, ranked=self.ranked, seen=self.seen)
+            Confirmation(database, space, space.confirm, ranked=self.ranked, heartbeat=self.heartbeat)
             if space.confirm
             else None
         )
@@ -76,7 +78,7 @@ class SearchStudy(TrialStudy):
         """The largest total ever asked for."""
         return int(self._store.attribute(NUM_TRIALS, 0))
 
-    def launched(
+    def record_launch(
         self, *, data: Mapping[str, Any], environment: Mapping[str, str], commit: str | None
     ) -> None:
         """Take note of a launch and what it runs on, and of the free part of the space file as it is now.
@@ -94,9 +96,9 @@ class SearchStudy(TrialStudy):
                 "environment": dict(environment),
             },
         )
-        self.seen()
+        self.heartbeat()
 
-    def seen(self) -> None:
+    def heartbeat(self) -> None:
         """Take note that the launch lives now."""
         if self._launch is not None:
             key, launch = self._launch
@@ -105,7 +107,7 @@ class SearchStudy(TrialStudy):
     def spend(self, seconds: float) -> None:
         """Count wall time of a launch, which lives."""
         super().spend(seconds)
-        self.seen()
+        self.heartbeat()
 
     def snapshot(self) -> Snapshot:
         """Return the search as it is now, as plain values."""
@@ -127,7 +129,7 @@ class SearchStudy(TrialStudy):
             "is_over": all(stage.finished for stage in self.stages),
         }
 
-    def want(self, num_trials: int) -> None:
+    def set_num_trials(self, num_trials: int) -> None:
         """Ask for a total; a smaller one than before changes nothing."""
         if num_trials > self.num_trials:
             self._store.set_attribute(NUM_TRIALS, num_trials)
@@ -138,12 +140,12 @@ class SearchStudy(TrialStudy):
         return self._has_enough and all(record.state != State.RUNNING for record in self.records())
 
     @property
-    def failed_alike(self) -> str | None:
+    def common_failure(self) -> str | None:
         """Why the search does not go on: its first three trials, or more, all ended FAIL for one reason.
 
         None where they did not. It stays so on later launches: a search that is mended has another name.
         """
-        return failed_alike(self.records())
+        return common_failure(self.records())
 
     def ranked(self) -> list[TrialRecord]:
         """Return the trials that may win by their own values, the best first: see `selection.ranked`."""
@@ -168,14 +170,14 @@ class SearchStudy(TrialStudy):
         return [record for stage in self.stages for record in stage.records()]
 
     @property
-    def has_taken_start(self) -> bool:
+    def has_warm_start(self) -> bool:
         """Whether the best trials of the search that `start_from` names were taken over."""
-        return self._store.attribute(taken_key(self._space.start_from)) is not None
+        return self._store.attribute(warm_start_key(self._space.start_from)) is not None
 
-    def take_start(self, points: Sequence[StartPoint]) -> None:
+    def add_warm_start(self, points: Sequence[StartPoint]) -> None:
         """Try these first, after what the file names itself; what the other search finds later counts not."""
         taken = [dict(point.encoded) for point in points]
-        self._store.set_attribute(taken_key(self._space.start_from), taken)
+        self._store.set_attribute(warm_start_key(self._space.start_from), taken)
 
     def remember_run_of(self, record: TrialRecord, run_id: str) -> None:
         """Store the MLflow run of one of `all_records`."""
@@ -193,22 +195,22 @@ class SearchStudy(TrialStudy):
         self._store.set_attribute(PUBLICATION, as_json(publication))
 
     @property
-    def concluded(self) -> bool:
+    def is_published(self) -> bool:
         """Whether the winner of all that was asked for is published and MLflow has everything."""
         is_finished = all(stage.finished for stage in self.stages)
-        return is_finished and self._store.attribute("concluded_at") == self._conclusion
+        return is_finished and self._store.attribute("concluded_at") == self._published_state
 
-    def note_end(self) -> None:
+    def record_end(self) -> None:
         """Take note that all that was asked for has ended, whatever becomes of its publication."""
         self._keep_free()
-        self.seen()
+        self.heartbeat()
 
-    def conclude(self) -> None:
+    def mark_published(self) -> None:
         """Take note that the winner of all that was asked for is published and MLflow has everything."""
-        self._store.set_attribute("concluded_at", self._conclusion)
+        self._store.set_attribute("concluded_at", self._published_state)
 
     @property
-    def _conclusion(self) -> dict[str, Any]:
+    def _published_state(self) -> dict[str, Any]:
         confirm = self._space.confirm
         return {"trials": self._num_counted, "confirm": confirm and confirm.model_dump()}
 
@@ -245,22 +247,24 @@ class SearchStudy(TrialStudy):
         Raises `NoSuccessError` when 1,000 configurations in a row were refused, and when no trial is left
         running and all that ended, three or more, failed for one reason.
         """
-        if self.failed_alike:
+        if self.common_failure:
             if self._live:
                 return None
-            raise NoSuccessError(self.failed_alike)
+            raise NoSuccessError(self.common_failure)
         for _ in range(MAX_REFUSED_IN_A_ROW):
             if self._has_enough:
                 return None
-            number = self._drawer.draw(num_workers)
+            number = self._sampler.sample(num_workers)
             if number is not None:
                 return number
         raise NoSuccessError(
             f"{MAX_REFUSED_IN_A_ROW} configurations in a row were refused: see `forbid` in the space file"
         )
 
-    def _why_pruned(self, record: TrialRecord) -> Reason | None:
-        return why_pruned(record, self.records(), pruner=self._space.pruner, objective=self._space.objective)
+    def _prune_reason(self, record: TrialRecord) -> Reason | None:
+        return prune_reason(
+            record, self.records(), pruner=self._space.pruner, objective=self._space.objective
+        )
 
     def _has_ended(self, record: TrialRecord) -> None:
-        self._drawer.end(record)
+        self._sampler.end(record)

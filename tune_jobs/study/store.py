@@ -235,6 +235,19 @@ def database_of(storage: str | None, folder: Path) -> Database:
     return open_database(storage or f"sqlite:///{folder / STUDY_FILE}")
 
 
+def read_attributes(database: Database, name: str) -> Mapping[str, Any] | None:
+    """Return the attributes of a study, None if it does not exist; nothing is created, no lock is needed."""
+    if not database.exists():
+        return None
+    with database.used():
+        storage = database.storage()
+        try:
+            study_id = storage.get_study_id_from_name(name)
+        except KeyError:
+            return None
+        return dict(storage.get_study_user_attrs(study_id))
+
+
 def study_name(space: SearchSpace) -> str:
     """Return the name of a search in its database: `<experiment>/<name>`."""
     return f"{space.tracking.experiment}/{space.name}"

@@ -14,7 +14,7 @@ from typing import Any
 
 from selfcon.config import TrainConfig
 from tune_jobs.space import SearchSpace
-from tune_jobs.study.failures import as_numbers, why_failed
+from tune_jobs.study.failures import as_numbers, failure_reason
 from tune_jobs.study.records import AttemptEnd, Reason, State, TrialRecord
 from tune_jobs.study.selection import violations
 from tune_jobs.study.store import StudyStore
@@ -28,7 +28,7 @@ class Decision(Enum):
 
 
 @dataclass(frozen=True)
-class HandOut:
+class Attempt:
     """A trial given to a worker group: name and attempt are part of every path it writes.
 
     `number` is the trial's in its study, `last_epoch` the newest that the study has, -1 before the first;
@@ -76,7 +76,7 @@ class TrialStudy(ABC):
         """Store a new trial with its first attempt and return its number; None where there is none now."""
 
     @abstractmethod
-    def _why_pruned(self, record: TrialRecord) -> Reason | None:
+    def _prune_reason(self, record: TrialRecord) -> Reason | None:
         """Return why a running trial is to end after its newest epoch, None when it goes on."""
 
     @abstractmethod
@@ -127,24 +127,24 @@ class TrialStudy(ABC):
         """How many trials are handed out now."""
         return len(self._live)
 
-    def hand_out(self, num_workers: int = 1) -> HandOut | None:
+    def next_attempt(self, num_workers: int = 1) -> Attempt | None:
         """Return the next attempt: an unfinished trial first, else a new one; None when all are handed out.
 
         It is to run on `num_workers`. Raises `NoSuccessError` where a search cannot go on.
         """
         for record in self.records():
-            is_left = record.state == State.RUNNING and record.number not in self._live
-            if is_left and self.settle(record.number) is Decision.CONTINUE:
-                return self._hand_out(record.number, self._store.start_attempt(record.number, num_workers))
+            is_unfinished = record.state == State.RUNNING and record.number not in self._live
+            if is_unfinished and self.apply_outcome(record.number) is Decision.CONTINUE:
+                return self._started(record.number, self._store.start_attempt(record.number, num_workers))
         number = self._begin(num_workers)
-        return None if number is None else self._hand_out(number, attempt=1)
+        return None if number is None else self._started(number, attempt=1)
 
-    def _hand_out(self, number: int, attempt: int) -> HandOut:
+    def _started(self, number: int, attempt: int) -> Attempt:
         record = self.record(number)
         assert record.config is not None
         self._live[number] = attempt
         config = TrainConfig.from_flat(record.config)
-        return HandOut(number, attempt, record.name, config, record.last_epoch, record.workers[-1])
+        return Attempt(number, attempt, record.name, config, record.last_epoch, record.workers[-1])
 
     # --- what attempts report ------------------------------------------------------------------------------
 
@@ -174,26 +174,26 @@ class TrialStudy(ABC):
             if confusion is not None:  # first: the epoch may be what the trial ends with
                 self._store.set_confusion(number, {"epoch": epoch, **confusion})
             self._store.add_epoch(number, epoch, values, attempt=attempt)
-        return self.settle(number)
+        return self.apply_outcome(number)
 
-    def settle(self, number: int) -> Decision:
+    def apply_outcome(self, number: int) -> Decision:
         """Tell a running trial what its recorded facts already decide; a repetition changes nothing."""
         record = self.record(number)
         if record.state != State.RUNNING:
             return Decision.STOP
-        failure = why_failed(record)
+        failure = failure_reason(record)
         if failure is not None:
-            self._tell(number, State.FAIL, Reason(failure.reason), failure.message)
+            self._finish(number, State.FAIL, Reason(failure.reason), failure.message)
             return Decision.STOP
         if len(self._space.objectives) == 1:  # Optuna takes none for a study with more
             self._store.add_intermediate_values(number, record.series(self._space.objective.metric))
         if record.last_epoch >= record.total_epochs:
             self._complete(record)
             return Decision.STOP  # its workers have nothing left to do: ending them is faster than waiting
-        reason = self._why_pruned(record)
+        reason = self._prune_reason(record)
         if reason is None:
             return Decision.CONTINUE
-        self._tell(number, State.PRUNED, reason)
+        self._finish(number, State.PRUNED, reason)
         return Decision.STOP
 
     def fail_attempt(self, number: int, attempt: int, reason: Reason, message: str) -> None:
@@ -206,7 +206,7 @@ class TrialStudy(ABC):
         is_told = any(end.attempt == attempt for end in record.attempt_ends)
         if self._live.get(number) == attempt and record.state == State.RUNNING and not is_told:
             self._store.add_attempt_end(number, AttemptEnd(attempt, reason, message))
-            self.settle(number)
+            self.apply_outcome(number)
 
     def end_attempt(
         self, number: int, attempt: int, reason: Reason | None = None, message: str | None = None
@@ -233,14 +233,14 @@ class TrialStudy(ABC):
         kept = violations(record, self._space.constraints)
         missing = [name for name, found in (*series.items(), *kept.items()) if found is None or found == []]
         if missing:
-            self._tell(
+            self._finish(
                 record.number, State.FAIL, Reason.ERROR, f"{missing[0]}: the metric was never reported"
             )
         else:
             values = [found[-1][1] for found in series.values()]
-            self._tell(record.number, State.COMPLETE, None, None, values)
+            self._finish(record.number, State.COMPLETE, None, None, values)
 
-    def _tell(
+    def _finish(
         self, number: int, state: State, reason: Reason | None = None, message: str | None = None,
         values: list[float] | None = None,
     ) -> None:  # fmt: skip

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from tune_jobs.study.records import Reason, State, TrialRecord
-from tune_jobs.study.trial_study import HandOut, TrialStudy
+from tune_jobs.study.trial_study import Attempt, TrialStudy
 from tune_jobs.wording import shown_parameters
 
 
@@ -30,29 +30,29 @@ class EventLog:
         """Write a line about the search as a whole."""
         self._write(text)
 
-    def handed_out(self, hand_out: HandOut) -> None:
+    def attempt_started(self, attempt: Attempt) -> None:
         """An attempt of a trial begins."""
-        record = self._study.record(hand_out.number)
+        record = self._study.record(attempt.number)
         what = shown_parameters(record.parameters)
         how = []
-        if hand_out.attempt > 1:
-            how = [f"goes on after epoch {max(record.last_epoch, 0)}", f"attempt {hand_out.attempt}"]
+        if attempt.attempt > 1:
+            how = [f"goes on after epoch {max(record.last_epoch, 0)}", f"attempt {attempt.attempt}"]
         if set(record.workers) != {1}:
-            how.append(f"on {hand_out.num_workers} worker{'' if hand_out.num_workers == 1 else 's'}")
+            how.append(f"on {attempt.num_workers} worker{'' if attempt.num_workers == 1 else 's'}")
         self._line(record, f"{', '.join(how)}: {what}" if how else what)
 
-    def reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
+    def epoch_reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
         """A trial reported an epoch."""
         record = self._study.record(number)
         value = f"{self._metric} {metrics[self._metric]:.4f}" if self._metric in metrics else ""
         loss = f"  loss {metrics['train/loss']:.3f}" if "train/loss" in metrics else "  untrained"
         self._line(record, f"epoch {epoch}/{record.total_epochs}  {value}{loss}")
 
-    def noted(self, number: int, text: str) -> None:
+    def note_received(self, number: int, text: str) -> None:
         """A trial tells what it met."""
         self._line(self._study.record(number), text)
 
-    def ended(self, number: int) -> None:
+    def attempt_ended(self, number: int) -> None:
         """An attempt is over."""
         record = self._study.record(number)
         self._line(record, ending(record))

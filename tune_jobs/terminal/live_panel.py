@@ -13,7 +13,7 @@ from rich.text import Text
 from tune_jobs.space import SearchSpace
 from tune_jobs.study.search_study import SearchStudy
 from tune_jobs.study.store import now_ms
-from tune_jobs.study.trial_study import HandOut, TrialStudy
+from tune_jobs.study.trial_study import Attempt, TrialStudy
 from tune_jobs.terminal.event_log import EventLog
 from tune_jobs.terminal.progress_view import ProgressView, RunningTrial, progress_view
 from tune_jobs.terminal.streams import Terminal, UserConsole
@@ -115,22 +115,22 @@ class LivePanel:
         """Show a line about the search as a whole."""
         self._log.note(text)
 
-    def handed_out(self, hand_out: HandOut) -> None:
+    def attempt_started(self, attempt: Attempt) -> None:
         """An attempt of a trial begins."""
-        self._live[hand_out.number] = hand_out.attempt
-        self._log.handed_out(hand_out)
+        self._live[attempt.number] = attempt.attempt
+        self._log.attempt_started(attempt)
 
-    def reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
+    def epoch_reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
         """A trial reported an epoch; its row shows that."""
 
-    def noted(self, number: int, text: str) -> None:
+    def note_received(self, number: int, text: str) -> None:
         """A trial tells what it met."""
-        self._log.noted(number, text)
+        self._log.note_received(number, text)
 
-    def ended(self, number: int) -> None:
+    def attempt_ended(self, number: int) -> None:
         """An attempt is over."""
         self._live.pop(number, None)
-        self._log.ended(number)
+        self._log.attempt_ended(number)
 
     def _say(self, text: str) -> None:
         """A line for the user stands above the panel, and in the place of the hint."""
@@ -178,7 +178,7 @@ class LivePanel:
         return tuple(burnt)
 
 
-def watcher(
+def progress_display(
     terminal: Terminal,
     console: UserConsole,
     study: TrialStudy,

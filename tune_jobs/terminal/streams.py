@@ -73,7 +73,7 @@ class Terminal:
             self._say(text)
 
     @contextmanager
-    def kept_clear(self) -> Iterator[Callable[[Path], None]]:
+    def libraries_redirected(self) -> Iterator[Callable[[Path], None]]:
         """Keep what others print from the user for the time of the block, in Python or below it.
 
         It is lost until the value of the block is called with a file: that is where it is added from then on.

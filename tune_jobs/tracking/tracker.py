@@ -15,7 +15,7 @@ from tune_jobs.report.artifacts import trial_files
 from tune_jobs.study.records import State, TrialRecord
 from tune_jobs.tracking import run_entries as entries
 from tune_jobs.tracking.runs import ExperimentRuns, KnownRun, TrackedDataset
-from tune_jobs.tracking.server import check_store, resolve_uri, shown_uri, tracking_errors
+from tune_jobs.tracking.server import resolve_uri, shown_uri, tracking_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -51,24 +51,16 @@ class Tracker:
         tags: Mapping[str, str],
         metric: str,
         dataset: TrackedDataset | None = None,
+        experiment_id: str | None = None,
     ) -> None:
         self._dataset = dataset
         self.uri = resolve_uri(uri)
         self._experiment_name, self._search, self._description = experiment, search, description
         self._tags, self._metric = dict(tags), metric
         self._experiment: Experiment | None = None
-        self._experiment_id: str | None = None
+        self._experiment_id = experiment_id
         self._shown: _Shown | None = None
         self._is_stale = True  # MLflow is to be looked at before anything is sent
-
-    def check(self) -> None:
-        """Return soon if MLflow can be used. Raises `BadInputError` or `TrackingError`: see `check_store`."""
-        self._experiment_id = check_store(self.uri, experiment=self._experiment_name)
-
-    @property
-    def parent_run_id(self) -> str | None:
-        """The run of the search; None before the first trial is there."""
-        return self._shown.parent.run_id if self._shown else None
 
     @property
     def where(self) -> str:

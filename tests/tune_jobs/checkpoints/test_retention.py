@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from selfcon.checkpoints.state import TrainingState, checkpoint_payloads
 from selfcon.model import build_encoder
-from tune_jobs.checkpoints.retention import Retention, not_needed
-from tune_jobs.checkpoints.size import most_bytes, num_needed
+from tune_jobs.checkpoints.retention import Retention, removable
+from tune_jobs.checkpoints.size import most_bytes, num_protected
 from tune_jobs.checkpoints.trial_checkpoints import TrialCheckpoints, open_store
 from tune_jobs.space import load_space
 from tune_jobs.study.records import State, TrialRecord
@@ -36,19 +36,19 @@ def test_only_what_is_not_needed_goes(data: st.DataObject, make_record: Callable
     ranked = data.draw(st.permutations([r for r in records if r.state == State.COMPLETE]))
     sizes = {f"{i:04d}": data.draw(st.integers(0, 5)) for i in range(8)}  # two that the study does not know
     num, budget = data.draw(st.integers(1, 3)), data.draw(st.integers(0, 10))
-    found = not_needed(records, ranked, sizes=sizes, num_needed=num, budget_bytes=budget)
+    found = removable(records, ranked, sizes=sizes, num_protected=num, budget_bytes=budget)
     ended = {record.name for record in records if record.state != State.RUNNING}
     assert set(found) <= ended - {record.name for record in ranked[:num]}
     stays = [record.name for record in ranked[num:] if record.name not in found]
     assert sum(sizes[name] for name in stays) <= budget
     left = {name: 0 if name in found else size for name, size in sizes.items()}
-    assert not_needed(records, ranked, sizes=left, num_needed=num, budget_bytes=budget) == []
+    assert removable(records, ranked, sizes=left, num_protected=num, budget_bytes=budget) == []
 
 
 def test_the_better_ones_stay_first(make_record: Callable[..., TrialRecord]) -> None:
     records = [replace(make_record(i), state=State.COMPLETE) for i in range(4)]
     sizes = {record.name: 3 for record in records}
-    found = not_needed(records, records[::-1], sizes=sizes, num_needed=1, budget_bytes=6)
+    found = removable(records, records[::-1], sizes=sizes, num_protected=1, budget_bytes=6)
     assert found == ["0000"]
 
 
@@ -60,20 +60,20 @@ def test_what_lies_on_the_disk_never_exceeds_the_bound(tmp_path: Path) -> None:
         SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="d"),
         open_store(str(place)),
     )
-    study.want(NUM_TRIALS)
+    study.set_num_trials(NUM_TRIALS)
     assert study.confirmation is not None
-    needed = num_needed(space, NUM_TRIALS)
+    needed = num_protected(space, NUM_TRIALS)
     retention = Retention(
-        store, records=study.all_records, ranked=study.ranked, num_needed=needed,
+        store, records=study.all_records, ranked=study.ranked, num_protected=needed,
         budget_bytes=space.search.checkpoint_budget_bytes,
     )  # fmt: skip
     most = most_bytes(space, num_trials=NUM_TRIALS, num_trainings=NUM_TRIALS + 2, at_once=AT_ONCE)
     seen = []
     for stage in study.stages:
         while not stage.finished:
-            hand_outs = [found for _ in range(AT_ONCE) if (found := stage.hand_out())]
+            attempts = [found for _ in range(AT_ONCE) if (found := stage.next_attempt())]
             for epoch in range(EPOCHS + 1):
-                for found in hand_outs:
+                for found in attempts:
                     network = build_encoder(found.config.model, image_size=16)
                     momentum = {name: torch.zeros_like(p) for name, p in network.named_parameters()}
                     state = TrainingState(
@@ -90,7 +90,7 @@ def test_what_lies_on_the_disk_never_exceeds_the_bound(tmp_path: Path) -> None:
                         found.number, 1, epoch, {"val/top1": found.config.model.projection_dim / 200}
                     )
                     seen.append(sum(store.trials().values()))
-            for found in hand_outs:
+            for found in attempts:
                 stage.end_attempt(found.number, 1)
                 retention.apply()
     assert max(seen) <= most
@@ -104,4 +104,4 @@ def test_what_lies_on_the_disk_never_exceeds_the_bound(tmp_path: Path) -> None:
 def test_as_many_are_needed_as_are_confirmed(tmp_path: Path, text: str, needed: int) -> None:
     kept = SPACE if not text else SPACE.replace("confirm: {top_k: 2, seeds: 2}", text)
     (tmp_path / "space.yaml").write_text(kept)
-    assert num_needed(load_space(tmp_path / "space.yaml"), 5) == needed
+    assert num_protected(load_space(tmp_path / "space.yaml"), 5) == needed

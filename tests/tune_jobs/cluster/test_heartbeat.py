@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from tune_jobs.cluster import heartbeat as module
-from tune_jobs.cluster.heartbeat import FEWEST_MISSED, SILENCE_S, ClusterWatch, Silence, answers
+from tune_jobs.cluster.heartbeat import FEWEST_MISSED, SILENCE_S, ClusterHeartbeat, Silence, answers
 from tune_jobs.errors import ClusterLostError
 
 WAIT_S = 20.0
@@ -121,7 +121,7 @@ def test_a_launcher_that_was_paused_itself_takes_nobody_for_lost() -> None:
 @pytest.mark.usefixtures("quick")
 def test_a_part_that_falls_silent_is_told_by_its_name(server: Server) -> None:
     lost = Lost()
-    watch = ClusterWatch({"its head": server.address}, lost)
+    watch = ClusterHeartbeat({"its head": server.address}, lost)
     watch.await_answer()
     watch.start()
     server.is_silent = True
@@ -133,7 +133,7 @@ def test_a_part_that_falls_silent_is_told_by_its_name(server: Server) -> None:
 @pytest.mark.usefixtures("quick")
 def test_a_part_that_is_gone_is_lost_while_another_one_answers(server: Server) -> None:
     lost, gone = Lost(), Server()
-    watch = ClusterWatch({"its head": server.address, "this machine's node": gone.address}, lost)
+    watch = ClusterHeartbeat({"its head": server.address, "this machine's node": gone.address}, lost)
     watch.start()
     gone.close()
     assert "this machine's node" in lost.wait()
@@ -142,7 +142,7 @@ def test_a_part_that_is_gone_is_lost_while_another_one_answers(server: Server) -
 @pytest.mark.usefixtures("quick")
 def test_after_a_short_silence_nothing_is_lost_and_who_waited_goes_on(server: Server) -> None:
     lost = Lost()
-    watch = ClusterWatch({"its head": server.address}, lost)
+    watch = ClusterHeartbeat({"its head": server.address}, lost)
     watch.start()
     server.is_silent = True
     threading.Timer(0.2, setattr, (server, "is_silent", False)).start()
@@ -157,7 +157,7 @@ def test_after_a_short_silence_nothing_is_lost_and_who_waited_goes_on(server: Se
 @pytest.mark.usefixtures("quick")
 def test_who_speaks_another_protocol_from_the_start_is_not_watched(free_port: Callable[[], int]) -> None:
     lost = Lost()
-    watch = ClusterWatch({"its head": f"127.0.0.1:{free_port()}"}, lost)
+    watch = ClusterHeartbeat({"its head": f"127.0.0.1:{free_port()}"}, lost)
     watch.start()
     watch.await_answer()
     time.sleep(0.7)
@@ -168,7 +168,7 @@ def test_who_speaks_another_protocol_from_the_start_is_not_watched(free_port: Ca
 @pytest.mark.usefixtures("quick")
 def test_a_watch_that_was_stopped_tells_nothing(server: Server) -> None:
     lost = Lost()
-    watch = ClusterWatch({"its head": server.address}, lost)
+    watch = ClusterHeartbeat({"its head": server.address}, lost)
     watch.start()
     watch.stop()
     server.is_silent = True

@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from launch import main
 from tests.tune_jobs.searches import train, write_search
-from tune_jobs.commands.other_searches import points_to_take, read_search
+from tune_jobs.__main__ import main
+from tune_jobs.commands.other_searches import read_search, warm_start_points
 from tune_jobs.errors import BadInputError
 from tune_jobs.options import LaunchOptions
 from tune_jobs.space import SearchSpace, load_space
@@ -44,7 +44,7 @@ def target(tmp_path: Path, text: str = TARGET) -> SearchSpace:
 
 
 def given(space: SearchSpace, options: LaunchOptions) -> list[dict[str, Any]]:
-    return [dict(point.given) for point in points_to_take(space, options)]
+    return [dict(point.given) for point in warm_start_points(space, options)]
 
 
 def test_the_best_trials_are_taken_as_far_as_they_lie_in_the_space(
@@ -71,9 +71,9 @@ def test_what_is_forbidden_or_depends_on_what_is_left_out_is_not_taken(
 def test_what_was_taken_is_tried_first_and_once(tmp_path: Path, options: LaunchOptions) -> None:
     space = target(tmp_path)
     study = write_search(tmp_path / "runs", TARGET, [])
-    assert not study.has_taken_start
-    study.take_start(points_to_take(space, options))
-    study.want(4)
+    assert not study.has_warm_start
+    study.add_warm_start(warm_start_points(space, options))
+    study.set_num_trials(4)
     for _ in range(4):
         train(study, 0.5)
     tried = [record.parameters for record in study.records()]
@@ -81,7 +81,7 @@ def test_what_was_taken_is_tried_first_and_once(tmp_path: Path, options: LaunchO
     assert tried[0]["loss.exit_weight"] == 2.0
     assert tried[1] == {"model.exit_stages": (3,), "loss.temperature": 0.2, "loss.exit_weight": 2.0}
     assert 2.0 not in [parameters["loss.exit_weight"] for parameters in tried[2:]]
-    assert study.has_taken_start
+    assert study.has_warm_start
 
 
 def test_a_dry_run_shows_what_would_be_taken_until_it_is(
@@ -120,7 +120,7 @@ def test_a_search_that_is_not_there_is_one_line(
     tmp_path: Path, options: LaunchOptions, name: str, message: str
 ) -> None:
     with pytest.raises(BadInputError) as refused:
-        points_to_take(target(tmp_path, TARGET.replace("wide", name)), options)
+        warm_start_points(target(tmp_path, TARGET.replace("wide", name)), options)
     assert str(refused.value).startswith(
         f"{tmp_path}/target.yaml:7:13: {message.format(runs=tmp_path / 'runs')}"
     )
@@ -131,7 +131,7 @@ def test_a_search_without_a_finished_trial_has_nothing_to_take(
 ) -> None:
     write_search(tmp_path / "runs", SOURCE.replace("wide", "empty"), [])
     with pytest.raises(BadInputError, match="a finished trial that this space can have, got empty"):
-        points_to_take(target(tmp_path, TARGET.replace("wide", "empty")), options)
+        warm_start_points(target(tmp_path, TARGET.replace("wide", "empty")), options)
 
 
 def test_searches_of_one_database_are_told_apart_by_their_experiments(tmp_path: Path) -> None:

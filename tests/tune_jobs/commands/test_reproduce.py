@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from launch import main
 from tests.tune_jobs.searches import write_search
+from tune_jobs.__main__ import main
 
 SPACE = """
 name: again

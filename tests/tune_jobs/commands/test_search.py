@@ -111,7 +111,7 @@ def test_a_search_that_is_killed_and_stopped_goes_on_to_the_end(folder: Path) ->
         second.send_signal(signal.SIGTERM)
         text = rest_of(second)
         assert second.returncode == 143, text
-        assert "go on with: python launch.py --space space.yaml" in text
+        assert "resume with: python launch.py --space space.yaml" in text
     with launched(folder) as third:
         read_until(third, "trial 0-seed-1 epoch 3/6")
         check_leaves_at_the_second_interrupt(third)
@@ -142,7 +142,7 @@ def check_leaves_at_the_second_interrupt(process: subprocess.Popen[str]) -> None
     text = rest_of(process)
     assert time.monotonic() - asked_s < 20  # Ray's processes are ended, no epoch is waited for
     assert process.returncode == 130, text
-    assert "error: interrupted; go on with: python launch.py --space space.yaml" in text
+    assert "error: interrupted; resume with: python launch.py --space space.yaml" in text
 
 
 def check_confirmation(folder: Path, trial: TrialRecord, text: str) -> None:

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from launch import main
 from tests.tune_jobs.searches import train, write_search
+from tune_jobs.__main__ import main
 from tune_jobs.space import load_space
 
 SPACE = """
@@ -31,8 +31,8 @@ def test_a_search_is_reported_from_its_study_alone_also_while_it_runs(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = write_search(runs, SPACE, [0.7, 0.9])
-    study.want(3)
-    running = study.hand_out()
+    study.set_num_trials(3)
+    running = study.next_attempt()
     assert running is not None
     before = study.records()
     assert report(runs) == 0
@@ -47,7 +47,7 @@ def test_a_search_is_reported_from_its_study_alone_also_while_it_runs(
     study.interrupt_attempt(running.number, running.attempt)
     assert study.records() == before  # nothing was written, the search goes on
     train(study, 0.8)
-    study.note_end()
+    study.record_end()
     assert report(runs) == 0
     assert "Temperature 0." in capsys.readouterr().out
 

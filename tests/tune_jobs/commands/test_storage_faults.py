@@ -97,7 +97,7 @@ def check_stopped(search: Any, fault: Callable[[], object], *, words: str) -> No
     assert len(errors) == 1, text
     assert errors[0].startswith("error: ")
     assert words in errors[0]
-    assert "; go on with: python launch.py --space space.yaml" in errors[0]
+    assert "; resume with: python launch.py --space space.yaml" in errors[0]
 
 
 @pytest.mark.soak

@@ -108,7 +108,7 @@ def test_waiting_can_be_interrupted_before_anything_is_written(cluster: RayClust
         process.send_signal(signal.SIGTERM)
         text = rest_of(process)
     assert process.returncode == 143, text
-    assert f"go on with: python launch.py --space space.yaml --address {cluster.address}" in text
+    assert f"resume with: python launch.py --space space.yaml --address {cluster.address}" in text
     assert [path.name for path in tmp_path.iterdir()] == ["space.yaml"]
 
 

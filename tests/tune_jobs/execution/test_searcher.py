@@ -12,10 +12,10 @@ from ray.tune.search import Searcher
 
 from tune_jobs.errors import ClusterLostError, NoSuccessError, StorageError
 from tune_jobs.execution import searcher as module
-from tune_jobs.execution.searcher import Fault, StudyScheduler, StudySearcher
+from tune_jobs.execution.searcher import FirstError, StudyScheduler, StudySearcher
 from tune_jobs.space import load_space
 from tune_jobs.study.records import Reason
-from tune_jobs.study.search_study import HandOut, SearchStudy
+from tune_jobs.study.search_study import Attempt, SearchStudy
 from tune_jobs.terminal.event_log import ending
 from tune_jobs.terminal.interruption import Interruption
 
@@ -31,11 +31,11 @@ CONTROLLER = cast(TuneController, None)  # neither of them looks at it
 class Silent:
     """A watcher that shows nothing."""
 
-    def handed_out(self, hand_out: HandOut) -> None: ...
+    def attempt_started(self, attempt: Attempt) -> None: ...
 
-    def reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None: ...
+    def epoch_reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None: ...
 
-    def ended(self, number: int) -> None: ...
+    def attempt_ended(self, number: int) -> None: ...
 
 
 class TuneTrial:
@@ -53,11 +53,15 @@ class Search:
         space = load_space(folder / "space.yaml")
         self.database = folder / "study.db"
         self.study = SearchStudy(f"sqlite:///{self.database}", space, data_digest="d")
-        self.study.want(space.search.num_trials)
+        self.study.set_num_trials(space.search.num_trials)
         self.at_once, self.num_workers, self.live = 2, 1, [0]
         self.lost: ClusterLostError | None = None
-        self.fault, interruption = Fault(), Interruption(grace_s=1.0)
-        shared: dict[str, Any] = {"interruption": interruption, "watcher": Silent(), "fault": self.fault}
+        self.first_error, interruption = FirstError(), Interruption(grace_s=1.0)
+        shared: dict[str, Any] = {
+            "interruption": interruption,
+            "listener": Silent(),
+            "first_error": self.first_error,
+        }
         shared["await_cluster"] = self.await_cluster
         self.searcher = StudySearcher(self.study, workers_for_next=self.workers_for_next, **shared)
         self.scheduler = StudyScheduler(self.study, **shared)
@@ -142,15 +146,15 @@ def test_trials_that_fail_alike_end_the_search_with_their_reason(search: Search)
         search.report(config, {"epoch": 0, "metrics/val/top1": float("nan")})
         search.searcher.on_trial_complete(trial_id=name)
     assert search.searcher.suggest("d") == Searcher.FINISHED
-    assert isinstance(search.fault.error, NoSuccessError)
-    assert "failed alike (non-finite)" in str(search.fault.error)
+    assert isinstance(search.first_error.error, NoSuccessError)
+    assert "failed alike (non-finite)" in str(search.first_error.error)
 
 
 def test_a_study_that_vanishes_stops_every_trial(search: Search) -> None:
     config = search.searcher.suggest("a")
     search.database.unlink()
     assert search.report(config, {"epoch": 0, "metrics/val/top1": 0.5}) == TrialScheduler.STOP
-    assert isinstance(search.fault.error, StorageError)
+    assert isinstance(search.first_error.error, StorageError)
     search.searcher.on_trial_complete(trial_id="a")
     assert search.searcher.suggest("b") == Searcher.FINISHED
 
@@ -172,7 +176,7 @@ def test_an_attempt_that_ends_because_the_cluster_is_lost_is_not_charged(search:
     search.lost = ClusterLostError("the Ray cluster is lost")
     search.report(config, {"failure": Reason.WORKER_LOST, "message": "its process is gone"})
     search.searcher.on_trial_complete(trial_id="a", error=True)
-    assert search.fault.error is search.lost
+    assert search.first_error.error is search.lost
     (record,) = search.study.records()
     assert (record.attempts, record.attempt_ends) == (1, ())
     assert search.searcher.suggest("b") == Searcher.FINISHED
@@ -182,5 +186,5 @@ def test_an_attempt_that_returns_when_the_cluster_is_lost_is_not_charged(search:
     search.searcher.suggest("a")
     search.lost = ClusterLostError("the Ray cluster is lost")
     search.searcher.on_trial_complete(trial_id="a")
-    assert search.fault.error is search.lost
+    assert search.first_error.error is search.lost
     assert search.study.record(0).attempt_ends == ()

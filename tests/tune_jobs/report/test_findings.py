@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tune_jobs.report.comparison import groups, standings
+from tune_jobs.report.comparison import groups, trial_gaps
 from tune_jobs.report.findings import answer
 from tune_jobs.report.noise import noise
 from tune_jobs.space import SearchSpace, load_space
@@ -130,7 +130,7 @@ def test_a_pruned_trial_is_compared_where_it_ended(build: Callable[..., Snapshot
         (1, "fc", 0.2, [0.5]),
     )
     found = {group.value: group for group in groups(snapshot, "model.exit_stages")}
-    assert [standing.record.number for standing in standings(snapshot)] == [0, 1, 2, 3]
+    assert [standing.record.number for standing in trial_gaps(snapshot)] == [0, 1, 2, 3]
     third, first = found[(3,)].best, found[(1,)].best
     assert third is not None
     assert (third.tied, third.epoch) == (True, 2)

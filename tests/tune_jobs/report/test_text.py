@@ -26,7 +26,7 @@ TRIALS, SEEDS = [0.9, 0.8], [0.3, 0.8, 0.3, 0.86]
 
 def run(study: TrialStudy, values: list[float]) -> None:
     for value in values:
-        given = study.hand_out()
+        given = study.next_attempt()
         assert given is not None
         for epoch in range(2):
             study.report(given.number, given.attempt, epoch, {"val/top1": value if epoch else 0.25})
@@ -42,7 +42,7 @@ def space(tmp_path: Path) -> SearchSpace:
 @pytest.fixture
 def study(tmp_path: Path, space: SearchSpace) -> SearchStudy:
     study = SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="d")
-    study.want(2)
+    study.set_num_trials(2)
     run(study, TRIALS)
     return study
 

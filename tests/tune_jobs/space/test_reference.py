@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from launch import parse
 from selfcon.config import FIELD_NAMES, RULES, Rule
 from selfcon.validation import words_of
 from selfcon.values import shown
 from tests.project import ROOT
+from tune_jobs.commands.command_line import parse
 from tune_jobs.space import load_space
 from tune_jobs.space.reference import PATH, tables, text
 from tune_jobs.space.search_space import KEYS

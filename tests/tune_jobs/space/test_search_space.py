@@ -149,7 +149,7 @@ def test_a_sampler_takes_several_objectives(tmp_path: Path, sampler: str) -> Non
     ],
 )
 def test_what_a_pruner_reads_is_fixed_for_life(tmp_path: Path, pruner: str, fixed: dict[str, Any]) -> None:
-    assert load(tmp_path, TEXT, overrides=[f"pruner={pruner}"]).fixed_for_life()["pruner"] == fixed
+    assert load(tmp_path, TEXT, overrides=[f"pruner={pruner}"]).immutable_settings()["pruner"] == fixed
 
 
 def test_a_sampler_that_tries_everything_takes_steps_and_choices(tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_the_data_of_all_trials_is_that_of_train(tmp_path: Path) -> None:
 
 
 def test_what_is_fixed_for_life_is_json_and_complete(space: SearchSpace) -> None:
-    fixed = space.fixed_for_life()
+    fixed = space.immutable_settings()
     assert json.loads(json.dumps(fixed)) == fixed
     assert fixed["train"] == {"model.width": 8, "model.exit_depth": "small", "optim.epochs": 8, "seed": 3}
     assert fixed["space"]["model.exit_stages"] == [{"choices": [[1], [2], [3], [1, 2], []]}]
@@ -293,7 +293,7 @@ def test_what_is_fixed_for_life_is_json_and_complete(space: SearchSpace) -> None
 
 
 def test_several_objectives_and_constraints_are_fixed_for_life_as_they_are_written(tmp_path: Path) -> None:
-    fixed = load(tmp_path, TEXT, overrides=[PARETO, CONSTRAINTS]).fixed_for_life()
+    fixed = load(tmp_path, TEXT, overrides=[PARETO, CONSTRAINTS]).immutable_settings()
     assert json.loads(json.dumps(fixed)) == fixed
     assert fixed["objective"] == [
         {"metric": "val/top1", "direction": "maximize"},
@@ -307,7 +307,7 @@ def test_several_objectives_and_constraints_are_fixed_for_life_as_they_are_writt
 
 def test_a_search_from_before_there_were_constraints_is_still_the_same(space: SearchSpace) -> None:
     keys = {"train", "space", "forbid", "objective", "pruner", "sampler", "seed"}
-    assert set(space.fixed_for_life()) == keys
+    assert set(space.immutable_settings()) == keys
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def test_a_search_from_before_there_were_constraints_is_still_the_same(space: Se
      CONFIRM, "search.time_budget=1h", "search.accelerator_hours=3", "constraints=[]"],
 )  # fmt: skip
 def test_what_may_change_is_not_fixed_for_life(tmp_path: Path, space: SearchSpace, free: str) -> None:
-    assert load(tmp_path, TEXT, overrides=[free]).fixed_for_life() == space.fixed_for_life()
+    assert load(tmp_path, TEXT, overrides=[free]).immutable_settings() == space.immutable_settings()
 
 
 @pytest.mark.parametrize(
@@ -326,7 +326,7 @@ def test_what_may_change_is_not_fixed_for_life(tmp_path: Path, space: SearchSpac
      CONSTRAINTS],
 )  # fmt: skip
 def test_what_may_not_change_is_fixed_for_life(tmp_path: Path, space: SearchSpace, change: str) -> None:
-    assert load(tmp_path, TEXT, overrides=[change]).fixed_for_life() != space.fixed_for_life()
+    assert load(tmp_path, TEXT, overrides=[change]).immutable_settings() != space.immutable_settings()
 
 
 def test_settings_of_a_pruner_that_is_off_do_not_matter(tmp_path: Path) -> None:
@@ -334,7 +334,7 @@ def test_settings_of_a_pruner_that_is_off_do_not_matter(tmp_path: Path) -> None:
         load(tmp_path, TEXT, overrides=["pruner.kind=none", f"pruner.min_epochs={epochs}"])
         for epochs in (1, 2)
     )
-    assert one.fixed_for_life() == other.fixed_for_life()
+    assert one.immutable_settings() == other.immutable_settings()
 
 
 def test_places_are_those_of_the_file(tmp_path: Path, space: SearchSpace) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tune_jobs.space import load_space
 from tune_jobs.study.records import Reason, State, TrialRecord
 from tune_jobs.study.search_study import SearchStudy
-from tune_jobs.study.trial_study import Decision, HandOut, TrialStudy
+from tune_jobs.study.trial_study import Attempt, Decision, TrialStudy
 
 SPACE = """
 name: confirmed
@@ -45,19 +45,19 @@ def launch(tmp_path: Path) -> Launcher:
         (tmp_path / "space.yaml").write_text(SPACE + more)
         space = load_space(tmp_path / "space.yaml", overrides=changes)
         study = SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="d")
-        study.want(space.search.num_trials)
+        study.set_num_trials(space.search.num_trials)
         return study
 
     return make
 
 
-def hand_out(study: TrialStudy) -> HandOut:
-    given = study.hand_out()
+def next_attempt(study: TrialStudy) -> Attempt:
+    given = study.next_attempt()
     assert given is not None
     return given
 
 
-def train(study: TrialStudy, given: HandOut, value: float, **others: float) -> TrialRecord:
+def train(study: TrialStudy, given: Attempt, value: float, **others: float) -> TrialRecord:
     """Train an attempt to its end."""
     for epoch in range(given.last_epoch + 1, 3):
         metrics = {"val/top1": value if epoch == 2 else 0.1, **others} | (
@@ -71,7 +71,7 @@ def train(study: TrialStudy, given: HandOut, value: float, **others: float) -> T
 
 def run_search(study: SearchStudy, values: list[float] = VALUES) -> SearchStudy:
     """Train what the search has to train; trial n ends with the n-th value."""
-    while (given := study.hand_out()) is not None:
+    while (given := study.next_attempt()) is not None:
         train(study, given, values[given.number])
     return study
 
@@ -81,14 +81,14 @@ def confirmation_of(study: SearchStudy) -> TrialStudy:
     return study.confirmation
 
 
-def seeds_trained(study: SearchStudy, value_of: Callable[[HandOut], float]) -> Iterator[str]:
+def seeds_trained(study: SearchStudy, value_of: Callable[[Attempt], float]) -> Iterator[str]:
     """Train what the confirmation has to train, and yield the names of the runs."""
-    while (given := confirmation_of(study).hand_out()) is not None:
+    while (given := confirmation_of(study).next_attempt()) is not None:
         train(confirmation_of(study), given, value_of(given))
         yield given.name
 
 
-def confirm(study: SearchStudy, value_of: Callable[[HandOut], float] = lambda _: 0.85) -> list[str]:
+def confirm(study: SearchStudy, value_of: Callable[[Attempt], float] = lambda _: 0.85) -> list[str]:
     return list(seeds_trained(study, value_of))
 
 
@@ -101,7 +101,7 @@ def test_the_best_trials_are_trained_over_further_seeds_of_their_configuration(l
     study = run_search(launch())
     assert study.finished
     assert not confirmation_of(study).finished
-    given = hand_out(confirmation_of(study))
+    given = next_attempt(confirmation_of(study))
     assert (given.number, given.attempt, given.name, given.last_epoch) == (0, 1, "0003-seed-1", -1)
     trial = study.record(3)
     assert given.config.flat() == {**(trial.config or {}), "seed": 1}
@@ -111,7 +111,7 @@ def test_the_best_trials_are_trained_over_further_seeds_of_their_configuration(l
         {**(study.record(n).config or {}), "seed": 2} for n in (3, 2)
     ]
     assert confirmation_of(study).finished
-    assert study.hand_out() is None
+    assert study.next_attempt() is None
 
 
 def test_the_best_mean_wins_over_the_best_value(launch: Launcher) -> None:
@@ -138,7 +138,7 @@ def test_a_candidate_with_a_failed_seed_is_behind_those_without(launch: Launcher
 def test_a_bad_seed_is_neither_pruned_nor_collapsed(launch: Launcher) -> None:
     study = run_search(launch())
     stage = confirmation_of(study)
-    given = hand_out(stage)
+    given = next_attempt(stage)
     collapsed = 2.0 * math.log(4 * 256 - 1) * 0.1 / 0.07
     for epoch in range(3):
         metrics = {"val/top1": 0.0, "train/loss": collapsed}
@@ -149,15 +149,15 @@ def test_a_bad_seed_is_neither_pruned_nor_collapsed(launch: Launcher) -> None:
 
 def test_an_interrupted_seed_is_handed_out_again_with_the_same_configuration(launch: Launcher) -> None:
     study = run_search(launch())
-    given = hand_out(confirmation_of(study))
+    given = next_attempt(confirmation_of(study))
     confirmation_of(study).report(given.number, given.attempt, 0, {"val/top1": 0.4})
     later = launch()
-    assert not later.concluded
-    assert later.hand_out() is None
-    again = hand_out(confirmation_of(later))
+    assert not later.is_published
+    assert later.next_attempt() is None
+    again = next_attempt(confirmation_of(later))
     assert (again.number, again.attempt, again.name, again.last_epoch) == (0, 2, given.name, 0)
     assert again.config == given.config
-    other = hand_out(confirmation_of(later))
+    other = next_attempt(confirmation_of(later))
     assert (other.number, other.name) == (1, "0002-seed-1")
 
 
@@ -200,14 +200,14 @@ def test_a_search_that_is_extended_trains_the_missing_seeds_only(launch: Launche
 def test_top_k_and_seeds_may_change(launch: Launcher, changes: tuple[str, ...], trained: list[str]) -> None:
     study = run_search(launch())
     confirm(study)
-    study.conclude()
-    assert launch().concluded
+    study.mark_published()
+    assert launch().is_published
     later = launch(*changes)
-    assert not later.concluded
+    assert not later.is_published
     assert later.finished
     assert confirm(later) == trained
-    later.conclude()
-    assert launch(*changes).concluded
+    later.mark_published()
+    assert launch(*changes).is_published
 
 
 def test_fewer_seeds_are_those_that_count(launch: Launcher) -> None:
@@ -220,7 +220,7 @@ def test_fewer_seeds_are_those_that_count(launch: Launcher) -> None:
 def test_a_seed_that_was_begun_is_ended_also_when_its_trial_is_no_longer_among_the_best(
     launch: Launcher,
 ) -> None:
-    begun = hand_out(confirmation_of(run_search(launch())))
+    begun = next_attempt(confirmation_of(run_search(launch())))
     study = launch("search.num_trials=6")
     run_search(study, [*VALUES, 0.95, 0.96])
     assert confirm(study) == [begun.name, "0005-seed-1", "0004-seed-1", "0005-seed-2", "0004-seed-2"]
@@ -230,10 +230,10 @@ def test_a_seed_that_was_begun_is_ended_also_when_its_trial_is_no_longer_among_t
 def test_of_several_objectives_the_front_is_confirmed_by_the_first(launch: Launcher) -> None:
     study = launch("pruner={}", more=SEVERAL)
     for top1, seconds, memory in ((0.9, 9.0, 100), (0.8, 9.5, 100), (0.7, 1.0, 100), (0.99, 1.0, 5000)):
-        train(study, hand_out(study), top1, **{"cost/seconds": seconds, "cost/peak_memory_mb": memory})
+        train(study, next_attempt(study), top1, **{"cost/seconds": seconds, "cost/peak_memory_mb": memory})
     others = {"cost/seconds": 1.0, "cost/peak_memory_mb": 100.0}
     stage, names = confirmation_of(study), []
-    while (given := stage.hand_out()) is not None:
+    while (given := stage.next_attempt()) is not None:
         train(stage, given, 0.1 if given.name.startswith("0000") else 0.8, **others)
         names.append(given.name)
     assert names == ["0000-seed-1", "0002-seed-1", "0000-seed-2", "0002-seed-2"]
@@ -261,7 +261,7 @@ def test_mlflow_runs_are_remembered_by_the_study_that_trained_them(launch: Launc
 
 def test_what_a_launcher_knows_is_what_the_next_one_reads(launch: Launcher) -> None:
     study = run_search(launch())
-    hand_out(confirmation_of(study))
+    next_attempt(confirmation_of(study))
     assert launch().all_records() == study.all_records()
 
 
@@ -273,7 +273,7 @@ def test_the_confirmation_shows_that_the_launch_lives(tmp_path: Path) -> None:
         f"sqlite:///{tmp_path}/study.db", load_space(tmp_path / "space.yaml"), data_digest="d"
     )
     data = {"name": "digits", "num_images": {}, "num_classes": 10}
-    study.launched(data=data, environment={}, commit=None)
+    study.record_launch(data=data, environment={}, commit=None)
     (before,) = study.snapshot().launches
     time.sleep(0.01)
     assert study.confirmation is not None

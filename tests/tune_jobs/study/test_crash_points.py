@@ -16,7 +16,7 @@ from sqlalchemy.engine import Engine
 
 from tune_jobs.space import SearchSpace, load_space
 from tune_jobs.study.records import Reason, State
-from tune_jobs.study.search_study import Decision, HandOut, SearchStudy
+from tune_jobs.study.search_study import Attempt, Decision, SearchStudy
 from tune_jobs.study.trial_study import TrialStudy
 
 SPACE = """
@@ -132,7 +132,7 @@ def search(path: Path, space: SearchSpace, *, max_ended: float = math.inf) -> No
     """Run the search one trial at a time, to its end or until so many trials ended and another one began."""
     num_ended = 0
     for study in open_study(path, space).stages:
-        while (given := study.hand_out()) is not None:
+        while (given := study.next_attempt()) is not None:
             if num_ended >= max_ended:
                 return
             train(study, given)
@@ -142,7 +142,7 @@ def search(path: Path, space: SearchSpace, *, max_ended: float = math.inf) -> No
 
 def open_study(path: Path, space: SearchSpace) -> SearchStudy:
     study = SearchStudy(f"sqlite:///{path}", space, data_digest="d")
-    study.want(space.search.num_trials)
+    study.set_num_trials(space.search.num_trials)
     return study
 
 
@@ -151,7 +151,7 @@ def winner(path: Path, space: SearchSpace) -> int | None:
     return None if found is None else found.number
 
 
-def train(study: TrialStudy, given: HandOut) -> None:
+def train(study: TrialStudy, given: Attempt) -> None:
     """Train an attempt from the epoch after its last: some configurations break, one diverges, and a seed."""
     stage, temperature = given.config.model.exit_stages[0], given.config.loss.temperature
     if stage == 3 and temperature < 0.2:

@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from tune_jobs.study.failures import as_numbers, failed_alike, why_failed
+from tune_jobs.study.failures import as_numbers, common_failure, failure_reason
 from tune_jobs.study.records import AttemptEnd, EpochRecord, Reason, TrialRecord
 
 RecordMaker = Callable[..., TrialRecord]
@@ -41,7 +41,7 @@ def test_three_fruitless_attempts_in_a_row_or_a_repeating_fault_fail_a_trial(
     expected: int | None,
 ) -> None:
     epochs = tuple(EpochRecord(i, {}, i, attempt) for i, attempt in enumerate(epoch_attempts))
-    end = why_failed(replace(make_record(0, "RUNNING"), attempt_ends=attempt_ends, epochs=epochs))
+    end = failure_reason(replace(make_record(0, "RUNNING"), attempt_ends=attempt_ends, epochs=epochs))
     assert (end.attempt if end else None) == expected
 
 
@@ -53,7 +53,9 @@ def test_three_trials_that_fail_alike_before_any_other_ended_are_one_line(make_r
     refused = make_record(0, "FAIL", reason="invalid")
     running = make_record(4, "RUNNING")
     first = [failed(make_record, number) for number in (1, 2, 3)]
-    assert failed_alike([refused, *first, running]) == "the first 3 trials failed alike (error): no such file"
+    assert (
+        common_failure([refused, *first, running]) == "the first 3 trials failed alike (error): no such file"
+    )
 
 
 @pytest.mark.parametrize("other", ["COMPLETE", "PRUNED", "other reason", "too few"])
@@ -66,7 +68,7 @@ def test_trials_that_do_not_all_fail_alike_are_no_reason_to_stop(
         "other reason": [failed(make_record, 2, "non-finite"), failed(make_record, 3)],
         "too few": [],
     }[other]
-    assert failed_alike([failed(make_record, 0), failed(make_record, 1), *fourth]) is None
+    assert common_failure([failed(make_record, 0), failed(make_record, 1), *fourth]) is None
 
 
 def test_what_is_no_number_is_nan_and_what_no_float_holds_is_infinite() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from tune_jobs.errors import BadInputError
-from tune_jobs.study.fingerprint import differences, fix_for_life
+from tune_jobs.study.fingerprint import check_immutable_settings, differences
 from tune_jobs.study.store import StudyStore
 
 
@@ -38,8 +38,8 @@ def test_what_changed_is_one_line(tmp_path: Path, fixed: dict[str, Any], line: s
     def store() -> StudyStore:
         return StudyStore(f"sqlite:///{tmp_path}/study.db", name="e/s", directions=["maximize"])
 
-    fix_for_life(store(), {"train": {"optim.epochs": 8}}, name="s")
-    fix_for_life(store(), {"train": {"optim.epochs": 8}}, name="s")
+    check_immutable_settings(store(), {"train": {"optim.epochs": 8}}, name="s")
+    check_immutable_settings(store(), {"train": {"optim.epochs": 8}}, name="s")
     with pytest.raises(BadInputError) as caught:
-        fix_for_life(store(), fixed, name="s")
+        check_immutable_settings(store(), fixed, name="s")
     assert str(caught.value) == f"{line} (another --name makes it another search)"

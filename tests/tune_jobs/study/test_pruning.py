@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from selfcon.config import TrainConfig
 from tune_jobs.space.settings import Objective, PrunerSettings
-from tune_jobs.study.pruning import RungValue, bracket_of, rungs, survives, why_pruned
+from tune_jobs.study.pruning import RungValue, bracket_of, prune_reason, rungs, survives
 from tune_jobs.study.records import EpochRecord, Reason, State, TrialRecord
 
 HYPERBAND = PrunerSettings(kind="hyperband", min_epochs=1, reduction_factor=3)
@@ -85,7 +85,7 @@ def trial(
 def verdict(
     record: TrialRecord, others: Sequence[TrialRecord], pruner: PrunerSettings, objective: Objective = TOP1
 ) -> Reason | None:
-    return why_pruned(record, [*others, record], pruner=pruner, objective=objective)
+    return prune_reason(record, [*others, record], pruner=pruner, objective=objective)
 
 
 def test_hyperband_draws_brackets_in_the_proportions_of_the_paper() -> None:
@@ -182,7 +182,7 @@ def test_no_answer_changes_when_others_report_later(
                 for other in records
             ]
             answers = {
-                why_pruned(asking, [*others[: record.number], asking, *others[record.number + 1 :]],
+                prune_reason(asking, [*others[: record.number], asking, *others[record.number + 1 :]],
                            pruner=pruner, objective=TOP1)
                 for others in (then, records)
             }  # fmt: skip

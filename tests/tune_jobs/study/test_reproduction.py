@@ -27,7 +27,7 @@ def space(tmp_path: Path) -> SearchSpace:
 def trials(tmp_path: Path, space: SearchSpace) -> list[TrialRecord]:
     """A search of which trial 0 is complete and trial 1 pruned after epoch 2."""
     study = SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="d")
-    study.want(2)
+    study.set_num_trials(2)
     for value in (0.9, 0.1):
         train(study, value)
     return study.records()
@@ -35,7 +35,7 @@ def trials(tmp_path: Path, space: SearchSpace) -> list[TrialRecord]:
 
 def train(study: TrialStudy, value: float, *, epochs: int = 4) -> int:
     """Train the next attempt as far as it goes; return its last epoch."""
-    given = study.hand_out()
+    given = study.next_attempt()
     assert given is not None
     for epoch in range(epochs + 1):
         if study.report(given.number, given.attempt, epoch, {"val/top1": value}) is Decision.STOP:
@@ -54,7 +54,7 @@ def test_a_trial_is_trained_again_as_it_is_recorded(
     again = reproduction(tmp_path, space, trials[0])
     assert (again.plan, again.finished, again.records()) == ("trial 0 again, 4 epochs", False, [])
     assert train(again, 0.9) == 4
-    assert again.hand_out() is None
+    assert again.next_attempt() is None
     (record,) = again.records()
     assert again.finished
     assert (record.name, record.label, record.state) == ("0000-again-1", "0-again-1", State.COMPLETE)

@@ -53,7 +53,7 @@ def run(kind: str, directions: list[Direction], *, restart: bool) -> list[dict[s
     for _ in range(NUM_TRIALS.get(kind, 24)):
         if restart:
             suggester = Suggester(kind, seed=1, directions=directions, trials=ended)
-        drawn = suggester.draw(suggest)
+        drawn = suggester.sample(suggest)
         assert drawn is not None
         found.append(drawn[0])
         ended.append(finish(drawn[1], directions))
@@ -76,7 +76,7 @@ def long_search(num_trials: int) -> list[FrozenTrial]:
     ended: list[FrozenTrial] = []
     suggester = Suggester("random", seed=0, directions=ONE, trials=[])
     for _ in range(num_trials):
-        drawn = suggester.draw(suggest)
+        drawn = suggester.sample(suggest)
         assert drawn is not None
         ended.append(finish(drawn[1], ONE))
         suggester.end(ended[-1])
@@ -87,8 +87,8 @@ def test_a_long_search_suggests_the_same_after_a_restart() -> None:
     ended = long_search(NUM_REMEMBERED + 50)
     lasting = Suggester("tpe", seed=1, directions=ONE, trials=ended)
     for _ in range(3):
-        drawn = lasting.draw(suggest)
-        restarted = Suggester("tpe", seed=1, directions=ONE, trials=ended).draw(suggest)
+        drawn = lasting.sample(suggest)
+        restarted = Suggester("tpe", seed=1, directions=ONE, trials=ended).sample(suggest)
         assert drawn is not None
         assert restarted is not None
         assert drawn[0] == restarted[0]
@@ -134,7 +134,7 @@ def test_tpe_remembers_running_trials_and_all_of_a_short_search() -> None:
 @pytest.mark.parametrize("kind", SAMPLERS)
 def test_another_seed_is_another_search(kind: str) -> None:
     def first(seed: int) -> dict[str, Any]:
-        drawn = Suggester(kind, seed=seed, directions=ONE, trials=[]).draw(suggest)
+        drawn = Suggester(kind, seed=seed, directions=ONE, trials=[]).sample(suggest)
         assert drawn is not None
         return drawn[0]
 
@@ -150,7 +150,7 @@ def test_suggestions_of_one_search_differ(kind: str) -> None:
 def test_brute_force_tries_everything_once_and_then_ends() -> None:
     suggester = Suggester("brute_force", seed=0, directions=ONE, trials=[])
     found = []
-    while (drawn := suggester.draw(suggest)) is not None:
+    while (drawn := suggester.sample(suggest)) is not None:
         found.append(str(sorted(drawn[0].items())))
         suggester.end(finish(drawn[1], ONE))
     assert len(found) == len(set(found)) == 4 * 4 * (2 + 1 + 1)
@@ -159,15 +159,15 @@ def test_brute_force_tries_everything_once_and_then_ends() -> None:
 def test_starting_points_come_first_each_once_also_after_a_restart() -> None:
     points: list[dict[str, Scalar]] = [{"kind": "b", "width": 2, "rate": 0.5}, {"kind": "c"}]
     suggester = Suggester("tpe", seed=0, directions=ONE, trials=[])
-    first = suggester.draw(suggest, start=points)
+    first = suggester.sample(suggest, start=points)
     assert first is not None
     assert first[0] == points[0]
     ended = [finish(first[1], ONE)]
-    second = Suggester("tpe", seed=0, directions=ONE, trials=ended).draw(suggest, start=points)
+    second = Suggester("tpe", seed=0, directions=ONE, trials=ended).sample(suggest, start=points)
     assert second is not None
     assert second[0]["kind"] == "c"
     ended.append(finish(second[1], ONE))
-    third = Suggester("tpe", seed=0, directions=ONE, trials=ended).draw(suggest, start=points)
+    third = Suggester("tpe", seed=0, directions=ONE, trials=ended).sample(suggest, start=points)
     assert third is not None
     assert "fixed_params" not in third[1].system_attrs
 

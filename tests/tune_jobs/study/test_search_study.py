@@ -8,7 +8,7 @@ from selfcon.config import TrainConfig
 from tune_jobs.errors import BadInputError, NoSuccessError, StorageError
 from tune_jobs.space import SearchSpace, load_space
 from tune_jobs.study.records import Reason, State, TrialRecord
-from tune_jobs.study.search_study import Decision, HandOut, SearchStudy
+from tune_jobs.study.search_study import Attempt, Decision, SearchStudy
 
 SPACE = """
 name: study
@@ -42,19 +42,19 @@ def launch(tmp_path: Path, space: SearchSpace) -> Callable[[], SearchStudy]:
 
     def make() -> SearchStudy:
         study = SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="d")
-        study.want(space.search.num_trials)
+        study.set_num_trials(space.search.num_trials)
         return study
 
     return make
 
 
-def hand_out(study: SearchStudy) -> HandOut:
-    given = study.hand_out()
+def next_attempt(study: SearchStudy) -> Attempt:
+    given = study.next_attempt()
     assert given is not None
     return given
 
 
-def train(study: SearchStudy, given: HandOut, values: list[float], *, start: int = 0) -> Decision:
+def train(study: SearchStudy, given: Attempt, values: list[float], *, start: int = 0) -> Decision:
     """Report the epochs from `start` on until one decides to stop."""
     decision = Decision.CONTINUE
     for epoch, value in enumerate(values, start):
@@ -66,7 +66,7 @@ def train(study: SearchStudy, given: HandOut, values: list[float], *, start: int
 
 
 def finish(study: SearchStudy, values: list[float]) -> int:
-    given = hand_out(study)
+    given = next_attempt(study)
     train(study, given, values)
     study.end_attempt(given.number, given.attempt)
     return given.number
@@ -82,12 +82,12 @@ def test_a_trial_that_reports_its_last_epoch_is_complete(launch: Callable[[], Se
 
 
 def test_the_start_point_is_tried_first_and_lists_come_back(launch: Callable[[], SearchStudy]) -> None:
-    given = hand_out(launch())
+    given = next_attempt(launch())
     assert given.config.model.exit_stages == (2,)
     assert given.config.loss.temperature == 0.1
     assert given.config.optim.epochs == 4
     launch()  # enqueues nothing a second time
-    assert sum(hand_out(launch()).number == given.number for _ in range(3)) == 3
+    assert sum(next_attempt(launch()).number == given.number for _ in range(3)) == 3
 
 
 def test_an_interrupted_trial_is_handed_out_again_with_the_same_config(
@@ -95,16 +95,16 @@ def test_an_interrupted_trial_is_handed_out_again_with_the_same_config(
 ) -> None:
     study = launch()
     finish(study, [0.5, 0.6, 0.7, 0.8, 0.9])
-    before = hand_out(study)
+    before = next_attempt(study)
     train(study, before, [0.5, 0.6])
-    again = hand_out(launch())
+    again = next_attempt(launch())
     assert (again.number, again.attempt, again.config) == (before.number, 2, before.config)
 
 
 def test_reports_of_an_earlier_attempt_are_ignored(launch: Callable[[], SearchStudy]) -> None:
-    old = hand_out(launch())
+    old = next_attempt(launch())
     study = launch()
-    new = hand_out(study)
+    new = next_attempt(study)
     assert study.report(old.number, old.attempt, 0, {"val/top1": 0.1}) is Decision.STOP
     study.end_attempt(old.number, old.attempt, Reason.ERROR, "too late")
     train(study, new, [0.5])
@@ -114,7 +114,7 @@ def test_reports_of_an_earlier_attempt_are_ignored(launch: Callable[[], SearchSt
 
 def test_the_first_report_of_an_epoch_stands(launch: Callable[[], SearchStudy]) -> None:
     study = launch()
-    given = hand_out(study)
+    given = next_attempt(study)
     train(study, given, [0.5, 0.6])
     train(study, given, [0.9], start=1)
     assert study.record(given.number).series("val/top1") == [(1, 0.6)]
@@ -123,7 +123,7 @@ def test_the_first_report_of_an_epoch_stands(launch: Callable[[], SearchStudy]) 
 def test_a_trial_below_the_best_of_its_rung_is_pruned(launch: Callable[[], SearchStudy]) -> None:
     study = launch()
     finish(study, [0.5, 0.6, 0.7, 0.8, 0.9])
-    given = hand_out(study)
+    given = next_attempt(study)
     assert train(study, given, [0.5, 0.6, 0.65]) is Decision.STOP
     record = launch().record(given.number)
     assert (record.state, record.reason, record.last_epoch) == (State.PRUNED, Reason.RUNG, 2)
@@ -134,13 +134,13 @@ def test_a_prune_that_was_decided_but_not_told_is_told_by_the_next_launch(
 ) -> None:
     study = launch()
     finish(study, [0.5, 0.6, 0.7, 0.8, 0.9])
-    given = hand_out(study)
-    monkeypatch.setattr(SearchStudy, "settle", lambda *_: Decision.CONTINUE)
+    given = next_attempt(study)
+    monkeypatch.setattr(SearchStudy, "apply_outcome", lambda *_: Decision.CONTINUE)
     train(study, given, [0.5, 0.6, 0.65])
     monkeypatch.undo()
     after = launch()
     assert after.record(given.number).state == State.RUNNING
-    assert hand_out(after).number == given.number + 1
+    assert next_attempt(after).number == given.number + 1
     assert after.record(given.number).state == State.PRUNED
 
 
@@ -149,8 +149,8 @@ def test_a_collapsed_trial_is_pruned_with_that_reason(tmp_path: Path) -> None:
 
     text = SPACE.replace("epochs: 4", "epochs: 8").replace("kind: successive_halving", "kind: none")
     study = SearchStudy(f"sqlite:///{tmp_path}/study.db", make_space(tmp_path, text), data_digest="d")
-    study.want(1)
-    given = hand_out(study)
+    study.set_num_trials(1)
+    given = next_attempt(study)
     loss = collapsed_loss_of(given.config)
     study.report(given.number, given.attempt, 0, {"val/top1": 0.9})
     decisions = [
@@ -166,7 +166,7 @@ def test_a_metric_that_is_not_finite_fails_that_trial_only(
     launch: Callable[[], SearchStudy], value: float
 ) -> None:
     study = launch()
-    given = hand_out(study)
+    given = next_attempt(study)
     assert train(study, given, [0.5, value]) is Decision.STOP
     study.end_attempt(given.number, given.attempt)
     record = study.record(given.number)
@@ -180,7 +180,7 @@ def test_a_metric_that_is_no_number_fails_that_trial_only(
     launch: Callable[[], SearchStudy], value: object
 ) -> None:
     study = launch()
-    given = hand_out(study)
+    given = next_attempt(study)
     assert study.report(given.number, given.attempt, 0, {"val/top1": value}) is Decision.STOP
     record = launch().record(given.number)
     assert (record.state, record.reason) == (State.FAIL, Reason.NON_FINITE)
@@ -189,7 +189,7 @@ def test_a_metric_that_is_no_number_fails_that_trial_only(
 
 def test_a_trial_that_never_reports_its_objective_fails(launch: Callable[[], SearchStudy]) -> None:
     study = launch()
-    given = hand_out(study)
+    given = next_attempt(study)
     decisions = [study.report(given.number, given.attempt, epoch, {"train/loss": 1.0}) for epoch in range(5)]
     record = study.record(given.number)
     assert decisions[-1] is Decision.STOP
@@ -200,12 +200,12 @@ def test_a_trial_that_never_reports_its_objective_fails(launch: Callable[[], Sea
 def test_three_attempts_without_an_epoch_fail_the_trial(launch: Callable[[], SearchStudy]) -> None:
     study = launch()
     for attempt in (1, 2, 3):
-        given = hand_out(study)
+        given = next_attempt(study)
         assert (given.number, given.attempt) == (0, attempt)
         study.end_attempt(given.number, given.attempt, Reason.ERROR, "wrong shape")
     record = study.record(0)
     assert (record.state, record.reason, record.message) == (State.FAIL, Reason.ERROR, "wrong shape")
-    assert hand_out(study).number == 1
+    assert next_attempt(study).number == 1
 
 
 def test_an_attempt_that_made_an_epoch_does_not_count_against_the_trial(
@@ -213,7 +213,7 @@ def test_an_attempt_that_made_an_epoch_does_not_count_against_the_trial(
 ) -> None:
     study = launch()
     for epoch in range(4):
-        given = hand_out(study)
+        given = next_attempt(study)
         train(study, given, [0.5 + epoch / 10], start=epoch)
         study.end_attempt(given.number, given.attempt, Reason.WORKER_LOST, "gone")
     assert study.record(0).state == State.RUNNING
@@ -221,13 +221,13 @@ def test_an_attempt_that_made_an_epoch_does_not_count_against_the_trial(
 
 def test_launchers_that_die_never_fail_a_trial(launch: Callable[[], SearchStudy]) -> None:
     for attempt in range(1, 6):
-        assert hand_out(launch()).attempt == attempt
+        assert next_attempt(launch()).attempt == attempt
     assert launch().record(0).state == State.RUNNING
 
 
 def test_a_non_finite_loss_is_not_tried_again(launch: Callable[[], SearchStudy]) -> None:
     study = launch()
-    given = hand_out(study)
+    given = next_attempt(study)
     study.end_attempt(given.number, given.attempt, Reason.NON_FINITE, "epoch 1, step 3: loss is nan")
     assert study.record(given.number).state == State.FAIL
 
@@ -236,12 +236,12 @@ def test_the_search_ends_at_its_total_and_a_larger_one_extends_it(launch: Callab
     study = launch()
     numbers = [finish(study, [0.5, 0.6, 0.7 + i / 100, 0.8, 0.9]) for i in range(4)]
     assert numbers == [0, 1, 2, 3]
-    assert study.hand_out() is None
+    assert study.next_attempt() is None
     assert study.finished
     again = launch()
-    again.want(2)
+    again.set_num_trials(2)
     assert again.num_trials == 4
-    again.want(5)
+    again.set_num_trials(5)
     assert not again.finished
     assert finish(again, [0.5, 0.6, 0.9, 0.9, 0.9]) == 4
 
@@ -261,7 +261,7 @@ def test_refused_configurations_do_not_count(tmp_path: Path) -> None:
         "start:\n  - {model.exit_stages: [2], loss.temperature: 0.1}", "forbid:\n  - {model.exit_stages: [1]}"
     )
     study = SearchStudy(f"sqlite:///{tmp_path}/study.db", make_space(tmp_path, text), data_digest="d")
-    study.want(12)
+    study.set_num_trials(12)
     for _ in range(12):
         finish(study, [0.5, 0.9, 0.9, 0.9, 0.9])
     assert study.finished
@@ -278,9 +278,9 @@ def test_a_launcher_that_dies_while_a_trial_is_drawn_leaves_nothing_of_it(
     finish(study, [0.5, 0.6, 0.7, 0.8, 0.9])
     monkeypatch.setattr(SearchSpace, "suggest", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        study.hand_out()
+        study.next_attempt()
     monkeypatch.undo()
-    given = hand_out(launch())
+    given = next_attempt(launch())
     assert (given.number, given.attempt) == (1, 1)
     assert isinstance(given.config, TrainConfig)
 
@@ -310,11 +310,11 @@ def test_a_storage_that_cannot_be_used_is_one_line(tmp_path: Path, space: Search
 
 
 def fail(study: SearchStudy, *, reason: Reason = Reason.OUT_OF_MEMORY) -> None:
-    given = hand_out(study)
+    given = next_attempt(study)
     for attempt in range(given.attempt, given.attempt + 3):
         study.end_attempt(given.number, attempt, reason, "too large")
         if attempt < given.attempt + 2:
-            assert hand_out(study).number == given.number
+            assert next_attempt(study).number == given.number
 
 
 def test_a_search_whose_first_three_trials_fail_alike_stops_also_on_later_launches(
@@ -324,22 +324,22 @@ def test_a_search_whose_first_three_trials_fail_alike_stops_also_on_later_launch
     for _ in range(3):
         fail(study)
     line = "the first 3 trials failed alike (out of memory): too large"
-    assert study.failed_alike == line
+    assert study.common_failure == line
     for again in (study, launch()):
         with pytest.raises(NoSuccessError) as caught:
-            again.hand_out()
+            again.next_attempt()
         assert str(caught.value) == line
 
 
 def test_a_search_waits_for_the_trials_that_run_before_it_gives_up(launch: Callable[[], SearchStudy]) -> None:
     study = launch()
-    live = hand_out(study)
+    live = next_attempt(study)
     for _ in range(3):
         fail(study)
-    assert study.hand_out() is None
+    assert study.next_attempt() is None
     train(study, live, [0.5, 0.6, 0.7, 0.8, 0.9])
     study.end_attempt(live.number, live.attempt)
-    assert study.failed_alike is None
+    assert study.common_failure is None
 
 
 SEVERAL = """
@@ -351,7 +351,7 @@ constraints: [{metric: cost/peak_memory_mb, max: 4000}]
 
 
 def finish_with(study: SearchStudy, top1: float, seconds: float, memory: float) -> TrialRecord:
-    given = hand_out(study)
+    given = next_attempt(study)
     metrics = {"val/top1": top1, "cost/seconds": seconds, "cost/peak_memory_mb": memory}
     for epoch in range(5):
         study.report(given.number, given.attempt, epoch, metrics)
@@ -363,7 +363,7 @@ def test_several_objectives_have_a_front_and_a_winner_that_keeps_the_constraints
     text = SPACE.replace("num_trials: 4", "num_trials: 9").replace("kind: successive_halving", "kind: none")
     space = make_space(tmp_path, text.replace(", min_epochs: 2, reduction_factor: 2", "") + SEVERAL)
     study = SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="d")
-    study.want(9)
+    study.set_num_trials(9)
     broken = finish_with(study, 0.99, 10, 5000)
     assert (broken.state, broken.feasible, study.winner()) == (State.COMPLETE, False, None)
     assert broken.violations == {"cost/peak_memory_mb <= 4000": 1000}
@@ -379,11 +379,11 @@ def test_several_objectives_have_a_front_and_a_winner_that_keeps_the_constraints
 def test_pruning_with_several_objectives_goes_by_the_first(tmp_path: Path) -> None:
     space = make_space(tmp_path, SPACE + SEVERAL)
     study = SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="d")
-    study.want(3)
+    study.set_num_trials(3)
     assert finish_with(study, 0.9, 30, 100).state == State.COMPLETE
     pruned = finish_with(study, 0.8, 1, 100)
     assert (pruned.state, pruned.reason, pruned.last_epoch) == (State.PRUNED, Reason.RUNG, 2)
-    assert hand_out(study).number == 2  # and the sampler, who sees it, goes on
+    assert next_attempt(study).number == 2  # and the sampler, who sees it, goes on
 
 
 def test_brute_force_ends_the_search_when_everything_was_tried(tmp_path: Path) -> None:
@@ -394,13 +394,13 @@ train: {optim: {epochs: 1, warmup_epochs: 0}}
 """
     space = make_space(tmp_path, text)
     study = SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="d")
-    study.want(10)
-    while (given := study.hand_out()) is not None:
+    study.set_num_trials(10)
+    while (given := study.next_attempt()) is not None:
         train(study, given, [0.5, 0.6])
         study.end_attempt(given.number, given.attempt)
     again = SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="d")
     assert again.finished
-    assert again.hand_out() is None
+    assert again.next_attempt() is None
     assert {record.parameters["model.exit_stages"] for record in again.records()} == {(1,), (2,), (3,)}
     assert len(again.records()) == 3
 
@@ -409,13 +409,13 @@ def test_what_a_launcher_knows_is_what_the_next_one_reads(launch: Callable[[], S
     study = launch()
     finish(study, [0.5, 0.6, 0.7, 0.8, 0.9])
     finish(study, [0.5, 0.6, 0.65])
-    given = hand_out(study)
+    given = next_attempt(study)
     train(study, given, [0.5, math.nan])
     study.end_attempt(given.number, given.attempt)
-    last = hand_out(study)
+    last = next_attempt(study)
     train(study, last, [0.5, 0.6])
     study.end_attempt(last.number, last.attempt, Reason.WORKER_LOST, "gone")
-    hand_out(study)
+    next_attempt(study)
     study.remember_run(1, "a run")
     assert launch().records() == study.records()
 
@@ -426,7 +426,7 @@ def test_no_two_epochs_have_the_same_time_even_when_the_clock_goes_back(
     study = launch()
     clock = iter([5_000, 4_000, 4_000, 9_000, 9_000, 1_000])
     monkeypatch.setattr("tune_jobs.study.store.now_ms", lambda: next(clock))
-    given = hand_out(study)
+    given = next_attempt(study)
     train(study, given, [0.5, 0.6, 0.7, 0.8])
     assert [e.timestamp_ms for e in study.record(given.number).epochs] == [4_000, 4_001, 9_000, 9_001]
 
@@ -434,20 +434,20 @@ def test_no_two_epochs_have_the_same_time_even_when_the_clock_goes_back(
 def with_budget(folder: Path, budget: str) -> SearchStudy:
     space = make_space(folder, SPACE.replace("num_trials: 4", f"num_trials: 4, {budget}"))
     study = SearchStudy(f"sqlite:///{folder}/study.db", space, data_digest="d")
-    study.want(space.search.num_trials)
+    study.set_num_trials(space.search.num_trials)
     return study
 
 
 def test_a_time_budget_counts_all_launches_and_lets_what_runs_finish(tmp_path: Path) -> None:
     study = with_budget(tmp_path, "time_budget: 1m")
     study.spend(40)
-    given = hand_out(study)
+    given = next_attempt(study)
     study = with_budget(tmp_path, "time_budget: 1m")
     study.spend(20)
     assert study.spent_budget == "search.time_budget of 1m"
     assert not study.finished
-    again = hand_out(study)  # the one that is unfinished, and no other
-    assert (again.number, study.hand_out()) == (given.number, None)
+    again = next_attempt(study)  # the one that is unfinished, and no other
+    assert (again.number, study.next_attempt()) == (given.number, None)
     train(study, again, [0.5, 0.6, 0.7, 0.8, 0.9])
     study.end_attempt(again.number, again.attempt)
     assert study.finished
@@ -457,25 +457,25 @@ def test_a_larger_budget_lets_a_concluded_search_go_on(tmp_path: Path) -> None:
     study = with_budget(tmp_path, "time_budget: 1m")
     finish(study, [0.5, 0.6, 0.7, 0.8, 0.9])
     study.spend(60)
-    study.conclude()
-    assert study.concluded
+    study.mark_published()
+    assert study.is_published
     study = with_budget(tmp_path, "time_budget: 2m")
     assert not study.finished
     finish(study, [0.5, 0.6, 0.7, 0.8, 0.9])
     study.spend(60)
     assert study.finished
-    assert not study.concluded
+    assert not study.is_published
 
 
 def test_accelerator_hours_are_those_of_all_trials(tmp_path: Path) -> None:
     study = with_budget(tmp_path, "accelerator_hours: 1.5")
     for hours in (0.7, 0.9):
         assert study.spent_budget is None
-        given = hand_out(study)
+        given = next_attempt(study)
         for epoch, value in enumerate([0.5, 0.6, 0.7, 0.8, 0.9]):
             metrics = {"val/top1": value, "cost/accelerator_hours": hours * epoch / 4}
             study.report(given.number, given.attempt, epoch, metrics)
         study.end_attempt(given.number, given.attempt)
     assert study.spent_budget == "search.accelerator_hours of 1.5"
-    assert study.hand_out() is None
+    assert study.next_attempt() is None
     assert study.finished

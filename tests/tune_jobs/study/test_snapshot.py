@@ -37,13 +37,13 @@ def space(tmp_path: Path) -> SearchSpace:
 @pytest.fixture
 def study(tmp_path: Path, space: SearchSpace) -> SearchStudy:
     study = SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="digest")
-    study.want(3)
-    study.launched(data=DATA, environment={"selfcon.version.torch": "2"}, commit="c0ffee")
+    study.set_num_trials(3)
+    study.record_launch(data=DATA, environment={"selfcon.version.torch": "2"}, commit="c0ffee")
     return study
 
 
 def run(study: TrialStudy, top1: float, seconds: float) -> None:
-    given = study.hand_out()
+    given = study.next_attempt()
     assert given is not None
     for epoch in range(2):
         metrics = {"val/top1": top1, "cost/seconds": seconds}
@@ -59,7 +59,7 @@ def test_a_search_is_read_from_its_study_alone(study: SearchStudy, tmp_path: Pat
     run(study, 0.99, 10.0)  # breaks the constraint
     study.set_publication({"trial": 1, "metrics": {}})
     study.spend(30.0)
-    study.note_end()
+    study.record_end()
     found = read_snapshot(SQLiteDatabase(f"sqlite:///{tmp_path}/study.db"), "read/read")
     assert (found.experiment, found.name, found.description) == (
         "read",
@@ -98,7 +98,7 @@ def test_each_launch_is_kept_with_what_it_ran_on(
 ) -> None:
     assert len(study.snapshot().launches) == 1
     again = SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="digest")
-    again.launched(data=DATA, environment={}, commit=None)
+    again.record_launch(data=DATA, environment={}, commit=None)
     assert [(launch.number, launch.commit) for launch in again.snapshot().launches] == [
         (1, "c0ffee"),
         (2, None),
@@ -106,10 +106,10 @@ def test_each_launch_is_kept_with_what_it_ran_on(
 
 
 def test_attempts_have_their_times(study: SearchStudy, tmp_path: Path) -> None:
-    given = study.hand_out()
+    given = study.next_attempt()
     assert given is not None
     study.end_attempt(given.number, given.attempt, message="gone")
-    study.hand_out()
+    study.next_attempt()
     (record,) = read_snapshot(SQLiteDatabase(f"sqlite:///{tmp_path}/study.db"), "read/read").records
     first, second = record.attempts_started_ms
     (end,) = record.attempt_ends

@@ -65,7 +65,7 @@ def best_of_ours(space: SearchSpace, objective: Objective, *, seed: int) -> floa
     suggester = Suggester("tpe", seed=seed, directions=["minimize"], trials=[])
     values = []
     for number in range(NUM_TRIALS):
-        found = suggester.draw(space.suggest)
+        found = suggester.sample(space.suggest)
         assert found is not None
         parameters, drawn = found
         values.append(objective(parameters))

@@ -139,7 +139,7 @@ SEARCH = """
 import sys, time
 from pathlib import Path
 from tune_jobs.terminal.interruption import Interruption
-from tune_jobs.terminal.live_panel import watcher
+from tune_jobs.terminal.live_panel import progress_display
 from tune_jobs.terminal.quiet import quiet_libraries
 from tune_jobs.space import load_space
 from tune_jobs.study.search_study import SearchStudy
@@ -151,23 +151,23 @@ Path("space.yaml").write_text(
 quiet_libraries()
 space = load_space(Path("space.yaml"))
 study = SearchStudy("sqlite:///study.db", space, data_digest="d")
-study.want(2)
+study.set_num_trials(2)
 terminal = Terminal()
-with terminal.kept_clear() as noise_goes_to:
-    noise_goes_to(Path("ray.log"))
+with terminal.libraries_redirected() as redirect_to:
+    redirect_to(Path("ray.log"))
     console = UserConsole(file=terminal.out, soft_wrap=True)
     interruption = Interruption(60.0, terminal)
-    shows = watcher(
+    shows = progress_display(
         terminal, console, study, space, places=lambda: {"log": "ray.log"},
         is_stopping=lambda: interruption.requested, start_s=time.monotonic(),
     )
     with interruption.caught(), shows.shown():
-        given = study.hand_out()
-        shows.handed_out(given)
+        given = study.next_attempt()
+        shows.attempt_started(given)
         for epoch in range(41):
             print("noise")
             study.report(given.number, given.attempt, epoch, {"val/top1": 0.01 * epoch, "train/loss": 1.0})
-            shows.reported(given.number, epoch, {})
+            shows.epoch_reported(given.number, epoch, {})
             time.sleep(0.25)
             if interruption.requested and epoch > 20:
                 time.sleep(1.0)

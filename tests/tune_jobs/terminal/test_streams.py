@@ -23,9 +23,9 @@ handler = logging.StreamHandler()
 terminal = Terminal()
 sys.stdout.write("before\\n")
 try:
-    with terminal.kept_clear() as noise_goes_to:
+    with terminal.libraries_redirected() as redirect_to:
         print("lost")
-        noise_goes_to(Path("ray.log"))
+        redirect_to(Path("ray.log"))
         console = UserConsole(file=terminal.out, soft_wrap=True)
         console.print("a line")
         print("print")
@@ -103,8 +103,8 @@ def test_streams_that_a_test_captures_are_the_users(
 ) -> None:
     captured = request.getfixturevalue(capture)
     terminal, streams = Terminal(), (sys.stdout, sys.stderr)
-    with terminal.kept_clear() as noise_goes_to:
-        noise_goes_to(tmp_path / "ray.log")
+    with terminal.libraries_redirected() as redirect_to:
+        redirect_to(tmp_path / "ray.log")
         print("noise")
         os.write(1, b"more noise\n")
         print("noise of warnings", file=sys.stderr)

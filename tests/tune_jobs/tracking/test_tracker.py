@@ -30,7 +30,6 @@ for values in (payload := json.load(sys.stdin)):
     values["epochs"] = tuple(EpochRecord(**epoch) for epoch in values["epochs"])
     values["state"] = State(values["state"])
 tracker = Tracker(uri=uri, experiment=search, search=search, description="", tags={}, metric="val/top1")
-tracker.check()
 tracker.sync([TrialRecord(**values) for values in payload], remember_run=lambda record, run_id: None)
 tracker.close("FINISHED", metrics={"best/value": 0.5}, summary="done")
 """
@@ -69,10 +68,21 @@ def store(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def tracker_of(
-    uri: str, *, search: str = "exits", description: str = "Where to exit?", **tags: str
+    uri: str,
+    *,
+    search: str = "exits",
+    description: str = "Where to exit?",
+    experiment_id: str | None = None,
+    **tags: str,
 ) -> Tracker:
     return Tracker(
-        uri=uri, experiment=search, search=search, description=description, tags=tags, metric="val/top1"
+        uri=uri,
+        experiment=search,
+        experiment_id=experiment_id,
+        search=search,
+        description=description,
+        tags=tags,
+        metric="val/top1",
     )
 
 
@@ -111,7 +121,6 @@ def test_a_search_is_a_parent_run_and_each_trial_a_run_below_it(store: str, make
     (parent,), trials = parents_and_trials(store)
     assert (parent.info.run_name, parent.info.status) == ("exits", "RUNNING")
     assert parent.data.tags["mlflow.note.content"] == "Where to exit?"
-    assert parent.info.run_id == tracker.parent_run_id
     assert list(trials) == ["trial-0000", "trial-0001", "trial-0002", "trial-0003"]
     assert {run.data.tags["mlflow.parentRunId"] for run in trials.values()} == {parent.info.run_id}
     assert notebook.runs == {name.removeprefix("trial-"): run.info.run_id for name, run in trials.items()}
@@ -177,8 +186,7 @@ def test_the_experiment_names_the_objective_and_shows_the_varied_parameters(
         f"/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey=exits"
     )
     assert tracker.page.endswith(f"/#/experiments/{experiment.experiment_id}")
-    another = tracker_of(store)  # of a launch that has nothing to send
-    another.check()
+    another = tracker_of(store, experiment_id=experiment.experiment_id)  # it has nothing to send
     assert another.where == tracker.where
 
 
@@ -406,7 +414,6 @@ def test_refused_and_undrawn_trials_get_no_run(store: str, make_record: RecordMa
     tracker = tracker_of(store)
     tracker.sync(records, remember_run=forget)
     tracker.close("KILLED", metrics={}, summary="")
-    assert tracker.parent_run_id is None
     assert MlflowClient(tracking_uri=store).get_experiment_by_name("exits") is None
     tracker.sync([*records, make_record(3)], remember_run=forget)
     _, trials = parents_and_trials(store)
@@ -486,7 +493,6 @@ def test_the_plain_uri_is_mlflows_default_in_this_folder(store: str, monkeypatch
     tracker = Tracker(uri=None, experiment="e", search="s", description="", tags={}, metric="val/top1")
     assert tracker.uri == store
     assert tracker.where == "mlflow ui, then http://127.0.0.1:5000/#/experiments"
-    tracker.check()
 
 
 DATASET = TrackedDataset(

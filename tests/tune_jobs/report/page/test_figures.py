@@ -471,7 +471,7 @@ def test_the_space_is_a_file_that_asks_for_the_same_search(
     path = tmp_path / "again.yaml"
     path.write_text(space_text(replace(searched, description=description)))
     again = load_space(path)
-    assert {**again.fixed_for_life(), "data_digest": searched.fixed["data_digest"]} == searched.fixed
+    assert {**again.immutable_settings(), "data_digest": searched.fixed["data_digest"]} == searched.fixed
     assert (again.name, again.description) == (searched.name, description)
     assert again.search.num_trials == searched.num_trials
 

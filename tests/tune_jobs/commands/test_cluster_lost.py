@@ -17,18 +17,18 @@ from pathlib import Path
 
 import ray
 from tune_jobs.errors import ClusterLostError
-from tune_jobs.commands.farewell import Farewell
+from tune_jobs.commands.cluster_lost import ClusterLostExit
 from tune_jobs.options import LaunchOptions
 
 def close():
     print("closed", flush=True)
     {close}
 
-farewell = Farewell(LaunchOptions(space=Path("space.yaml"), address={address}))
-farewell.first(close)
+lost = ClusterLostExit(LaunchOptions(space=Path("space.yaml"), address={address}))
+lost.close_first(close)
 child = subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 print(child.pid)
-threading.Thread(target=farewell.leave, args=(ClusterLostError("the head is gone"),)).start()
+threading.Thread(target=lost.abort, args=(ClusterLostError("the head is gone"),)).start()
 threading.Event().wait()
 """
 
@@ -39,7 +39,7 @@ def test_a_launch_whose_cluster_is_lost_ends_with_one_line_and_without_children(
 ) -> None:
     done = run_python(LAUNCH.format(close=close, address=None), cwd=tmp_path)
     assert done.returncode == 4
-    assert done.stderr == "error: the head is gone; go on with: python launch.py --space space.yaml\n"
+    assert done.stderr == "error: the head is gone; resume with: python launch.py --space space.yaml\n"
     child, closed = done.stdout.split()
     assert closed == "closed"
     title = Path(f"/proc/{child}/cmdline")  # empty for a dead process that nobody has waited for

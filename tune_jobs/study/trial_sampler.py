@@ -13,7 +13,7 @@ CONFIG_FORMAT = 1
 EXHAUSTED = "exhausted"  # attribute of a study whose space was tried out
 
 
-class TrialDrawer:
+class TrialSampler:
     """Draws the trials of one search and stores them; `end` says how they ended.
 
     What samplers read is loaded with the first trial that is drawn: a report needs none.
@@ -23,14 +23,14 @@ class TrialDrawer:
         self._store, self._space = store, space
         self._suggester: Suggester | None = None
 
-    def draw(self, num_workers: int = 1) -> int | None:
+    def sample(self, num_workers: int = 1) -> int | None:
         """Store a new trial with its first attempt, on `num_workers`, and return its number.
 
         None where `forbid` or TrainConfig refuses it, which is stored too, or where brute force has no other.
         """
         if self._suggester is None:
             self._suggester = self._load()
-        found = self._suggester.draw(self._space.suggest, start=self._start())
+        found = self._suggester.sample(self._space.suggest, start=self._start())
         if found is None:
             self._store.set_attribute(EXHAUSTED, True)
             return None
@@ -42,7 +42,7 @@ class TrialDrawer:
 
     def _start(self) -> list[dict[str, Any]]:
         """What is tried first: the points of the file, then those taken from another search."""
-        taken = self._store.attribute(taken_key(self._space.start_from), ())
+        taken = self._store.attribute(warm_start_key(self._space.start_from), ())
         return [*self._space.start_points(), *taken]
 
     def end(self, record: TrialRecord) -> None:
@@ -71,7 +71,7 @@ class TrialDrawer:
         return attributes, State.RUNNING
 
 
-def taken_key(search: str | None) -> str:
+def warm_start_key(search: str | None) -> str:
     """Return the attribute of a study that holds the points taken from another search."""
     return f"start_from:{search}"
 
