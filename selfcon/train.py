@@ -18,7 +18,6 @@ from torch import Tensor
 from selfcon.callbacks import Callbacks, Progress
 from selfcon.checkpoints.folder import load_checkpoint, save_checkpoint
 from selfcon.checkpoints.state import TrainingState, checkpoint_payloads
-from selfcon.collapse import collapsed_loss_of, is_collapsed
 from selfcon.config import TrainConfig
 from selfcon.data.batches import epoch_batches
 from selfcon.determinism import deterministic_kernels
@@ -55,11 +54,10 @@ class EpochReport:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """The encoder in evaluation mode, the metrics of the last epoch, and whether the features collapsed."""
+    """The encoder in evaluation mode, and the metrics of the last epoch."""
 
     encoder: SelfConEncoder
     metrics: dict[str, float]
-    collapsed: bool
 
 
 @deterministic_kernels()
@@ -123,9 +121,7 @@ def fit(
         run.history.append(_trained_epoch(run, epoch=run.epoch + 1, callbacks=callbacks))
         run.losses.clear()
         report(_epoch_report(run))
-    return TrainResult(
-        encoder=run.encoder.eval(), metrics=dict(run.history[-1]), collapsed=_has_collapsed(run)
-    )
+    return TrainResult(encoder=run.encoder.eval(), metrics=dict(run.history[-1]))
 
 
 def _state_to_resume(stored: Path | TrainingState, config: TrainConfig) -> TrainingState:
@@ -287,13 +283,3 @@ def train_step(run: Run, images_RCHW: Tensor, labels_B: Tensor, *, place: str) -
     if not run.scaler.get_scale() >= SMALLEST_SCALE:
         raise NonFiniteLossError(f"{place}: gradients overflow in fp16, however small the loss is scaled")
     return mean
-
-
-def _has_collapsed(run: Run) -> bool:
-    return is_collapsed(
-        [metrics["train/loss"] for metrics in run.history[1:]],
-        collapsed_loss=collapsed_loss_of(run.config),
-        warmup_epochs=run.config.optim.warmup_epochs,
-        top1=run.history[-1]["val/top1"],
-        untrained_top1=run.history[0]["val/top1"],
-    )

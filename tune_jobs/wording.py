@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +53,20 @@ def shown_place(path: Path) -> str:
 def parameter_text(value: Any) -> str:
     """Return a value as YAML and JSON write it: words plain, `0.1`, `true`, `null`, `[1, 2]`."""
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def moment(milliseconds: int) -> str:
+    """Return a moment in UTC, to the second."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def quantity(value: float) -> str:
+    """Return a large number as short as it stays readable: `9.5`, `950`, `12,300`, `4.56e+12`."""
+    if value >= 1e6:
+        return f"{value:.2e}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def share(part: float, whole: float) -> str:
+    """Return a part in per cent."""
+    return f"{100 * part / whole:.0f} %" if whole else "0 %"

@@ -54,12 +54,6 @@ class TrainingState:
     scaler: dict[str, float] = field(default_factory=dict)
     confusions: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def best_epoch(self) -> int | None:
-        """The trained epoch with the highest `val/top1` so far, the earliest on a tie; None before any."""
-        judged = [e for e, metrics in enumerate(self.history) if e > 0 and "val/top1" in metrics]
-        return max(judged, key=lambda e: self.history[e]["val/top1"], default=None)
-
 
 def checkpoint_payloads(
     state: TrainingState, *, config: TrainConfig, source: str = "the checkpoint"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tune_jobs.cluster.token_auth import look_again
+from tune_jobs.cluster.ray_internals import reload_token
 from tune_jobs.study.database.lock import LauncherLock
 from tune_jobs.study.records import State
 
@@ -28,7 +28,7 @@ def with_token(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Surroundings with a token, which this process has too: it asks whether the nodes are there."""
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    look_again()
+    reload_token()
     return environment()
 
 
@@ -85,7 +85,7 @@ def test_a_search_leaves_a_lost_cluster_and_goes_on_in_another(
 
     monkeypatch.delenv("RAY_AUTH_TOKEN")
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    look_again()
+    reload_token()
     opened = environment()
     with (
         cluster(opened, num_nodes=1) as second,

@@ -15,7 +15,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ray.util.state import list_actors
 from ray.util.state.exception import RayStateApiException
 
-CLEANER = "PlacementGroupCleaner"
+from tune_jobs.cluster.ray_internals import PLACEMENT_GROUP_CLEANER
+
 ANSWER_TIMEOUT_S = 10
 MOST_ACTORS = 1000
 
@@ -28,7 +29,7 @@ def kill_orphaned_actors(namespace: str) -> None:
     try:
         actors = list_actors(
             ray.get_runtime_context().gcs_address,
-            filters=[("class_name", "=", CLEANER), ("state", "=", "ALIVE")],
+            filters=[("class_name", "=", PLACEMENT_GROUP_CLEANER), ("state", "=", "ALIVE")],
             limit=MOST_ACTORS,
             timeout=ANSWER_TIMEOUT_S,
             detail=True,
@@ -49,5 +50,5 @@ def _end_on(node_id: str | None, pid: int | None) -> "ray.ObjectRef[None]":
 
 def _end(pid: int) -> None:
     title = Path(f"/proc/{pid}/cmdline")  # the number may be another process's by now
-    if title.is_file() and title.read_bytes().startswith(f"ray::{CLEANER}".encode()):
+    if title.is_file() and title.read_bytes().startswith(f"ray::{PLACEMENT_GROUP_CLEANER}".encode()):
         os.kill(pid, signal.SIGKILL)

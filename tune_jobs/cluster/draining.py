@@ -9,16 +9,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from ray._private.state import state
+from tune_jobs.cluster.ray_internals import draining_nodes
 
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0
-
-
-def draining_nodes() -> frozenset[str]:
-    """Return the ids of the nodes that are being drained, with a deadline or without."""
-    return frozenset(state.get_draining_nodes())
 
 
 @contextmanager

@@ -4,17 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import ray
-from ray._private.state import state
 from ray.exceptions import RayError, TaskUnschedulableError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from tune_jobs.cluster.draining import draining_nodes
+from tune_jobs.cluster.ray_internals import MARKET_TYPE, draining_nodes
 from tune_jobs.cluster.requirements import NeededPath, missing_paths
 from tune_jobs.errors import BadInputError
 
-UNLIMITED = 1e9  # of a declared resource, which Ray spells -1
 LOOK_TIMEOUT_S = 60.0
-MARKET_TYPE = "ray.io/market-type"  # ray._raylet.RAY_NODE_MARKET_TYPE_KEY
 SPOT = "spot"
 
 
@@ -54,20 +51,6 @@ def monitored_parts() -> dict[str, str]:
         if node["NodeID"] == context.get_node_id():
             parts["this machine's node"] = f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
     return parts
-
-
-def declared_node_types() -> list[dict[str, float]]:
-    """Return what each node type has that the cluster's autoscaler may add; empty where none are declared.
-
-    They are declared in the cluster's own state, where Ray Train looks for them too. An autoscaler that does
-    not write them there is unknown here.
-    """
-    config = state.get_cluster_config()
-    return [
-        {name: UNLIMITED if amount < 0 else float(amount) for name, amount in group.resources.items()}
-        for group in (config.node_group_configs if config else ())
-        if group.max_count
-    ]
 
 
 def missing_on(node: Node, paths: Sequence[NeededPath]) -> list[NeededPath]:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 import ray
-from ray._private.services import canonicalize_bootstrap_address_or_die
 
+from tune_jobs.cluster.ray_internals import GCS_PORT, ON_LOOPBACK, head_address
 from tune_jobs.cluster.token_auth import REMEDY, own_token, refusal_of
 from tune_jobs.errors import BadInputError, ClusterLostError
 
@@ -62,19 +62,6 @@ def ray_session(address: str | None, resources: Mapping[str, float], *, namespac
             ray.shutdown()
 
 
-def keep_keys_out() -> None:
-    """Keep the launcher's keys out of the trials' runtime environments.
-
-    Tune would pass them on so, and Ray writes what stands there into its logs and shows it on the dashboard.
-    The nodes of this machine's own cluster have them from the launcher, those of others have their own.
-    """
-    from ray.tune.execution import class_cache
-
-    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
-        {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
-    )
-
-
 def _attach(address: str, namespace: str) -> None:
     """Connect to the cluster at `address`; its processes are told what `auto` stands for here.
 
@@ -86,7 +73,7 @@ def _attach(address: str, namespace: str) -> None:
             socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
         except OSError as error:
             raise ConnectionError(str(error)) from error
-    gcs_address = canonicalize_bootstrap_address_or_die(address)
+    gcs_address = head_address(address)
     refusal = refusal_of(gcs_address)
     if refusal is not None:
         raise BadInputError(f"the Ray cluster: expected {REMEDY}, got: {refusal}")
@@ -106,7 +93,7 @@ def _start_local(resources: Mapping[str, float], namespace: str) -> None:
     the host, so the address must be known to every process, hence before the cluster starts.
     """
     port = _free_port()
-    os.environ["RAY_GCS_SERVER_PORT"] = str(port)
+    os.environ[GCS_PORT] = str(port)
     ray.init(
         "local",  # not the one that `ray start` may have left on this machine
         namespace=namespace,
@@ -117,7 +104,7 @@ def _start_local(resources: Mapping[str, float], namespace: str) -> None:
         log_to_driver=False,
         logging_level=logging.ERROR,
         runtime_env=_runtime_env(f"127.0.0.1:{port}"),
-        _node_ip_address="127.0.0.1",
+        **ON_LOOPBACK,
     )
 
 

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import grpc
-from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # not in its stub
 from ray.exceptions import AuthenticationError
 
+from tune_jobs.cluster.ray_internals import CHECK_ALIVE, reload_token, token_headers
+
 VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
-QUESTION = "/ray.rpc.NodeInfoGcsService/CheckAlive"  # its request may be empty
 ANSWER_TIMEOUT_S = 5.0
 REMEDY = "RAY_AUTH_MODE=token, with the cluster's token in RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
 
@@ -27,7 +27,7 @@ def own_token() -> Iterator[None]:
     """
     before = {name: os.environ.get(name) for name in VARIABLES}
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    look_again()
+    reload_token()
     try:
         yield
     finally:
@@ -35,7 +35,7 @@ def own_token() -> Iterator[None]:
             os.environ.pop(name)
             if value is not None:
                 os.environ[name] = value
-        look_again()
+        reload_token()
 
 
 def warning_of(gcs_address: str) -> str | None:
@@ -67,7 +67,7 @@ def refusal_of(gcs_address: str) -> str | None:
     Ray's own client asks for 20 s, and then says that nobody answers.
     """
     try:
-        headers = AuthenticationTokenLoader.instance().get_token_for_http_header()
+        headers = token_headers()
     except AuthenticationError:
         return "RAY_AUTH_MODE=token, but there is no token"
     if _status(gcs_address, headers) != grpc.StatusCode.UNAUTHENTICATED:
@@ -82,16 +82,10 @@ def _status(gcs_address: str, headers: Mapping[str, str]) -> Any:
     metadata = [(name.lower(), value) for name, value in headers.items()]
     with grpc.insecure_channel(gcs_address) as channel:
         try:
-            channel.unary_unary(QUESTION)(b"", timeout=ANSWER_TIMEOUT_S, metadata=metadata)
+            channel.unary_unary(CHECK_ALIVE)(b"", timeout=ANSWER_TIMEOUT_S, metadata=metadata)
         except grpc.RpcError as error:
             return error.code()
     return grpc.StatusCode.OK
-
-
-def look_again() -> None:
-    """Let Ray read mode and token from the environment anew: it keeps what it once read."""
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _is_loopback(host: str) -> bool:

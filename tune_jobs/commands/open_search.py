@@ -11,7 +11,6 @@ from tune_jobs.commands.launcher import Launcher, launcher
 from tune_jobs.commands.readiness import CheckedSearch
 from tune_jobs.options import LaunchOptions
 from tune_jobs.provenance import commit_of_source, environment_tags, shown_commit
-from tune_jobs.report.artifacts import search_files
 from tune_jobs.report.files import report_files, write_files
 from tune_jobs.report.text import print_result, summary
 from tune_jobs.space import SearchSpace
@@ -75,7 +74,7 @@ class Search:
         snapshot = self.study.snapshot()
         words, files = summary(snapshot), {}
         if status != "KILLED":
-            files = {**search_files(snapshot, summary=words), **report_files(snapshot)}
+            files = {"report.md": words.encode(), **report_files(snapshot)}
         self.tracker.close(status, metrics=metrics or {}, summary=words, files=files)
 
     def suspend_tracking(self) -> None:

@@ -57,9 +57,8 @@ def look(address: str, from_variable: str, space: SearchSpace | None) -> Iterato
 
     `from_variable` is said behind the address where a variable holds it.
     """
-    from ray._private.services import canonicalize_bootstrap_address_or_die
-
     from tune_jobs.cluster.heartbeat import answers
+    from tune_jobs.cluster.ray_internals import head_address
 
     try:
         check_address(address)
@@ -70,7 +69,7 @@ def look(address: str, from_variable: str, space: SearchSpace | None) -> Iterato
     remedy = "start it, or --address names another"
     remedy += "; unset RAY_ADDRESS to use this machine" if from_variable else ""
     try:
-        gcs_address = canonicalize_bootstrap_address_or_die(address)
+        gcs_address = head_address(address)
     except ConnectionError:
         yield fault(WHAT, f"no cluster runs on this machine, as {where} says", remedy)
         return
@@ -99,7 +98,8 @@ def token_finding(gcs_address: str) -> Finding:
 
 
 def _attached(address: str, where: str, space: SearchSpace | None) -> Iterator[Finding]:
-    from tune_jobs.cluster.nodes import declared_node_types, present_nodes
+    from tune_jobs.cluster.nodes import present_nodes
+    from tune_jobs.cluster.ray_internals import declared_node_types
     from tune_jobs.cluster.session import ray_session
 
     # Ray tells its processes to import from the folder of the program, which is the launcher's.

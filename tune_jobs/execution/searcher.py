@@ -14,11 +14,11 @@ from typing import Any, Protocol
 
 from ray.exceptions import RayActorError
 from ray.tune import Stopper
-from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from tune_jobs.cluster.ray_internals import error_of
 from tune_jobs.errors import SearchError, StorageError
 from tune_jobs.execution.failure_causes import failure_of
 from tune_jobs.study.failures import as_numbers
@@ -221,13 +221,13 @@ class StudyScheduler(FIFOScheduler):
         """As the searcher's."""
         return {}
 
-    def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """End an attempt that could not report its failure: its process is gone, or the fault is in ours."""
-        error = trial.get_pickled_error() or RayActorError()
+        error = error_of(trial) or RayActorError()
         with self._first_error.kept():
             self._end(trial, *failure_of(error, folder=Path(trial.config["search_folder"])))
 
-    def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Return STOP when the trial is pruned, failed, not the current attempt, or the search is to end."""
         with self._first_error.kept():
             return self._on_trial_result(trial, result)

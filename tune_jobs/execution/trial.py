@@ -11,6 +11,7 @@ import ray
 from ray import tune
 from ray.tune.experiment import Trial
 
+from tune_jobs.cluster.ray_internals import train_once
 from tune_jobs.execution.failure_causes import failure_of
 from tune_jobs.search_folder import trial_folder
 
@@ -40,19 +41,13 @@ def run_trial(config: dict[str, Any]) -> None:
 
 def train_attempt(config: dict[str, Any], train_worker: Callable[[dict[str, Any]], None]) -> None:
     """Run `train_worker` on the workers of one attempt, as `run_trial` says."""
-    from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
-    from ray.train.v2.api.exceptions import TrainingFailedError
-    from ray.tune.integration.ray_train import TuneReportCallback
-
     workers = WorkerGroup(**config["workers"])
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(
         workers.hang_timeout_s + HEALTH_CHECK_MARGIN_S
     )
-    # The base of TorchTrainer, which leaves torch to the workers (process_group.py).
-    trainer = DataParallelTrainer(
+    error = train_once(
         train_worker,
-        train_loop_config={
+        {
             "train": config["train"],
             "checkpoints": config["checkpoints"],
             "name": config["name"],
@@ -61,24 +56,12 @@ def train_attempt(config: dict[str, Any], train_worker: Callable[[dict[str, Any]
             "hang_timeout_s": workers.hang_timeout_s,
             "node": ray.get_runtime_context().get_node_id(),
         },
-        scaling_config=ScalingConfig(
-            num_workers=config["num_workers"],
-            use_gpu=workers.gpus_per_worker > 0,
-            resources_per_worker=_resources(workers),
-        ),
-        run_config=RunConfig(  # type: ignore[arg-type]  # typed as the older Train's
-            name=str(config["attempt"]),
-            storage_path=attempts_folder(config),
-            callbacks=[TuneReportCallback()],
-            # Train begins nothing again by itself: two groups of one attempt would write the same paths.
-            failure_config=FailureConfig(
-                max_failures=0, max_preemption_failures=0, controller_failure_limit=0
-            ),
-        ),
+        name=str(config["attempt"]),
+        storage_path=attempts_folder(config),
+        num_workers=config["num_workers"],
+        resources_per_worker=_resources(workers),
     )
-    try:
-        trainer.fit()
-    except TrainingFailedError as error:
+    if error is not None:
         reason, message = failure_of(error, folder=Path(config["search_folder"]))
         tune.report({"failure": reason, "message": message})
 

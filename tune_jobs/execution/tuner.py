@@ -11,7 +11,7 @@ from tune_jobs.checkpoints.retention import Retention
 from tune_jobs.cluster.capacity import Capacity
 from tune_jobs.cluster.connection import Connection
 from tune_jobs.cluster.nodes import present_nodes, trial_selector
-from tune_jobs.cluster.session import keep_keys_out
+from tune_jobs.cluster.ray_internals import keep_keys_out_of_trials
 from tune_jobs.execution.searcher import FirstError, StopAtOnce, StudyScheduler, StudySearcher
 from tune_jobs.execution.trial import WorkerGroup, attempt_name, run_trial, tune_config
 from tune_jobs.space import SearchSpace
@@ -42,7 +42,7 @@ def run_trials(
         connection.open(log.note)
         if interruption.requested:
             return
-        keep_keys_out()
+        keep_keys_out_of_trials()
         capacity = Capacity(space.trial, limit=space.search.max_concurrent, note=log.note)
         log.note(f"{space.name}: {study.plan}, {capacity.summary()}")
         first_error = FirstError()

@@ -20,12 +20,11 @@ NOT_MADE = ".txt"  # ends the name of what says why a file could not be made
 
 
 def trial_files(record: TrialRecord, class_names: Sequence[str]) -> Files:
-    """Return what a trial that has ended shows: its configuration, curves, exits, and confusions."""
+    """Return the files of a trial that has ended: configuration, accuracies by exit, confusion matrix."""
     assert record.config is not None
     config = record.config
     makers: Makers = {
         "config.yaml": lambda: _yaml(TrainConfig.from_flat(config).model_dump(mode="json")),
-        "learning_curves.png": lambda: figures.learning_curves(record),
         "exits.png": lambda: figures.exits_accuracies(record),
     }
     if record.confusion is not None:
@@ -36,21 +35,6 @@ def trial_files(record: TrialRecord, class_names: Sequence[str]) -> Files:
             "confusion_matrix.csv": lambda: _confusion_table(confusion, class_names),
         }
     return made(makers)
-
-
-def search_files(snapshot: Snapshot, *, summary: str) -> Files:
-    """Return what a search shows beside its report: figures as pictures, and the summary."""
-    metric = snapshot.objective.metric
-    counting = [record for record in snapshot.counted if record.config is not None]
-    return made(
-        {
-            "report.md": summary.encode,
-            "figures/history.png": lambda: figures.optimisation_history(
-                counting, metric=metric, maximize=snapshot.maximize
-            ),
-            "figures/slices.png": lambda: figures.slices(counting, metric=metric),
-        }
-    )
 
 
 def made(makers: Makers) -> Files:

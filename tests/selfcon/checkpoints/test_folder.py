@@ -304,16 +304,6 @@ def test_payloads_that_are_not_whole_are_refused_with_their_source_and_name() ->
         state_of({}, config=None, source="s3://b/x")
 
 
-@pytest.mark.parametrize(
-    ("top1", "best"), [([0.9], None), ([0.9, 0.1], 1), ([0.9, 0.2, None, 0.3, 0.3], 3), ([None, None], None)]
-)
-def test_the_best_epoch_is_the_first_trained_one_of_the_highest_accuracy(
-    top1: list[float | None], best: int | None
-) -> None:
-    history = [{} if value is None else {"val/top1": value} for value in top1]
-    assert replace(a_state(), history=history).best_epoch == best
-
-
 def test_no_checkpoint_is_newest_in_an_empty_or_missing_folder(tmp_path: Path) -> None:
     assert newest_valid(tmp_path) is None
     assert newest_valid(tmp_path / "missing") is None

@@ -1,15 +1,11 @@
 """Where a trial's own process may run."""
 
 import pytest
-from ray._raylet import RAY_NODE_MARKET_TYPE_KEY  # type: ignore[attr-defined]  # not in its stub
 
-from tune_jobs.cluster.nodes import MARKET_TYPE, trial_selector
+from tune_jobs.cluster.nodes import trial_selector
+from tune_jobs.cluster.ray_internals import MARKET_TYPE
 
 SPOT, ON_DEMAND, SILENT = {MARKET_TYPE: "spot"}, {MARKET_TYPE: "on-demand"}, {"ray.io/node-id": "1"}
-
-
-def test_the_label_is_rays_own() -> None:
-    assert MARKET_TYPE == RAY_NODE_MARKET_TYPE_KEY
 
 
 @pytest.mark.parametrize("nodes", [[SPOT, ON_DEMAND], [SILENT, SPOT, SPOT]])

@@ -12,7 +12,8 @@ from ray._private.authentication.authentication_utils import is_token_auth_enabl
 
 from tests.project import ROOT
 from tune_jobs.cluster import token_auth as module
-from tune_jobs.cluster.token_auth import QUESTION, is_open, own_token, warning_of
+from tune_jobs.cluster.ray_internals import CHECK_ALIVE
+from tune_jobs.cluster.token_auth import is_open, own_token, warning_of
 
 
 class Head(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
@@ -22,7 +23,7 @@ class Head(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
         self._wants_token = wants_token
 
     def service(self, details: Any) -> Any:
-        assert details.method == QUESTION
+        assert details.method == CHECK_ALIVE
         return grpc.unary_unary_rpc_method_handler(self._answer)
 
     def _answer(self, _: bytes, context: grpc.ServicerContext) -> bytes:

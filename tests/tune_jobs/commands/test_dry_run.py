@@ -34,7 +34,7 @@ objective   maximize val/top1
 trials      6, suggested by tpe, seed 0
 pruner      successive halving: after epoch 2 and 6 of 8 the best 1/3 go on
 at once     3 on this machine: 4 CPUs / (1 worker x 1 CPU) = 4, at most 3 (search.max_concurrent)
-disk        at most 85 MB of checkpoints of at most 4.7 MB each, and some MB of records and logs
+disk        at most 89 MB of checkpoints of at most 4.9 MB each, and some MB of records and logs
 experiment  example
 registers   selfcon-digits
 state in    out/example
@@ -131,13 +131,13 @@ def test_a_preview_says_what_would_be_done(tmp_path: Path) -> None:
             ("confirm={top_k: 2, seeds: 3}",),
             {},
             "disk",
-            "at most 142 MB of checkpoints of at most 4.7 MB each, and some MB of records and logs",
+            "at most 148 MB of checkpoints of at most 4.9 MB each, and some MB of records and logs",
         ),
         (
             ("search={checkpoint_budget: 10MB, max_concurrent: 1, num_trials: 20}",),
             {},
             "disk",  # 3 of the running one, 2 of the best, and the budget
-            "at most 34 MB of checkpoints of at most 4.7 MB each, and some MB of records and logs",
+            "at most 35 MB of checkpoints of at most 4.9 MB each, and some MB of records and logs",
         ),
         (("search={time_budget: 1h}",), {}, "budget", "1h over all launches"),
         (

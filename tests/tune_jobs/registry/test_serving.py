@@ -233,7 +233,7 @@ def test_the_browser_shows_trials_compared_confusions_the_alias_and_the_card(
         assert "trial-0004" in compared.inner_text("body")
         of_run = (experiment.experiment_id, version.run_id or "", "confusion_matrix.png")
         files = mlflow_screenshot.artifact(*at, *of_run).inner_text("body")
-        for name in ("config.yaml", "confusion_matrix.csv", "exits.png", "learning_curves.png"):
+        for name in ("config.yaml", "confusion_matrix.csv", "exits.png"):
             assert name in files
         model = mlflow_screenshot.registered_model(*at, version.name).inner_text("body")
         assert "Version 1" in model

@@ -2,7 +2,6 @@ import csv
 import io
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +11,7 @@ from PIL import Image
 from selfcon.config import TrainConfig
 from selfcon.evaluation.confusion import Confusion
 from tune_jobs.report import figures
-from tune_jobs.report.artifacts import search_files, trial_files
-from tune_jobs.space import SearchSpace, load_space
+from tune_jobs.report.artifacts import trial_files
 from tune_jobs.study.records import TrialRecord
 from tune_jobs.study.snapshot import Snapshot
 
@@ -22,18 +20,6 @@ SnapshotMaker = Callable[..., Snapshot]
 
 CLASSES = ("ant", "bee", "cow, or calf")
 CONFUSION = {"epoch": 3, "totals": [4, 3, 2], "correct": [3, 3, 0], "pairs": [[2, 0, 2], [0, 1, 1]]}
-SPACE = """
-name: exits
-space: {loss.temperature: {low: 0.05, high: 0.5}, model.exit_stages: {choices: [[1], [2, 3]]}}
-trial: {num_workers: [1, 2], cpus_per_worker: 1}
-"""
-
-
-@pytest.fixture
-def space(tmp_path: Path) -> SearchSpace:
-    path = tmp_path / "exits.yaml"
-    path.write_text(SPACE)
-    return load_space(path)
 
 
 def rows_of(content: bytes) -> list[list[str]]:
@@ -44,11 +30,11 @@ def size_of(content: bytes) -> tuple[int, int]:
     return Image.open(io.BytesIO(content)).size
 
 
-def test_a_trial_has_its_configuration_curves_exits_and_confusions(make_record: RecordMaker) -> None:
+def test_a_trial_has_its_configuration_exits_and_confusion_matrix(make_record: RecordMaker) -> None:
     record = replace(make_record(7), confusion=CONFUSION)
     files = trial_files(record, CLASSES)
     assert list(files) == [
-        "config.yaml", "learning_curves.png", "exits.png", "confusion_matrix.png", "confusion_matrix.csv",
+        "config.yaml", "exits.png", "confusion_matrix.png", "confusion_matrix.csv",
     ]  # fmt: skip
     assert record.config is not None
     config = TrainConfig.from_mapping(yaml.safe_load(files["config.yaml"]))
@@ -81,21 +67,6 @@ def test_of_very_many_classes_there_is_a_table_only(make_record: RecordMaker) ->
     assert "confusion_matrix.png" not in names
 
 
-def test_a_search_has_figures_and_its_summary(
-    make_record: RecordMaker, make_snapshot: SnapshotMaker, space: SearchSpace
-) -> None:
-    files = search_files(make_snapshot(space, [make_record(0), make_record(1)]), summary="# words")
-    assert list(files) == ["report.md", "figures/history.png", "figures/slices.png"]
-    assert files["report.md"] == b"# words"
-
-
-def test_a_search_without_a_result_has_its_summary(
-    make_record: RecordMaker, make_snapshot: SnapshotMaker, space: SearchSpace
-) -> None:
-    records = [make_record(0, "FAIL", num_epochs=1, reason="error")]
-    assert list(search_files(make_snapshot(space, records), summary="")) == ["report.md"]
-
-
 @pytest.mark.filterwarnings("error")
 def test_odd_names_of_classes_stop_nothing(make_record: RecordMaker) -> None:
     record = replace(make_record(7), confusion=CONFUSION)
@@ -108,10 +79,10 @@ def test_odd_names_of_classes_stop_nothing(make_record: RecordMaker) -> None:
 def test_a_file_that_cannot_be_made_is_a_line_and_the_others_are_there(
     make_record: RecordMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tune_jobs.report.figures.learning_curves", lambda _record: 1 / 0)
+    monkeypatch.setattr("tune_jobs.report.figures.exits_accuracies", lambda _record: 1 / 0)
     files = trial_files(make_record(7), CLASSES)
-    assert list(files) == ["config.yaml", "learning_curves.png.txt", "exits.png"]
-    assert files["learning_curves.png.txt"].startswith(b"learning_curves.png could not be made: ZeroDivision")
+    assert list(files) == ["config.yaml", "exits.png.txt"]
+    assert files["exits.png.txt"].startswith(b"exits.png could not be made: ZeroDivision")
 
 
 def test_shares_are_of_the_class_also_where_pairs_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

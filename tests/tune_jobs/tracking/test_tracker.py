@@ -529,7 +529,7 @@ def test_runs_say_their_data_and_have_their_files_once(
         assert json.loads(dataset.profile or "") == {"num_train": 5, "digest": DATASET.digest}
     names = {name: files_of(client, run) for name, run in trials.items()}
     assert names["trial-0000"] == [
-        "config.yaml", "confusion_matrix.csv", "confusion_matrix.png", "exits.png", "learning_curves.png",
+        "config.yaml", "confusion_matrix.csv", "confusion_matrix.png", "exits.png",
     ]  # fmt: skip
     assert names["trial-0001"] == []  # it runs
     assert files_of(client, parent) == ["figures", "report.md"]

@@ -1,11 +1,13 @@
 """What was searched, with what, and how far it is; and the winner's figures."""
 
+import math
+from collections import Counter
+
 from tune_jobs.report.page.section import Table
-from tune_jobs.report.page.words import moment, quantity
-from tune_jobs.study.records import STATES, State
+from tune_jobs.study.records import STATES, State, TrialRecord
 from tune_jobs.study.selection import spelled
 from tune_jobs.study.snapshot import Snapshot
-from tune_jobs.wording import counted, duration, parameter_text
+from tune_jobs.wording import counted, duration, moment, parameter_text, quantity, share
 
 
 def facts(snapshot: Snapshot) -> Table:
@@ -24,6 +26,9 @@ def facts(snapshot: Snapshot) -> Table:
         ("data digest", str(snapshot.fixed.get("data_digest", "unknown"))),
         ("registered encoder", snapshot.encoder or "none yet"),
         ("cost", _cost(snapshot)),
+        ("time by outcome", _time_by_outcome(snapshot)),
+        ("pruning", saving(snapshot)),
+        ("attempts that ended early", _early_ends(snapshot)),
         ("this page", f"shows the search as of {moment(snapshot.taken_ms)}"),
     ]
     return Table(("fact", "value"), tuple((name, text) for name, text in rows if text))
@@ -82,6 +87,47 @@ def _data(snapshot: Snapshot) -> str:
         return str(snapshot.train.get("data.dataset", "unknown"))
     parts = ", ".join(f"{count:,} {part}" for part, count in data.num_images.items())
     return f"{data.name}: {counted(data.num_classes, 'class', 'classes')}, images {parts}"
+
+
+def saving(snapshot: Snapshot) -> str:
+    """Return how many epochs were not trained because trials were pruned; empty if none was."""
+    pruned = [record for record in snapshot.counted if record.state == State.PRUNED]
+    if not pruned:
+        return ""
+    left = sum(record.total_epochs - max(record.last_epoch, 0) for record in pruned)
+    trained = sum(max(record.last_epoch, 0) for record in snapshot.counted)
+    seconds = math.fsum(_seconds_left(record) for record in pruned)
+    return (
+        f"saved {counted(left, 'epoch')}, {share(left, left + trained)} of what all trials would have"
+        f" trained, about {duration(seconds)} at the pace of the pruned ones"
+    )
+
+
+def _seconds_left(record: TrialRecord) -> float:
+    epochs = max(record.last_epoch, 0)
+    return (record.newest("cost/seconds") or 0.0) / epochs * (record.total_epochs - epochs) if epochs else 0.0
+
+
+def _time_by_outcome(snapshot: Snapshot) -> str:
+    """The time of training and evaluation, by how the trials ended."""
+    groups = {s.word: [record for record in snapshot.counted if record.state == s] for s in STATES}
+    groups["confirmation"] = list(snapshot.seeds)
+    spent = {
+        name: math.fsum(record.newest("cost/seconds") or 0.0 for record in group)
+        for name, group in groups.items()
+    }
+    return ", ".join(f"{name} {duration(seconds)}" for name, seconds in spent.items() if seconds)
+
+
+def _early_ends(snapshot: Snapshot) -> str:
+    """Why attempts ended whose trials were retried; the attempt that ended a failed trial is not counted."""
+    reasons = Counter(
+        end.reason
+        for record in snapshot.trainings
+        for end in record.attempt_ends
+        if not (record.state == State.FAIL and end.attempt == record.attempts)
+    )
+    return ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
 
 
 def _cost(snapshot: Snapshot) -> str:

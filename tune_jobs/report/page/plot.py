@@ -10,14 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tune_jobs.report.figures import COLORS
 from tune_jobs.study.records import State, TrialRecord
 from tune_jobs.study.snapshot import Snapshot
 
 Trace = dict[str, Any]
 Layout = dict[str, Any]
 
-BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK = COLORS
+# Distinguishable with every kind of colour vision: Okabe and Ito, Color Universal Design, 2008.
+BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+ORANGE, SKY, BLACK = "#E69F00", "#56B4E9", "#000000"
 # A pattern on a bar: without this plotly.js would put it in the place of the colour.
 OVER_COLOR = {"fillmode": "overlay", "fgcolor": "white", "size": 6}
 GREY, PALE = "#8c8c8c", "rgba(110, 110, 110, 0.35)"

@@ -7,9 +7,8 @@ from typing import Any
 import yaml
 
 from tune_jobs.report.page.section import Section, Table
-from tune_jobs.report.page.words import moment
 from tune_jobs.study.snapshot import Snapshot
-from tune_jobs.wording import duration
+from tune_jobs.wording import duration, moment
 
 VERSION = "selfcon.version."
 

@@ -6,10 +6,8 @@ from tune_jobs.report.noise import noise
 from tune_jobs.report.page import facts
 from tune_jobs.report.page.combinations import combinations
 from tune_jobs.report.page.curves import curves
-from tune_jobs.report.page.failure_counts import failure_table
 from tune_jobs.report.page.history import history
 from tune_jobs.report.page.importance_bars import importance_bars
-from tune_jobs.report.page.ledger import ledger_bars, ledger_table, saving
 from tune_jobs.report.page.parallel import parallel
 from tune_jobs.report.page.plot import Figure
 from tune_jobs.report.page.recipe import recipe
@@ -19,9 +17,8 @@ from tune_jobs.report.page.slices import slices
 from tune_jobs.report.page.spans import idle
 from tune_jobs.report.page.timeline import timeline
 from tune_jobs.report.page.tradeoff import tradeoff
-from tune_jobs.report.page.words import share
 from tune_jobs.study.snapshot import Snapshot
-from tune_jobs.wording import duration
+from tune_jobs.wording import duration, share
 
 
 def sections(snapshot: Snapshot, importance: Mapping[str, float]) -> list[Section]:
@@ -37,7 +34,7 @@ def sections(snapshot: Snapshot, importance: Mapping[str, float]) -> list[Sectio
         _section("parallel", "Parallel coordinates",
                  "A line is a trial, lighter the better it is; it breaks where a parameter is not in use.",
                  [parallel(snapshot)], nothing="No trial has a value yet."),
-        _section("combinations", "Where the exit leaves, and how deep it is",
+        _section("combinations", "Exit position by sub-network depth",
                  "Each cell has the best value and how many trials there were: few trials, little evidence.",
                  [combinations(snapshot, importance)], nothing="No parameter of this search is a choice."),
         _section("slices", "Slices", "The objective against each parameter, whatever the others were.",
@@ -47,10 +44,6 @@ def sections(snapshot: Snapshot, importance: Mapping[str, float]) -> list[Sectio
                  [tradeoff(snapshot)], nothing="No trial is complete yet."),
         _section("timeline", "Timeline", "A bar is an attempt of a trial; the launches stand above.",
                  [timeline(snapshot)], notes=_idle(snapshot), nothing="Nothing has begun yet."),
-        _section("failures", "Failures by cause", "Attempts are handed out again, failed trials are not.",
-                 [], tables=[failure_table(snapshot)], nothing="Nothing failed."),
-        _section("ledger", "Cost ledger", "Totals of each trial, work that was repeated included.",
-                 [ledger_bars(snapshot)], tables=[ledger_table(snapshot)], notes=(saving(snapshot),)),
         _section("seeds", "Seeds and intervals", "What lies in the band may be as good as the best.",
                  [seeds(snapshot)], notes=_noise(snapshot), nothing="No trial is complete yet.",
                  tables=[seed_table(snapshot)] if snapshot.candidates else []),
@@ -81,7 +74,7 @@ def _section(
 
 
 def _tradeoff_title(snapshot: Snapshot) -> str:
-    return "Pareto front" if len(snapshot.objectives) > 1 else "What a value costs"
+    return "Pareto front" if len(snapshot.objectives) > 1 else "Accuracy against cost"
 
 
 def _idle(snapshot: Snapshot) -> tuple[str, ...]:

@@ -10,9 +10,10 @@ from tune_jobs.report.page.axes import is_choice
 from tune_jobs.report.page.plot import outcome, short_names, shortened
 from tune_jobs.study.records import TrialRecord
 from tune_jobs.study.snapshot import Snapshot
-from tune_jobs.wording import duration, parameter_text, shown_value
+from tune_jobs.wording import duration, parameter_text, quantity, shown_value
 
 NUM_SHOWN = 10
+COSTS = ("cost/accelerator_hours", "cost/train_macs", "cost/peak_memory_mb")
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,8 @@ def _details(snapshot: Snapshot, record: TrialRecord) -> Mapping[str, Any]:
         "epochs": str(max(record.last_epoch, 0)),
         "attempts": str(record.attempts),
         "message": record.message or "",
+        **{f"attempt {end.attempt}": f"{end.reason}: {end.message}" for end in record.attempt_ends},
+        **{name: quantity(record.newest(name) or 0.0) for name in COSTS if record.newest(name)},
         "MLflow run": record.mlflow_run or "",
     }
     return {"label": record.label, "facts": [[name, text] for name, text in known.items() if text]}

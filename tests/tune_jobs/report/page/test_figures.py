@@ -13,20 +13,20 @@ from tune_jobs.report.page import spans
 from tune_jobs.report.page.axes import Axis, axis_of, is_choice, values_of
 from tune_jobs.report.page.combinations import UNUSED, cell, combinations, compared, why_empty
 from tune_jobs.report.page.curves import MAX_POINTS, curves, joined, shown_metrics, thinned
-from tune_jobs.report.page.failure_counts import failure_table
+from tune_jobs.report.page.facts import facts, saving
 from tune_jobs.report.page.history import best_so_far, history
-from tune_jobs.report.page.ledger import entries, ledger_bars, saving
 from tune_jobs.report.page.parallel import parallel, polyline
 from tune_jobs.report.page.recipe import recipe, space_text
 from tune_jobs.report.page.slices import log_ticks, place, slices
 from tune_jobs.report.page.spans import Span, attempt_spans, idle, launch_spans, overlap, united
 from tune_jobs.report.page.timeline import timeline
 from tune_jobs.report.page.tradeoff import Pair, front, pairs, tradeoff
-from tune_jobs.report.page.words import share
+from tune_jobs.report.page.trial_rows import details
 from tune_jobs.space import SearchSpace, load_space
 from tune_jobs.space.settings import Objective
 from tune_jobs.study.records import AttemptEnd, TrialRecord
 from tune_jobs.study.snapshot import Launch, Snapshot
+from tune_jobs.wording import share
 
 SPACE = """
 name: figures
@@ -408,15 +408,20 @@ def test_one_objective_is_set_against_what_it_cost(searched: Snapshot) -> None:
 # --- what failed and what was spent ----------------------------------------------------------------------
 
 
-def test_the_ledger_sums_each_state_and_all(searched: Snapshot) -> None:
-    found = {entry.label: (entry.num_trials, entry.epochs, entry.seconds) for entry in entries(searched)}
-    assert found == {
-        "complete": (2, 16, 48.0),
-        "pruned": (1, 4, 12.0),
-        "failed": (1, 1, 3.0),
-        "running": (1, 2, 6.0),
-        "all trials": (5, 23, 69.0),
-    }
+def test_the_facts_say_what_was_spent_and_what_ended_early(searched: Snapshot) -> None:
+    ends = (AttemptEnd(1, "preempted", "node gone"), AttemptEnd(2, "non-finite", "nan"))
+    failed = replace(searched.records[2], attempts=2, attempt_ends=ends)
+    records = (*searched.records[:2], failed, *searched.records[3:])
+    found = {row[0]: row[1] for row in facts(replace(searched, records=records)).rows}
+    assert found["time by outcome"] == "complete 48 s, pruned 12 s, failed 3 s, running 6 s"
+    assert found["attempts that ended early"] == "1 preempted"  # the other one ended its trial
+
+
+def test_the_details_of_a_trial_name_its_attempts_and_its_cost(searched: Snapshot) -> None:
+    ended = replace(searched.records[0], attempt_ends=(AttemptEnd(1, "hung", "no progress"),))
+    found = dict(details(replace(searched, records=(ended,)))["0"]["facts"])
+    assert found["attempt 1"] == "hung: no progress"
+    assert "cost/train_macs" not in found  # a cost that was not reported
 
 
 def test_what_pruning_saved_is_what_was_left_of_the_pruned(searched: Snapshot) -> None:
@@ -425,21 +430,7 @@ def test_what_pruning_saved_is_what_was_left_of_the_pruned(searched: Snapshot) -
     found = saving(replace(searched, records=(searched.records[0], pruned)))
     assert "saved 4 epochs, 25 % of" in found
     assert "about 12 s" in found
-    assert saving(replace(searched, records=())) == "No trial was pruned."
-
-
-def test_bars_of_the_ledger_keep_their_colour_below_the_pattern(searched: Snapshot) -> None:
-    figure = ledger_bars(searched)
-    assert figure is not None
-    assert {trace["marker"]["pattern"]["fillmode"] for trace in figure.views[0].data or []} == {"overlay"}
-
-
-def test_failures_are_counted_with_their_messages(searched: Snapshot) -> None:
-    twice = replace(searched, records=(*searched.records, replace(searched.records[2], number=7)))
-    table = failure_table(twice)
-    assert table is not None
-    assert table.rows == (("trial", "non-finite", "2", "2, 7", "2 x train/loss is nan in epoch 2"),)
-    assert failure_table(replace(searched, records=searched.records[:2])) is None
+    assert saving(replace(searched, records=())) == ""
 
 
 def test_the_best_so_far_never_gets_worse(searched: Snapshot) -> None:

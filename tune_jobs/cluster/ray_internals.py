@@ -1,0 +1,189 @@
+"""What this project uses of Ray beyond its public API, all in one place.
+
+`ENTRIES` lists every private or internal name with the version it was read in and the reason why nothing
+public serves. After an upgrade of Ray, tests/tune_jobs/cluster/test_ray_internals.py names the entry that
+broke; it also fails if another module uses what is private to Ray.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ray.tune.experiment import Trial
+
+UNLIMITED = 1e9  # of a declared resource, which Ray spells -1
+
+# Names on the wire and in the environment.
+CHECK_ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"  # its request may be empty
+GCS_PORT = "RAY_GCS_SERVER_PORT"
+MARKET_TYPE = "ray.io/market-type"
+PLACEMENT_GROUP_CLEANER = "PlacementGroupCleaner"
+ON_LOOPBACK: Mapping[str, Any] = {"_node_ip_address": "127.0.0.1"}  # for ray.init
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A name of Ray that is used here: where it is, why it is needed, and the Ray version it was read in.
+
+    `contains` is a text that must be in its source, if the name alone is not what is used.
+    """
+
+    name: str
+    why: str
+    contains: str = ""
+    read_in: str = "2.60.0"
+
+
+_STATE, _SERVICES = "ray._private.state.GlobalState", "ray._private.services"
+_TRAIN, _ERRORS = "ray.train.v2.api", "ray.train.v2._internal.exceptions"
+_BASE = "TorchTrainer, the public subclass, imports torch into two processes that never compute: 4 s a trial"
+_BY_NAME = "execution/failure_causes.py knows it by its name, so that a trial's process needs no torch"
+
+ENTRIES: tuple[Entry, ...] = (
+    Entry(f"{_STATE}.get_draining_nodes", "no public call lists the nodes that are draining"),
+    Entry(f"{_STATE}.get_cluster_config", "no public call lists the node types of an autoscaler"),
+    Entry(f"{_SERVICES}.canonicalize_bootstrap_address_or_die", "resolves `auto` before ray.init"),
+    Entry("ray._raylet.AuthenticationTokenLoader", "ray.init reports a refused token after 20 s"),
+    Entry("ray._raylet.Config.initialize", "Ray reads RAY_AUTH_MODE once in a process"),
+    Entry(
+        "ray.core.generated.gcs_service_pb2_grpc.NodeInfoGcsServiceStub",
+        "the cheapest question to a head: does it answer, and does it ask for a token",
+        contains=CHECK_ALIVE,
+    ),
+    Entry("ray.init", "keeps a local cluster on loopback", contains="_node_ip_address"),
+    Entry(
+        "ray._private.ray_constants.GCS_PORT_ENVIRONMENT_VARIABLE",
+        "ray.init has no public way to choose the port that RAY_ADDRESS names in every process",
+    ),
+    Entry("ray._raylet.RAY_NODE_MARKET_TYPE_KEY", "the label of spot nodes has no public constant"),
+    Entry(
+        "ray.tune.execution.class_cache.ENV_VARS_TO_PROPAGATE",
+        "Tune copies AWS keys into runtime environments, which Ray logs; no public setting prevents that",
+    ),
+    Entry("ray.tune.experiment.Trial.get_pickled_error", "the public callback has no error object"),
+    Entry(
+        "ray.train.v2._internal.execution.controller.placement_group_cleaner.PlacementGroupCleaner",
+        "a run whose controller is killed early leaves this actor in the cluster for ever",
+    ),
+    Entry(f"{_TRAIN}.data_parallel_trainer.DataParallelTrainer", _BASE),
+    Entry(f"{_TRAIN}.config.RunConfig", "ray.train has the older one unless a variable is set"),
+    Entry(f"{_TRAIN}.config.ScalingConfig", "as RunConfig"),
+    Entry(f"{_TRAIN}.config.FailureConfig", "as RunConfig"),
+    Entry(f"{_TRAIN}.exceptions.TrainingFailedError", "as RunConfig"),
+    Entry(f"{_TRAIN}.exceptions.NCCLHangError", _BY_NAME),
+    Entry(f"{_TRAIN}.exceptions.PreemptionError", _BY_NAME),
+    Entry(f"{_ERRORS}.WorkerGroupStartupFailedError", _BY_NAME),
+    Entry(f"{_ERRORS}.WorkerGroupStartupTimeoutError", _BY_NAME),
+    Entry(f"{_ERRORS}.WorkerHealthCheckTimeoutError", _BY_NAME),
+    Entry(f"{_ERRORS}.CollectiveTimeoutError", _BY_NAME),
+)
+
+
+def draining_nodes() -> frozenset[str]:
+    """Return the ids of the nodes that are draining, with a deadline or without."""
+    from ray._private.state import state
+
+    return frozenset(state.get_draining_nodes())
+
+
+def declared_node_types() -> list[dict[str, float]]:
+    """Return the resources of each node type that the cluster's autoscaler may add; none may be declared.
+
+    They are declared in the cluster's own state, where Ray Train looks for them too. An autoscaler that does
+    not write them there is unknown here.
+    """
+    from ray._private.state import state
+
+    config = state.get_cluster_config()
+    return [
+        {name: UNLIMITED if amount < 0 else float(amount) for name, amount in group.resources.items()}
+        for group in (config.node_group_configs if config else ())
+        if group.max_count
+    ]
+
+
+def head_address(address: str) -> str:
+    """Return HOST:PORT of the head of the cluster at `address`. Raises `ConnectionError` if there is none."""
+    from ray._private.services import canonicalize_bootstrap_address_or_die
+
+    return str(canonicalize_bootstrap_address_or_die(address))
+
+
+def token_headers() -> dict[str, str]:
+    """Return the headers that carry this process's token. Raises `ray.exceptions.AuthenticationError`."""
+    from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]  # not in its stub
+
+    return dict(AuthenticationTokenLoader.instance().get_token_for_http_header())
+
+
+def reload_token() -> None:
+    """Let Ray read mode and token from the environment again: it keeps what it has read once."""
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # not in its stub
+
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+def keep_keys_out_of_trials() -> None:
+    """Keep the launcher's AWS keys out of the trials' runtime environments.
+
+    Tune would copy them there, and Ray writes runtime environments into its logs and shows them on the
+    dashboard. The nodes of this machine's own cluster inherit the keys, those of others have their own.
+    """
+    from ray.tune.execution import class_cache
+
+    names = class_cache.ENV_VARS_TO_PROPAGATE
+    names.difference_update({name for name in names if name.startswith("AWS_")})
+
+
+def error_of(trial: Trial) -> BaseException | None:
+    """Return the exception that ended a trial's actor, None if there is none."""
+    error: BaseException | None = trial.get_pickled_error()
+    return error
+
+
+def train_once(
+    train_worker: Callable[[dict[str, Any]], None],
+    worker_config: dict[str, Any],
+    *,
+    name: str,
+    storage_path: str,
+    num_workers: int,
+    resources_per_worker: dict[str, float],
+) -> BaseException | None:
+    """Run `train_worker` on a group of Ray Train workers and return the error it failed with, or None.
+
+    Train restarts nothing by itself: two groups of one attempt would write to the same paths. Reports of rank
+    0 are passed on to Ray Tune.
+    """
+    from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+    from ray.train.v2.api.exceptions import TrainingFailedError
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    trainer = DataParallelTrainer(
+        train_worker,
+        train_loop_config=worker_config,
+        scaling_config=ScalingConfig(
+            num_workers=num_workers,
+            use_gpu=resources_per_worker.get("GPU", 0) > 0,
+            resources_per_worker=resources_per_worker,
+        ),
+        run_config=RunConfig(  # type: ignore[arg-type]  # typed as the older Train's
+            name=name,
+            storage_path=storage_path,
+            callbacks=[TuneReportCallback()],
+            failure_config=FailureConfig(
+                max_failures=0, max_preemption_failures=0, controller_failure_limit=0
+            ),
+        ),
+    )
+    try:
+        trainer.fit()
+    except TrainingFailedError as error:
+        return error
+    return None
