@@ -264,10 +264,10 @@ from tune_jobs.study.search_study import SearchStudy
 
 user = os.fdopen(os.dup(1), "w")  # what is printed during a search goes to its log
 decided = threading.Event()
-tell = SearchStudy._tell
+finish = SearchStudy._finish
 
 def note(study, number, state, *rest):
-    tell(study, number, state, *rest)
+    finish(study, number, state, *rest)
     if state == State.PRUNED:
         decided.set()
 
@@ -282,7 +282,7 @@ def watch():
             os._exit(0)
         time.sleep(0.1)
 
-SearchStudy._tell = note
+SearchStudy._finish = note
 threading.Thread(target=watch, daemon=True).start()
 path = pathlib.Path("space.yaml")
 run_search(load_space(path), LaunchOptions(space=path))
