@@ -1,4 +1,4 @@
-"""Every mistake of bad_spaces.txt through the whole command: one line, exit code 2, and nothing started."""
+"""Every case of bad_spaces.txt through the whole command: one line, exit code 2, and nothing started."""
 
 import json
 import re
@@ -17,7 +17,7 @@ CASES = re.findall(
 )
 IDS = [title for title, _, _ in CASES]
 
-# The whole table in an interpreter that has none of the heavy packages; prints what each case ended with.
+# Runs all cases in an interpreter without the heavy packages, and prints exit code and stderr of each.
 WITHOUT_HEAVY_PACKAGES = """
 import contextlib, io, json, pathlib, sys, time
 for package in ("torch", "ray", "optuna", "mlflow", "numpy", "sklearn", "tune_jobs.commands.search"):
@@ -25,19 +25,19 @@ for package in ("torch", "ray", "optuna", "mlflow", "numpy", "sklearn", "tune_jo
 import tune_jobs.commands.preflight
 from tune_jobs.__main__ import main
 tune_jobs.commands.preflight.machine_resources = lambda: {"CPU": 2.0, "GPU": 0.0}
-ended = []
+results = []
 for text in json.load(sys.stdin):
     pathlib.Path("bad.yaml").write_text(text)
     with contextlib.redirect_stderr(io.StringIO()) as err:
-        ended.append([main(["--space", "bad.yaml"]), err.getvalue()])
-print(json.dumps({"ended": ended, "seconds": time.process_time()}))
+        results.append([main(["--space", "bad.yaml"]), err.getvalue()])
+print(json.dumps({"results": results, "seconds": time.process_time()}))
 """
 VARIABLES = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "SELFCON_STUDY_STORAGE")
 
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A machine of 2 CPUs on which no search can be started, and a folder with what a search left there."""
+    """A machine with 2 CPUs on which no search can start, and a folder with files of an earlier search."""
     for variable in VARIABLES:
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr("tune_jobs.commands.preflight.machine_resources", lambda: {"CPU": 2.0, "GPU": 0.0})
@@ -48,8 +48,8 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     Path("mlflow.db").write_bytes(b"SQLite format 3\0")
 
 
-def everything_here() -> dict[str, bytes | None]:
-    """Every file under the working folder with its bytes, and every folder."""
+def contents() -> dict[str, bytes | None]:
+    """Return every file below the working folder with its bytes, and every folder."""
     return {str(path): path.read_bytes() if path.is_file() else None for path in Path().rglob("*")}
 
 
@@ -60,22 +60,22 @@ def test_there_are_many_cases() -> None:
 
 @pytest.mark.parametrize("flags", [[], ["--dry-run"]], ids=["start", "dry run"])
 @pytest.mark.parametrize(("text", "line"), [case[1:] for case in CASES], ids=IDS)
-def test_a_mistake_is_one_line_with_its_place_and_changes_nothing(
+def test_an_error_is_one_line_with_its_position_and_changes_nothing(
     capsys: pytest.CaptureFixture[str], text: str, line: str, flags: list[str]
 ) -> None:
     Path("bad.yaml").write_text(text)
-    before = everything_here()
+    before = contents()
     assert main(["--space", "bad.yaml", *flags]) == 2
     assert capsys.readouterr() == ("", f"error: bad.yaml:{line}\n")
-    assert everything_here() == before
+    assert contents() == before
 
 
-def test_the_whole_table_takes_seconds_and_no_heavy_package(
+def test_all_cases_take_seconds_and_no_heavy_package(
     run_python: Callable[..., CompletedProcess[str]], tmp_path: Path
 ) -> None:
     texts = json.dumps([text for _, text, _ in CASES])
     done = run_python(WITHOUT_HEAVY_PACKAGES, cwd=tmp_path, stdin=texts)
     assert done.stderr == ""
     found = json.loads(done.stdout)
-    assert found["ended"] == [[2, f"error: bad.yaml:{line}\n"] for _, _, line in CASES]
+    assert found["results"] == [[2, f"error: bad.yaml:{line}\n"] for _, _, line in CASES]
     assert found["seconds"] < 20

@@ -17,10 +17,10 @@ PythonRunner = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
-def test_an_example_says_how_it_is_run_and_the_readme_names_it(path: Path) -> None:
+def test_an_example_says_how_it_is_run_and_its_page_names_it(path: Path) -> None:
     place = path.relative_to(ROOT)
     assert f"python {place}" in path.read_text().partition('\n"""\n')[0]
-    assert f"`{place.relative_to('examples')}" in (ROOT / "README.md").read_text()
+    assert f"`{place.relative_to('examples')}" in (ROOT / "examples/README.md").read_text()
 
 
 def test_one_training_prints_its_epochs_and_leaves_an_encoder(

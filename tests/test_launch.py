@@ -52,9 +52,9 @@ REFUSED_FLAGS: list[tuple[list[str], str]] = [
     (["--space", "good.yaml", "--compare", "a", "b"],
      "--compare: expected no --space in addition, got good.yaml"),
     (["--space"], "--space: expected one argument"),
-    (["--space", "goof.yaml"], "goof.yaml: expected a file that can be read, got: no such file or directory"
+    (["--space", "goof.yaml"], "goof.yaml: expected a readable file, got: no such file or directory"
                                " (did you mean good.yaml?)"),
-    (["--space", "."], ".: expected a file that can be read, got: is a directory"),
+    (["--space", "."], ".: expected a readable file, got: is a directory"),
     (["--space", "good.yaml", "--num-trials", "0"],
      "--num-trials: expected a whole number of at least 1, got 0"),
     (["--space", "good.yaml", "--num-trials", "many"],
@@ -297,7 +297,7 @@ def test_a_fault_of_ours_is_one_line_too(
 ) -> None:
     search_is(raises(ZeroDivisionError("division by zero")))
     assert main(["--space", "good.yaml"]) == 1
-    expected = "error: ZeroDivisionError: division by zero (--debug shows where)\n"
+    expected = "error: ZeroDivisionError: division by zero (internal error; --debug shows the traceback)\n"
     assert capsys.readouterr() == ("", expected)
 
 

@@ -16,7 +16,7 @@ RECIPES = {
     "cifar100_resnet18",
     "imagenet_resnet34",
     "imagenet_resnet50",
-}  # of the paper: they need GPUs and data
+}  # recipes of the paper, which need GPUs and data
 OPTIM_FIELDS = ("optim.global_batch_size", "optim.learning_rate", "optim.epochs")
 PROBE_FIELDS = ("evaluate.probe_epochs", "evaluate.probe_learning_rate", "evaluate.probe_batch_size")
 ON_DIGITS = [path for path in PATHS if path.stem not in RECIPES]
@@ -33,14 +33,12 @@ def space(path: Path) -> SearchSpace:
     return load_space(path)
 
 
-def test_the_searches_of_the_contract_are_shipped() -> None:
+def test_all_expected_search_spaces_are_shipped() -> None:
     names = {"exit_position", "loss_weights", "smoke", "subnetwork_depth", "temperature"}
     assert {path.stem for path in PATHS} == names | RECIPES
 
 
-def test_a_shipped_space_is_named_after_its_file_and_says_what_it_asks(
-    path: Path, space: SearchSpace
-) -> None:
+def test_a_shipped_space_is_named_after_its_file_and_documented(path: Path, space: SearchSpace) -> None:
     assert space.name == space.tracking.experiment == path.stem
     assert space.description.endswith(("?", "."))
     first, second, *_ = path.read_text().splitlines()
@@ -49,9 +47,9 @@ def test_a_shipped_space_is_named_after_its_file_and_says_what_it_asks(
     assert all(f"# {word}" in space.text for word in ("Cost:", "Expect:"))
 
 
-def test_whatever_a_shipped_space_suggests_can_be_trained(space: SearchSpace) -> None:
-    drawn = [space.suggest(RandomTrial(seed)) for seed in range(300)]
-    configs = [space.resolve(parameters) for parameters in drawn if not space.is_forbidden(parameters)]
+def test_every_configuration_of_a_shipped_space_is_valid(space: SearchSpace) -> None:
+    sampled = [space.suggest(RandomTrial(seed)) for seed in range(300)]
+    configs = [space.resolve(parameters) for parameters in sampled if not space.is_forbidden(parameters)]
     assert len(configs) > 200
     assert all(isinstance(config, TrainConfig) for config in configs)
 
@@ -66,19 +64,19 @@ def test_a_space_on_the_digits_fits_a_small_machine(path: Path) -> None:
     )
 
 
-def test_a_shipped_space_can_prune(space: SearchSpace) -> None:
+def test_a_shipped_space_has_rungs_for_pruning(space: SearchSpace) -> None:
     assert rungs(space.pruner, epochs=space.train["optim.epochs"])
 
 
-def test_a_shipped_space_says_what_to_try_first(space: SearchSpace) -> None:
+def test_a_shipped_space_has_starting_points(space: SearchSpace) -> None:
     assert space.start_points()
 
 
-def test_a_shipped_space_has_a_preview(path: Path, space: SearchSpace) -> None:
+def test_a_shipped_space_has_a_dry_run(path: Path, space: SearchSpace) -> None:
     assert space.name in dry_run(space, LaunchOptions(space=path))
 
 
-def test_the_main_search_is_long_enough_to_learn_from() -> None:
+def test_the_main_search_has_enough_trials_and_parameters() -> None:
     space = load_space(next(path for path in PATHS if path.stem == "exit_position"))
     assert space.search.num_trials >= 12
     assert {"model.exit_stages", "model.exit_depth", "loss.temperature", "loss.exit_weight"} <= set(
@@ -94,7 +92,7 @@ def test_the_main_search_is_long_enough_to_learn_from() -> None:
         ("imagenet_resnet50", (2048, 0.25, 800), "same", (40, 5.0, 512)),
     ],
 )
-def test_a_recipe_first_tries_what_the_authors_published(
+def test_a_recipe_starts_with_the_published_configuration(
     name: str, optim: tuple[int, float, int], depth: str, probe: tuple[int, float, int]
 ) -> None:
     space = load_space(next(path for path in PATHS if path.stem == name))

@@ -1,1 +1,1 @@
-"""The search platform around selfcon: Ray, Optuna and MLflow live here. Importing it imports nothing else."""
+"""Search platform for selfcon, built on Ray, Optuna and MLflow. Importing it has no side effects."""

@@ -1,7 +1,7 @@
-"""The command: `python launch.py`, `selfcon-search` and `python -m tune_jobs` all call `main`.
+"""Command-line entry point, called by `python launch.py`, `selfcon-search` and `python -m tune_jobs`.
 
-Help, the refusal of a file and the dry run must answer at once: the commands that need torch, Ray, Optuna or
-MLflow are imported where they are called.
+Commands that need torch, Ray, Optuna or MLflow are imported only when they run, so that --help, validation
+errors and the dry run respond immediately.
 """
 
 import sys
@@ -16,12 +16,12 @@ from tune_jobs.errors import InterruptedSearchError, SearchError
 from tune_jobs.options import LaunchOptions, closing_line, interrupted_line
 from tune_jobs.urls import masked
 
-if TYPE_CHECKING:  # the doctor runs without a single package
+if TYPE_CHECKING:  # --doctor runs even if no package is installed
     from tune_jobs.space import SearchSpace
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code; whatever goes wrong ends with one line."""
+    """Run the command line and return the exit code; every error is printed as one line."""
     options = None
     try:
         options = parse(sys.argv[1:] if arguments is None else arguments, program=_program())
@@ -31,14 +31,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(interrupted_line(options))
         return error.exit_code
     except SearchError as error:
-        return _failed(str(error), error.exit_code, options, resumable=error.resumable)
+        return _report_failure(str(error), error.exit_code, options, resumable=error.resumable)
     except SelfConError as error:
-        return _failed(str(error), 1, options)
+        return _report_failure(str(error), 1, options)
     except KeyboardInterrupt:
-        return _failed("interrupted", 130, options, resumable=True)
-    except Exception as error:  # an internal error is one line too
-        hint = "" if options is not None and options.debug else " (--debug shows where)"
-        return _failed(f"{type(error).__name__}: {error}{hint}", 1, options)
+        return _report_failure("interrupted", 130, options, resumable=True)
+    except Exception as error:  # an internal error
+        is_shown = options is not None and options.debug
+        hint = "" if is_shown else " (internal error; --debug shows the traceback)"
+        return _report_failure(f"{type(error).__name__}: {error}{hint}", 1, options)
 
 
 def _run(options: LaunchOptions) -> int:
@@ -55,7 +56,7 @@ def _run(options: LaunchOptions) -> int:
     from tune_jobs.space import load_space
 
     space = load_space(options.space, overrides=options.overrides, name=options.name)
-    if options.report:  # reads the study alone, so it needs no preflight
+    if options.report:  # only reads the study, so no preflight is needed
         from tune_jobs.commands.show_report import write_report
 
         return write_report(space, options)
@@ -80,7 +81,7 @@ def _dry_run(space: "SearchSpace", options: LaunchOptions) -> int:
 
 
 def _search(space: "SearchSpace", options: LaunchOptions) -> int:
-    if sys.stdout is not None and sys.stdout.isatty():  # importing the libraries takes some seconds
+    if sys.stdout is not None and sys.stdout.isatty():  # importing the libraries takes several seconds
         print(f"{space.name}: starting", flush=True)
     from tune_jobs.commands.search import run_search
 
@@ -88,17 +89,17 @@ def _search(space: "SearchSpace", options: LaunchOptions) -> int:
 
 
 def _program() -> str:
-    """How the user started this process, for the commands that are printed."""
-    name = Path(sys.argv[0]).name
-    if name == "__main__.py":
+    """Return the command that started this process, for use in printed commands."""
+    path = Path(sys.argv[0])
+    if path.parts[-2:] == ("tune_jobs", "__main__.py"):
         return "python -m tune_jobs"
-    return name if name == "selfcon-search" else LaunchOptions.program
+    return path.name if path.name == "selfcon-search" else LaunchOptions.program
 
 
-def _failed(
+def _report_failure(
     message: str, exit_code: int, options: LaunchOptions | None = None, *, resumable: bool = False
 ) -> int:
-    """Print one line with the cause and, if that may work, the command that resumes."""
+    """Print one line with the cause and, if the search can be resumed, the command to resume it."""
     if options is not None and options.debug:
         print(masked(traceback.format_exc()), file=sys.stderr, end="")
     print(closing_line(message, options, resumable=resumable), file=sys.stderr)

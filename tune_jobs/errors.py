@@ -1,11 +1,11 @@
-"""The exceptions of the platform, each with the exit code the command ends with.
+"""Exceptions of the platform, each with the exit code of the command.
 
 SelfConError
-└── SearchError (1)              anything the platform raises on purpose
+└── SearchError (1)              any error that the platform raises on purpose
     ├── BadInputError (2)        bad input or a failed preflight: nothing was started, nothing written
-    ├── NoSuccessError (3)       no trial succeeded, or the first ones failed alike
-    ├── ClusterLostError (4)     the Ray cluster went away; resumable
-    ├── TrackingError (5)        complete, but MLflow does not have everything yet
+    ├── NoSuccessError (3)       no trial succeeded, or the first ones failed with the same error
+    ├── ClusterLostError (4)     the connection to the Ray cluster was lost; resumable
+    ├── TrackingError (5)        complete, but not all records are in MLflow yet
     ├── StorageError (6)         the study's database or a folder of the search cannot be used
     ├── AlreadyRunningError (7)  another launcher runs this search
     └── InterruptedSearchError (130, 143)    the user stopped it; resumable
@@ -17,9 +17,9 @@ from selfcon.errors import SelfConError
 
 
 class SearchError(SelfConError):
-    """The search cannot go on; the message is one line for the user.
+    """The search cannot continue; the message is one line for the user.
 
-    `resumable` says whether the same command may go on where the search was.
+    `resumable` states whether the same command can resume the search.
     """
 
     exit_code: ClassVar[int] = 1
@@ -33,43 +33,43 @@ class BadInputError(SearchError):
 
 
 class NoSuccessError(SearchError):
-    """No trial succeeded, or the first ones failed alike."""
+    """No trial succeeded, or the first trials failed with the same error."""
 
     exit_code = 3
 
 
 class ClusterLostError(SearchError):
-    """The Ray cluster went away; the same command resumes."""
+    """The connection to the Ray cluster was lost; the same command resumes the search."""
 
     exit_code = 4
     resumable = True
 
 
 class TrackingError(SearchError):
-    """The search is complete, but MLflow does not have everything yet; the same command delivers the rest."""
+    """The search is complete, but not all records are in MLflow yet; the same command sends the rest."""
 
     exit_code = 5
     resumable = True
 
 
 class StorageError(SearchError):
-    """The study's database or a folder of the search cannot be used; once mended the same command resumes."""
+    """The study's database or a folder of the search cannot be used; fix it and run the same command."""
 
     exit_code = 6
     resumable = True
 
 
 class AlreadyRunningError(SearchError):
-    """Another launcher runs this search; the message names its host, process and start."""
+    """Another launcher runs this search; the message names its host, process and start time."""
 
     exit_code = 7
 
 
 class InterruptedSearchError(SearchError):
-    """The user stopped the search, by Ctrl-C (exit code 130) or SIGTERM (143); the same command resumes."""
+    """The user stopped the search by Ctrl-C (exit code 130) or SIGTERM (143); the same command resumes it."""
 
     resumable = True
 
     def __init__(self, exit_code: int) -> None:
         super().__init__("interrupted")
-        self.exit_code = exit_code  # type: ignore[misc]  # the one error whose code depends on the signal
+        self.exit_code = exit_code  # type: ignore[misc]  # the exit code depends on the signal

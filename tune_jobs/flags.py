@@ -1,4 +1,4 @@
-"""The flags of the command line, and the page that --help shows."""
+"""Flags of the command line and the text of --help."""
 
 import argparse
 import shutil
@@ -6,51 +6,58 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from selfcon.version import VERSION
 from tune_jobs.errors import BadInputError
 
 USAGE = "python launch.py --space FILE [flags]"
 DESCRIPTION = """\
-Find the best Self-Contrastive image encoder that a search space holds. Ray Tune
-runs the trials, an Optuna study decides them, MLflow records them. One command
-starts a search, goes on with it after any interruption, and shows the result of
+Search for the best Self-Contrastive image encoder in a search space. Optuna
+suggests the trials, Ray Tune runs them, and MLflow records them. The same
+command starts a search, resumes an interrupted one, and shows the result of
 a finished one:
 
   python launch.py --space search_spaces/exit_position.yaml
 
-Look first at what it would do, and go on beyond its end:
+Preview a search without starting it, or extend it to more trials:
 
   python launch.py --space search_spaces/exit_position.yaml --dry-run
   python launch.py --space search_spaces/exit_position.yaml --num-trials 30
 
-The folder of the search then has the report (report.html), the table of trials
-(trials.csv), and the winner as a search of its own, which trains it again:
+The search writes a report (report.html), a table of all trials (trials.csv)
+and the winning configuration (best.yaml) to its folder. To train the winner
+again:
 
   python launch.py --space runs/exit_position/best.yaml
 """
 EPILOG = """\
 exit codes:
-  0  complete                       4  cluster lost; the same command goes on
-  1  a fault of ours, a drift, or   5  complete, but tracking is not synced yet
-     one that --doctor found        6  storage cannot be used
-  2  bad input or no room;          7  another launcher runs this search
-     nothing was started
-  3  no trial succeeded             130, 143  interrupted; the same command goes on
+  0         complete
+  1         internal error, a difference found by --reproduce, or a problem
+            found by --doctor
+  2         invalid input or insufficient resources; nothing was started
+  3         no trial succeeded, or the first trials failed with the same error
+  4         the Ray cluster was lost; run the same command to resume
+  5         complete, but not all records are in MLflow yet; run the same
+            command to send the rest
+  6         storage cannot be used; fix it and run the same command
+  7         another launcher runs this search
+  130, 143  interrupted (Ctrl-C, SIGTERM); run the same command to resume
 
-docs/search_spaces.md describes the file, docs/operations.md what to do when
-something goes wrong.
+See docs/search_spaces.md for the search-space file and docs/operations.md for
+troubleshooting.
 """
 MAX_WIDTH = 100
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises what is wrong with the flags as `BadInputError`; `flags` are those that it knows."""
+    """Argument parser that raises `BadInputError` for invalid flags; `flags` lists the known flags."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.flags: list[str] = []
 
     def adder(self, title: str) -> Callable[..., None]:
-        """Return a function that adds a flag to a new group, as `add_argument` does."""
+        """Return a function that adds a flag to a new group, with the arguments of `add_argument`."""
         group = self.add_argument_group(title)
 
         def add(*names: str, **settings: Any) -> None:
@@ -60,7 +67,7 @@ class Parser(argparse.ArgumentParser):
         return add
 
     def error(self, message: str) -> NoReturn:
-        """Raise the complaint without argparse's own words before it."""
+        """Raise `BadInputError` with the message, without argparse's prefix."""
         raise BadInputError(message.removeprefix("argument "))
 
 
@@ -76,8 +83,8 @@ def make_parser() -> Parser:
         add_help=False,
     )
     _add_search(parser)
-    _add_instead(parser)
-    _add_places(parser)
+    _add_modes(parser)
+    _add_locations(parser)
     return parser
 
 
@@ -87,48 +94,54 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
 
 
 def _add_search(parser: Parser) -> None:
-    add = parser.adder("the search")
+    add = parser.adder("search options")
     add("--space", type=Path, metavar="FILE", help="the search-space file (YAML)")
     add("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
-        help="replace a key of the file, e.g. --set train.optim.epochs=4; may be repeated")  # fmt: skip
+        help="override a key of the file, e.g. --set train.optim.epochs=4; can be repeated")  # fmt: skip
     add(
         "--name",
         metavar="NAME",
-        help="make it another search: the file's `name`, else its stem, is the default",
+        help="name of the search (default: the `name` in the file, else the name of the file)",
     )
     add(
         "--num-trials",
         type=_num_trials,
         metavar="N",
-        help="raise the number of trials, also of a finished search",
+        help="total number of trials; raise it to extend a search, even a finished one",
     )
 
 
-def _add_instead(parser: Parser) -> None:
-    add = parser.adder("instead of running it")
-    add("--dry-run", action="store_true", help="check the file and show what would run; start nothing")
+def _add_modes(parser: Parser) -> None:
+    add = parser.adder("modes (instead of running the search)")
+    add("--dry-run", action="store_true",
+        help="validate the file and show what would run, without starting it")  # fmt: skip
     add("--report", action="store_true",
-        help="write and show the report of what is there, also while it runs; train nothing")  # fmt: skip
+        help="write and show the report of the results so far, even while the search runs")  # fmt: skip
     add("--reproduce", type=_trial_number, metavar="N",
-        help="train trial N again from its record, compare, and name what is different now")  # fmt: skip
+        help="train trial N again from its record and report any differences")  # fmt: skip
     add("--compare", nargs="+", default=[], metavar="NAME",
-        help="searches side by side, by their names; takes no --space")  # fmt: skip
+        help="compare two or more searches by name; cannot be combined with --space")  # fmt: skip
     add("--doctor", action="store_true",
-        help="check the installation and what the flags name; starts nothing, needs no --space")  # fmt: skip
-    add("-h", "--help", action="help", help="show this page")
+        help="check the installation and everything the flags name, without starting a search;"
+             " does not need --space")  # fmt: skip
+    add("-h", "--help", action="help", help="show this help and exit")
+    add("--version", action="version", version=f"selfcon-search {VERSION}", help="show the version")
 
 
-def _add_places(parser: Parser) -> None:
-    add = parser.adder("where it runs and what it writes to")
-    add("--output", type=Path, default=Path("runs"), metavar="DIR", help="keep the search in DIR/NAME (runs)")
-    add("--address", metavar="HOST:PORT", help="a Ray cluster, or RAY_ADDRESS (this machine is the cluster)")
-    add("--tracking-uri", metavar="URI", help="MLflow, or MLFLOW_TRACKING_URI (sqlite:///mlflow.db)")
+def _add_locations(parser: Parser) -> None:
+    add = parser.adder("cluster and storage")
+    add("--output", type=Path, default=Path("runs"), metavar="DIR",
+        help="write the search to DIR/NAME (default: runs)")  # fmt: skip
+    add("--address", metavar="HOST:PORT", help="Ray cluster to use (default: RAY_ADDRESS, else this machine)")
+    add("--tracking-uri", metavar="URI",
+        help="MLflow tracking URI (default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db)")  # fmt: skip
     add("--study-storage", metavar="URL",
-        help="an Optuna database, or SELFCON_STUDY_STORAGE (DIR/NAME/study.db)")  # fmt: skip
+        help="database of the Optuna study (default: SELFCON_STUDY_STORAGE, else"
+             " DIR/NAME/study.db)")  # fmt: skip
     add("--checkpoint-storage", metavar="PLACE",
-        help="a path that all nodes share or s3://BUCKET/PATH, or SELFCON_CHECKPOINT_STORAGE"
-             " (DIR/NAME)")  # fmt: skip
-    add("--debug", action="store_true", help="show tracebacks")
+        help="checkpoint location: a path shared by all nodes, or s3://BUCKET/PATH"
+             " (default: SELFCON_CHECKPOINT_STORAGE, else DIR/NAME)")  # fmt: skip
+    add("--debug", action="store_true", help="show tracebacks of errors")
 
 
 def _num_trials(text: str) -> int:

@@ -1,4 +1,4 @@
-"""What the command line asks for."""
+"""Options of a launch, and the lines that report how to resume it."""
 
 import shlex
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tune_jobs.urls import masked
 
-# What may also come from the environment: other users of a machine see command lines, but not that.
+# Environment variables that can replace flags: other users can see the command line, but not the environment.
 ENVIRONMENT = {
     "address": "RAY_ADDRESS",
     "tracking_uri": "MLFLOW_TRACKING_URI",
@@ -15,18 +15,19 @@ ENVIRONMENT = {
 }
 
 
-INSTEAD = ("dry_run", "report", "reproduce", "compare", "doctor")
+# Fields of the modes that replace running the search.
+MODES = ("dry_run", "report", "reproduce", "compare", "doctor")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchOptions:
-    """The flags of one launch.
+    """Command-line options of one launch.
 
-    `from_environment` names the fields that an environment variable filled in, which `command` leaves out;
-    `program` is how the user started the process.
+    `from_environment` names the fields that were set from environment variables; `command` omits them.
+    `program` is the command that started the process.
     """
 
-    space: Path | None = None  # `compare` and `doctor` need none
+    space: Path | None = None  # not needed by `compare` and `doctor`
     output: Path = Path("runs")
     name: str | None = None
     address: str | None = None
@@ -45,7 +46,7 @@ class LaunchOptions:
     program: str = "python launch.py"
 
     def command(self) -> str:
-        """Return the command that starts this search and, whenever it stopped, resumes it."""
+        """Return the command that starts or resumes this search."""
         words = self.program.split()
         if self.space is not None:
             words += ["--space", str(self.space)]
@@ -67,11 +68,11 @@ def flag_of(field: str) -> str:
 
 
 def closing_line(message: str, options: LaunchOptions | None = None, *, resumable: bool = False) -> str:
-    """Return the last line of a launch that failed: the cause and, if that may work, how to resume."""
+    """Return the last line of a failed launch: the cause and, if `resumable`, the command to resume."""
     resume = f"; resume with: {options.command()}" if options is not None and resumable else ""
     return f"error: {masked(' '.join(message.splitlines()))}{resume}"
 
 
 def interrupted_line(options: LaunchOptions) -> str:
-    """Return the last line of a launch that the user stopped."""
+    """Return the last line of a launch that the user interrupted."""
     return f"interrupted; resume with: {options.command()}"

@@ -1,4 +1,4 @@
-"""What a search ran on: the commit of this project, the versions of its packages, the system."""
+"""Provenance of a search: the commit of this project, package versions, and the system."""
 
 import platform
 import subprocess
@@ -9,9 +9,9 @@ PACKAGES = ("selfcon-search", "torch", "torchvision", "ray", "optuna", "mlflow",
 
 
 def commit_of_source(folder: Path | None = None) -> str | None:
-    """Return the commit that the project in `folder` (this one) is at, and `-dirty` if its files differ.
+    """Return the commit of the project in `folder` (default: this one), with `-dirty` if files changed.
 
-    None without git, and where the folder is not the root of a repository: an installed package's is not.
+    Returns None without git, or if the folder is not the root of a repository, as for an installed package.
     """
     folder = folder or Path(__file__).resolve().parents[1]
     root = _git(folder, "rev-parse", "--show-toplevel")
@@ -22,7 +22,7 @@ def commit_of_source(folder: Path | None = None) -> str | None:
 
 
 def shown_commit(commit: str | None) -> str:
-    """Return a commit as short as people read it."""
+    """Return a short text for a commit: its first 12 digits, and whether files were changed."""
     if commit is None:
         return "an unknown commit"
     name, _, dirty = commit.partition("-")
@@ -30,7 +30,7 @@ def shown_commit(commit: str | None) -> str:
 
 
 def environment_tags() -> dict[str, str]:
-    """Return the versions of Python, of the packages that decide results, and the launcher's system."""
+    """Return tags with the versions of Python and of the packages that affect results, and the system."""
     found = {f"selfcon.version.{name}": _version(name) for name in PACKAGES}
     return {
         "selfcon.version.python": platform.python_version(),
@@ -52,5 +52,5 @@ def _git(folder: Path, *arguments: str) -> str | None:
 def _version(package: str) -> str | None:
     try:
         return version(package)
-    except PackageNotFoundError:  # run from a folder that was not installed
+    except PackageNotFoundError:  # the project runs from a folder without installation
         return None

@@ -1,9 +1,9 @@
-"""The folder of a search, `runs/<name>/`: what each file and folder in it is called.
+"""Layout of the folder of a search, `runs/<name>/`.
 
-study.db                          the Optuna study, unless it is in a database server
-report.html, best.yaml, trials.csv    made from the study, for people to open
-ray.log                           what libraries printed
-trials/<trial>/                   the files of one trial (checkpoints/folder.py)
+study.db                              the Optuna study, unless it is in a database server
+report.html, best.yaml, trials.csv    generated from the study, for users
+ray.log                               output of libraries
+trials/<trial>/                       files of one trial (checkpoints/folder.py)
 """
 
 from pathlib import Path
@@ -14,5 +14,5 @@ LIBRARY_LOG = "ray.log"
 
 
 def trial_folder(search_folder: Path, name: str) -> Path:
-    """Return the folder of a trial, by its `name` (`TrialRecord.name`), in the folder of its search."""
+    """Return the folder of the trial called `name` (`TrialRecord.name`) in the folder of its search."""
     return search_folder / "trials" / name

@@ -1,49 +1,49 @@
-"""URLs of databases, MLflow servers and checkpoint storage: validity, identity, and masking of secrets."""
+"""URLs of databases, MLflow servers and checkpoint storage: validation, comparison, masking of secrets."""
 
 import re
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
-# Whose locks keep a second launcher out.
+# Databases whose locks prevent a second launcher of the same search.
 DATABASES = ("sqlite", "postgresql", "postgresql+psycopg", "mysql", "mysql+pymysql")
 
 PORTS = {"postgresql": "5432", "mysql": "3306"}
 LOOPBACK = ("127.0.0.1", "::1")
 S3_SETTINGS = frozenset({"endpoint_override", "scheme", "region"})
 
-# Query parameters that hold one: PostgreSQL's, MySQL's, S3's, and what web servers take.
+# Query parameters that hold a secret, of PostgreSQL, MySQL, S3 and web servers.
 _SECRET_KEYS = r"\w*(?:password|passwd|pwd|access_key|secret_key|api_key|token|secret)"
 
-# user:password@host, where a password may itself hold slashes, and ?password=...
+# user:password@host, where the password can contain slashes, and ?password=...
 _PASSWORD = re.compile(rf"://[^/@:]*:[^@]+@|[?&]{_SECRET_KEYS}=[^&]", re.IGNORECASE)
 
-# In a text. What stands alone before the host of a web server is a token, elsewhere it is a user.
+# Secrets in a text. A name without a password is a token before the host of a web server, else a user.
 _SECRETS = re.compile(
     rf"(://[^/@:\s]*:)\S+(?=@)|(\bhttps?://)[^/@:\s]+(?=@)|([?&]{_SECRET_KEYS}=)[^&\s]+", re.IGNORECASE
 )
 
-# An @ that ends no secret: in the path of a file, or behind a user alone.
+# URLs whose @ does not end a secret: it is in the path of a file, or follows a user without a password.
 _HARMLESS = re.compile(r"[\w.+-]+://(/|[^/@:]*@[^@]*$)")
 
-_TO_THE_HOST = re.compile(r"^([\w.+-]+://(?:[^/@:]*:)?)?.*@", re.DOTALL)
+_BEFORE_HOST = re.compile(r"^([\w.+-]+://(?:[^/@:]*:)?)?.*@", re.DOTALL)
 
 
 def is_database(url: str) -> bool:
-    """Return whether a URL names a database that can hold a study, by its scheme."""
+    """Return whether the scheme of a URL is that of a database that can store a study."""
     return url.partition("://")[0] in DATABASES and "://" in url
 
 
 def is_same_database(first: str, second: str) -> bool:
-    """Return whether two URLs name the same database of a server or the same file, whoever asks and how.
+    """Return whether two URLs name the same database, ignoring users, passwords and drivers.
 
-    Names of hosts are compared as they are written. A study and MLflow cannot share a database: each keeps
-    the version of its tables in a table `alembic_version`.
+    Host names are compared as text, except that loopback addresses equal localhost. A study and MLflow cannot
+    share a database, because both store the version of their tables in a table `alembic_version`.
     """
     return _database_place(first) == _database_place(second)
 
 
 def _database_place(url: str) -> tuple[str, str, str, str]:
-    """Return kind, host, port and name of a database; of a file host and port are empty."""
+    """Return the type, host, port and name of a database; host and port are empty for a file."""
     parts = urlsplit(url)
     kind, settings = parts.scheme.partition("+")[0], dict(parse_qsl(parts.query))
     if kind == "sqlite":
@@ -55,9 +55,10 @@ def _database_place(url: str) -> tuple[str, str, str, str]:
 
 
 def is_checkpoint_storage(place: str) -> bool:
-    """Return whether checkpoints can be kept there: a path, or s3://bucket/path with settings of pyarrow's.
+    """Return whether checkpoints can be stored at `place`: a path, or s3://bucket/path with pyarrow settings.
 
-    Keys belong into the environment: the place goes to every worker, and into Ray's own files.
+    Access keys are rejected, because the place is sent to every worker and stored in Ray's files. They belong
+    in the environment.
     """
     if "://" not in place:
         return True
@@ -68,9 +69,9 @@ def is_checkpoint_storage(place: str) -> bool:
 
 
 def checkpoint_place(storage: str | None, folder: Path, *below: str) -> str:
-    """Return where the checkpoints of the search lie whose folder is `folder`: there, or by its name.
+    """Return the location of a search's checkpoints: `folder`, or a folder of the same name in `storage`.
 
-    `below` are further folders in it.
+    `below` appends subfolders.
     """
     if storage is None:
         return str(folder.joinpath(*below))
@@ -81,21 +82,22 @@ def checkpoint_place(storage: str | None, folder: Path, *below: str) -> str:
 
 
 def masked(text: str) -> str:
-    """Return a text with the passwords of the URIs in it left out, for messages."""
+    """Return a text with the secrets of all URIs in it masked, for messages."""
     return _SECRETS.sub(lambda found: f"{found[1] or found[2] or found[3]}***", text)
 
 
 def masked_uri(uri: str) -> str:
-    """Return what was given as a URI with no secret in it, for messages, however wrong it is written.
+    """Return a URI, possibly malformed, with all secrets masked, for messages.
 
-    All before the last @ goes but scheme and user, and with it values of secrets in the query, the fragment.
+    Everything before the last @ except scheme and user is masked, as are secrets in the query and the
+    fragment.
     """
     if not _HARMLESS.match(uri):
-        uri = _TO_THE_HOST.sub(r"\1***@", uri)
+        uri = _BEFORE_HOST.sub(r"\1***@", uri)
     place, mark, _ = masked(uri).partition("#")
     return f"{place}#***" if mark else place
 
 
 def holds_password(uri: str) -> bool:
-    """Return whether a URI holds a password, after a colon before the host or as a query parameter."""
+    """Return whether a URI contains a password, before the host or as a query parameter."""
     return _PASSWORD.search(uri) is not None

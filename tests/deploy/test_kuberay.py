@@ -6,7 +6,6 @@ used here, typed from its ray.io/v1 types (ray-project/kuberay, ray-operator/api
 
 import re
 import shlex
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import yaml
 from ray._raylet import RAY_NODE_MARKET_TYPE_KEY  # type: ignore[attr-defined]  # not in its stub
 from ray.scripts.scripts import start
 
+from selfcon.version import VERSION
 from tests.project import ROOT
 from tune_jobs.commands.command_line import parse
 
@@ -139,9 +139,8 @@ def test_the_job_runs_a_search_that_is_shipped() -> None:
 
 
 def test_images_hold_the_versions_of_the_constraints(container: Manifest) -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert CLUSTER["spec"]["rayVersion"] == CONSTRAINTS["ray"]
-    assert container["image"].partition(":")[2] == f"{project}-ray{CONSTRAINTS['ray']}"
+    assert container["image"].partition(":")[2] == f"{VERSION}-ray{CONSTRAINTS['ray']}"
 
 
 def test_ray_start_has_the_parameters(group: Manifest) -> None:

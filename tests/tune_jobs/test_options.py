@@ -4,11 +4,11 @@ from pathlib import Path
 from tune_jobs.options import LaunchOptions
 
 
-def test_the_command_is_short_where_nothing_was_asked_for() -> None:
+def test_the_command_omits_flags_with_default_values() -> None:
     assert LaunchOptions(space=Path("a.yaml")).command() == "python launch.py --space a.yaml"
 
 
-def test_the_command_asks_for_the_same_search_again() -> None:
+def test_the_command_resumes_the_same_search() -> None:
     options = LaunchOptions(
         space=Path("my space.yaml"),
         output=Path("out"),
@@ -30,7 +30,7 @@ def test_the_command_asks_for_the_same_search_again() -> None:
     ]
 
 
-def test_the_command_leaves_out_what_the_environment_gave() -> None:
+def test_the_command_omits_values_from_the_environment() -> None:
     options = LaunchOptions(
         space=Path("a.yaml"), tracking_uri="http://u:p@host", from_environment=("tracking_uri",)
     )

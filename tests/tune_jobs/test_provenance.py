@@ -12,9 +12,9 @@ def git(require_program: Callable[[str], str]) -> Callable[..., str]:
     program = require_program("git")
 
     def run(folder: Path, *arguments: str) -> str:
-        who = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+        identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
         done = subprocess.run(
-            [program, "-C", str(folder), *who, *arguments], capture_output=True, text=True, check=True
+            [program, "-C", str(folder), *identity, *arguments], capture_output=True, text=True, check=True
         )
         return done.stdout.strip()
 
@@ -32,11 +32,13 @@ def repository(git: Callable[..., str], tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_commit_is_gits(repository: Path, git: Callable[..., str]) -> None:
+def test_the_commit_is_the_head_of_the_repository(repository: Path, git: Callable[..., str]) -> None:
     assert commit_of_source(repository) == git(repository, "rev-parse", "HEAD")
 
 
-def test_changed_files_are_told_and_new_ones_do_not_matter(repository: Path, git: Callable[..., str]) -> None:
+def test_changed_files_are_marked_dirty_and_new_ones_are_ignored(
+    repository: Path, git: Callable[..., str]
+) -> None:
     commit = git(repository, "rev-parse", "HEAD")
     (repository / "notes.txt").touch()
     assert commit_of_source(repository) == commit
@@ -44,7 +46,7 @@ def test_changed_files_are_told_and_new_ones_do_not_matter(repository: Path, git
     assert commit_of_source(repository) == f"{commit}-dirty"
 
 
-def test_a_folder_inside_somebody_elses_repository_has_no_commit(repository: Path) -> None:
+def test_a_folder_inside_another_repository_has_no_commit(repository: Path) -> None:
     (repository / "site-packages").mkdir()
     assert commit_of_source(repository / "site-packages") is None
 

@@ -6,7 +6,7 @@ from tune_jobs.search_folder import trial_folder
 from tune_jobs.study.records import TrialRecord
 
 
-def test_a_trial_and_its_further_seeds_have_folders_by_their_names(
+def test_folders_of_trials_and_their_further_seeds_are_named_after_them(
     make_record: Callable[..., TrialRecord],
 ) -> None:
     trial, seed = make_record(7), replace(make_record(0), confirms=7, seed_index=1)

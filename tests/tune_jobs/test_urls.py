@@ -25,7 +25,7 @@ from tune_jobs.urls import (
         "http://host?token=secret",
     ],
 )
-def test_a_password_in_a_uri_is_seen(uri: str) -> None:
+def test_a_password_in_a_uri_is_detected(uri: str) -> None:
     assert holds_password(uri)
 
 
@@ -41,7 +41,7 @@ def test_a_password_in_a_uri_is_seen(uri: str) -> None:
         "mlruns",
     ],
 )
-def test_a_uri_without_a_password_is_told_apart(uri: str) -> None:
+def test_a_uri_without_a_password_is_accepted(uri: str) -> None:
     assert not holds_password(uri)
 
 
@@ -61,16 +61,16 @@ def test_a_uri_without_a_password_is_told_apart(uri: str) -> None:
         ("mlruns", "mlruns"),
     ],
 )
-def test_a_uri_is_shown_without_its_secrets(uri: str, shown: str) -> None:
+def test_secrets_in_a_uri_are_masked(uri: str, shown: str) -> None:
     assert masked_uri(uri) == shown
 
 
 @pytest.mark.parametrize("password", ["p@ss", "se/cret", "a:b@c", "@"])
-def test_a_password_with_odd_letters_is_left_out_whole(password: str) -> None:
+def test_a_password_with_special_characters_is_masked_completely(password: str) -> None:
     assert masked(f"no answer from https://me:{password}@host/x") == "no answer from https://me:***@host/x"
 
 
-def test_a_text_is_shown_without_the_secrets_of_its_uris() -> None:
+def test_secrets_in_the_uris_of_a_text_are_masked() -> None:
     text = "MLflow at https://secret@host: http://me:se/cret@host:80/x?a=1 of postgresql://me@host/db?token=secret"
     assert masked(text) == (
         "MLflow at https://***@host: http://me:***@host:80/x?a=1 of postgresql://me@host/db?token=***"
@@ -81,7 +81,7 @@ def test_a_text_is_shown_without_the_secrets_of_its_uris() -> None:
     "place",
     ["/shared/x", "x", "s3://bucket", "s3://b/p?endpoint_override=127.0.0.1:9000&scheme=http&region=r"],
 )
-def test_places_of_checkpoints(place: str) -> None:
+def test_a_path_or_an_s3_location_is_a_checkpoint_storage(place: str) -> None:
     assert is_checkpoint_storage(place)
 
 
@@ -97,11 +97,11 @@ def test_places_of_checkpoints(place: str) -> None:
         "s3://b/x?region=k:s@r",
     ],
 )
-def test_where_no_checkpoint_can_be_kept(place: str) -> None:
+def test_an_unsupported_location_is_not_a_checkpoint_storage(place: str) -> None:
     assert not is_checkpoint_storage(place)
 
 
-def test_a_search_has_a_place_of_its_own_in_a_storage() -> None:
+def test_every_search_has_its_own_location_in_a_storage() -> None:
     folder = Path("/runs/a")
     assert checkpoint_place(None, folder) == "/runs/a"
     assert checkpoint_place("/shared", folder) == "/shared/a"
@@ -128,7 +128,7 @@ def test_a_search_has_a_place_of_its_own_in_a_storage() -> None:
         ("postgresql://me@host/db", "http://host/db", False),
     ],
 )
-def test_the_same_database_is_known_by_its_place(
+def test_the_same_database_is_recognised_by_its_location(
     first: str, second: str, same: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

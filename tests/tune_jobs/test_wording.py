@@ -16,11 +16,11 @@ from tune_jobs.wording import counted, duration
         (187_200, "2 d 4 h"),
     ],
 )
-def test_durations_have_their_two_largest_units(seconds: float, text: str) -> None:
+def test_a_duration_is_shown_in_its_two_largest_units(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_counts_have_their_plural() -> None:
+def test_counts_are_shown_with_singular_or_plural() -> None:
     assert [counted(1, "epoch"), counted(1200, "epoch"), counted(2, "launch", "launches")] == [
         "1 epoch", "1,200 epochs", "2 launches",
     ]  # fmt: skip

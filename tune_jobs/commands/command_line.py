@@ -8,7 +8,7 @@ from dataclasses import fields
 from selfcon.errors import ConfigError, nearest
 from tune_jobs.errors import BadInputError
 from tune_jobs.flags import Parser, make_parser
-from tune_jobs.options import ENVIRONMENT, INSTEAD, LaunchOptions, flag_of
+from tune_jobs.options import ENVIRONMENT, MODES, LaunchOptions, flag_of
 from tune_jobs.urls import (
     DATABASES,
     S3_SETTINGS,
@@ -38,7 +38,7 @@ def parse(arguments: Sequence[str], *, program: str = LaunchOptions.program) -> 
 
 
 def _check_combination(flags: Namespace, parser: Parser) -> None:
-    instead = [flag for flag in INSTEAD if getattr(flags, flag) != parser.get_default(flag)]
+    instead = [flag for flag in MODES if getattr(flags, flag) != parser.get_default(flag)]
     if len(instead) > 1:
         given = " and ".join(map(flag_of, instead))
         raise BadInputError(f"expected one of the flags instead of running a search, got {given}")

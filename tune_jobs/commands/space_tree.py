@@ -66,7 +66,7 @@ def _branches(space: SearchSpace, name: str) -> Iterator[str]:
     branches, parent = space.parameters[name], _parent(space.tree, name)
     words = [(str(branch.domain), _condition(branch, parent)) for branch in branches]
     if all(branch.when for branch in branches):
-        words.append((shown(space.tree.without_search(name)), "otherwise"))
+        words.append((shown(space.tree.inactive_value(name)), "otherwise"))
     elif len(branches) > 1:
         words[-1] = (words[-1][0], "otherwise")
     width = max(len(domain) for domain, _ in words)
@@ -93,7 +93,7 @@ def _count(tree: Parameters, names: Collection[str]) -> int:
     forbid = [entry for entry in tree.forbid if all(name in names or name in tree.fixed for name in entry)]
     number = 0
     for values in _extended(tree, {}, tuple(names)):
-        known = {**{name: tree.without_search(name) for entry in forbid for name in entry}, **values}
+        known = {**{name: tree.inactive_value(name) for entry in forbid for name in entry}, **values}
         if not any(all(known[name] == value for name, value in entry.items()) for entry in forbid):
             number += 1
         if number >= MAX_COUNTED:
@@ -117,7 +117,7 @@ def _options(tree: Parameters, name: str, values: Mapping[str, Any]) -> Collecti
     for branch in tree.branches[name]:
         if all(values.get(other, wanted[0]) in wanted for other, wanted in branch.when.items()):
             return _all_values(branch.domain)
-    return (tree.without_search(name),)
+    return (tree.inactive_value(name),)
 
 
 def _all_values(domain: Choices | IntRange | FloatRange) -> Collection[Any]:

@@ -1,1 +1,1 @@
-"""What a search found, in words, tables and pictures, all read from its snapshot."""
+"""Results of a search as text, tables and figures, computed from its snapshot."""

@@ -1,4 +1,4 @@
-"""The files of the runs in MLflow, path to content: pure functions of the study's records."""
+"""Artifacts of the MLflow runs, as a mapping of path to content: pure functions of the study's records."""
 
 import csv
 import io
@@ -14,37 +14,37 @@ from tune_jobs.study.records import TrialRecord
 from tune_jobs.study.snapshot import Snapshot
 
 Files = dict[str, bytes]
-Makers = dict[str, Callable[[], bytes | None]]
+Generators = dict[str, Callable[[], bytes | None]]
 BEST, MAX_NAME_LENGTH = "-best", 64
-NOT_MADE = ".txt"  # ends the name of what says why a file could not be made
+ERROR_SUFFIX = ".txt"  # of the file that explains why another one could not be generated
 
 
 def trial_files(record: TrialRecord, class_names: Sequence[str]) -> Files:
-    """Return the files of a trial that has ended: configuration, accuracies by exit, confusion matrix."""
+    """Return the files of an ended trial: configuration, accuracy of each exit, confusion matrix."""
     assert record.config is not None
     config = record.config
-    makers: Makers = {
+    generators: Generators = {
         "config.yaml": lambda: _yaml(TrainConfig.from_flat(config).model_dump(mode="json")),
         "exits.png": lambda: figures.exits_accuracies(record),
     }
     if record.confusion is not None:
         confusion, epoch = Confusion.from_json(record.confusion), record.confusion["epoch"]
         title = f"trial {record.label}, validation, after epoch {epoch}"
-        makers |= {
+        generators |= {
             "confusion_matrix.png": lambda: figures.confusion_matrix(confusion, class_names, title=title),
             "confusion_matrix.csv": lambda: _confusion_table(confusion, class_names),
         }
-    return made(makers)
+    return generate(generators)
 
 
-def made(makers: Makers) -> Files:
-    """Make each file; one that cannot be made is a line that says why: it must not stop a search."""
+def generate(generators: Generators) -> Files:
+    """Generate each file; one that fails becomes a text file with the error: it must not stop a search."""
     files = {}
-    for name, make in makers.items():
+    for name, generator in generators.items():
         try:
-            content = make()
+            content = generator()
         except Exception as error:
-            files[f"{name}{NOT_MADE}"] = f"{name} could not be made: {error!r}\n".encode()
+            files[f"{name}{ERROR_SUFFIX}"] = f"{name} could not be generated: {error!r}\n".encode()
             continue
         if content is not None:
             files[name] = content
@@ -52,7 +52,7 @@ def made(makers: Makers) -> Files:
 
 
 def best_space(snapshot: Snapshot, winner: TrialRecord) -> bytes:
-    """Return a search-space file of one trial, the winner's configuration: it runs as it is."""
+    """Return a search-space file with the winner's configuration as its only trial; it runs unchanged."""
     assert winner.config is not None
     train = TrainConfig.from_flat(winner.config).model_dump(mode="json")
     seed = train.pop("seed")
@@ -61,7 +61,7 @@ def best_space(snapshot: Snapshot, winner: TrialRecord) -> bytes:
     return _yaml(
         {
             "name": f"{snapshot.name[: MAX_NAME_LENGTH - len(BEST)]}{BEST}",
-            "description": f"The best of the search {snapshot.name}{so_far}: trial {winner.label}.",
+            "description": f"Best trial of the search {snapshot.name}{so_far}: trial {winner.label}.",
             "train": train,
             "space": {"seed": {"choices": [seed]}},
             "objective": objectives[0] if len(objectives) == 1 else objectives,
@@ -73,7 +73,7 @@ def best_space(snapshot: Snapshot, winner: TrialRecord) -> bytes:
 
 
 def trials_table(records: Sequence[TrialRecord]) -> bytes:
-    """Return the trials as CSV: how each ended, its parameters and the metrics of its last epoch."""
+    """Return the trials as CSV: final state, parameters, and the metrics of the last epoch."""
     parameters = sorted({name for record in records for name in record.parameters})
     metrics = sorted({name for record in records if record.epochs for name in record.epochs[-1].metrics})
     header = ["trial", "state", "reason", "attempts", "epochs", "started_ms", "finished_ms", "value"]
@@ -90,16 +90,16 @@ def trials_table(records: Sequence[TrialRecord]) -> bytes:
 
 
 def _confusion_table(confusion: Confusion, class_names: Sequence[str]) -> bytes:
-    """The diagonal, then the pairs that were confused, the most frequent first."""
-    right = [
+    """The confusion matrix as CSV: the diagonal, then the confused pairs, most frequent first."""
+    correct = [
         (class_names[label], class_names[label], count, confusion.totals[label])
         for label, count in enumerate(confusion.correct)
     ]
     wrong = [
-        (class_names[true], class_names[named], count, confusion.totals[true])
-        for true, named, count in confusion.pairs
+        (class_names[true], class_names[predicted], count, confusion.totals[true])
+        for true, predicted, count in confusion.pairs
     ]
-    return _csv(["class", "named", "images", "images_of_the_class"], [*right, *wrong])
+    return _csv(["class", "named", "images", "images_of_the_class"], [*correct, *wrong])
 
 
 def _cell(value: Any) -> Any:

@@ -1,7 +1,7 @@
-"""How each trial stands against the best one: behind, or tied with it within noise.
+"""Comparison of each trial with the best one: behind, or tied with it within noise.
 
-A COMPLETE trial is compared by the value that it ended with; one that was PRUNED by its last value, with what
-the best trial had after the same epoch.
+A COMPLETE trial is compared by its final value; a PRUNED one by its last value, with the value of the best
+trial at the same epoch.
 """
 
 import math
@@ -16,9 +16,9 @@ from tune_jobs.study.snapshot import Snapshot
 
 @dataclass(frozen=True)
 class TrialGap:
-    """A trial against the best: `gap` is how far it is behind after `epoch`, below 0 where it was ahead.
+    """A trial compared with the best: `gap` is how far it is behind at `epoch`, negative if it was ahead.
 
-    `bound` is what may be chance there, 0 where that is not known.
+    `bound` is the largest gap that can be due to chance, 0 if that is not known.
     """
 
     record: TrialRecord
@@ -28,18 +28,18 @@ class TrialGap:
 
     @property
     def tied(self) -> bool:
-        """Whether the trial is behind by no more than chance."""
+        """Whether the gap is within noise."""
         return self.gap <= self.bound
 
     @property
     def is_complete(self) -> bool:
-        """Whether the trial was trained to its end."""
+        """Whether the trial trained all its epochs."""
         return self.record.state == State.COMPLETE
 
 
 @dataclass(frozen=True)
 class Group:
-    """The trials that ended with one value of a parameter; `best` is None where none can be compared."""
+    """The ended trials with one value of a parameter; `best` is None if none of them can be compared."""
 
     value: Any
     records: tuple[TrialRecord, ...]
@@ -47,7 +47,7 @@ class Group:
 
     @property
     def num_complete(self) -> int:
-        """How many of the trials are COMPLETE."""
+        """The number of COMPLETE trials."""
         return sum(record.state == State.COMPLETE for record in self.records)
 
 
@@ -57,18 +57,18 @@ def ended(snapshot: Snapshot) -> list[TrialRecord]:
 
 
 def value_of(snapshot: Snapshot, record: TrialRecord) -> float:
-    """Return what a COMPLETE trial is worth: its mean over seeds where it was confirmed, else its value."""
+    """Return the value that counts for a COMPLETE trial: its mean over seeds if confirmed, else its own."""
     means = {candidate.trial.number: candidate.mean for candidate in snapshot.candidates}
     assert record.value is not None
     return means.get(record.number, record.value)
 
 
 def trial_gaps(snapshot: Snapshot) -> list[TrialGap]:
-    """Return the trials that can be compared with the winner, the best first, COMPLETE ones before others.
+    """Return the trials that can be compared with the winner: COMPLETE ones before PRUNED ones, best first.
 
-    Those are the COMPLETE ones that keep every constraint, and PRUNED ones that reported after an epoch of
-    which the winner has a value too. Where trials were confirmed, single values above the winner's mean are
-    no better: they were chosen for being high.
+    These are the COMPLETE trials that satisfy every constraint, and the PRUNED ones whose last epoch is one
+    at which the winner has a value too. If trials were confirmed, single values above the winner's mean do
+    not count as better: they were selected for being high.
     """
     winner = snapshot.winner
     if winner is None:
@@ -90,7 +90,7 @@ def trial_gaps(snapshot: Snapshot) -> list[TrialGap]:
 
 
 def groups(snapshot: Snapshot, name: str) -> list[Group]:
-    """Return the trials by their value of a parameter, the best group first, those not compared last."""
+    """Return the trials grouped by their value of a parameter, best group first, groups not compared last."""
     found = []
     for value in _values(snapshot, name):
         own = [record for record in ended(snapshot) if record.parameters.get(name) == value]
@@ -107,7 +107,7 @@ def _order(gap: TrialGap) -> tuple[bool, float]:
 def _gap_of(snapshot: Snapshot, record: TrialRecord, own: float, best: float) -> TrialGap:
     gap = best - own if snapshot.maximize else own - best
     is_complete = record.state == State.COMPLETE
-    # Of a pruned trial that was ahead then, nobody knows how it would have ended.
+    # A pruned trial that was ahead keeps its negative gap: its final value is unknown.
     gap = max(0.0, gap) if is_complete and snapshot.candidates else gap
     return TrialGap(record, record.last_epoch, gap, noise_around(snapshot, best) or 0.0)
 
@@ -118,7 +118,7 @@ def _last(snapshot: Snapshot, record: TrialRecord) -> float | None:
 
 
 def _values(snapshot: Snapshot, name: str) -> Sequence[Any]:
-    """The values that the file allows and those that trials have, each once, in that order."""
+    """The values that the space file allows, then further values of trials, without duplicates."""
     allowed = [choice for branch in snapshot.space[name] for choice in branch.get("choices", ())]
     tried = [record.parameters[name] for record in snapshot.counted if name in record.parameters]
     found: list[Any] = []

@@ -1,4 +1,4 @@
-"""Figures of one trial as PNG files, for its MLflow run: pure functions of its record."""
+"""Figures of one trial as PNG files for its MLflow run: pure functions of its record."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ if TYPE_CHECKING:
 
 BLUE = "#0072B2"
 DPI = 110
-# Larger matrices are no picture: the table has their pairs.
+# A larger matrix is unreadable as an image; the CSV file has its pairs.
 MAX_CLASSES = 100
-_NAMED_CLASSES = 25
+_MAX_LABELLED_CLASSES = 25
 
 
 def _drawn(draw: Callable[..., bytes | None]) -> Callable[..., bytes | None]:
-    """Draw in matplotlib's own style, whatever the user's is, and take names as they are, `$` too."""
+    """Draw in matplotlib's default style, independent of the user's, without parsing `$` as mathematics."""
 
     @wraps(draw)
-    def in_our_style(*arguments: Any, **named: Any) -> bytes | None:
-        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # building its cache of fonts is no news
+    def in_default_style(*arguments: Any, **keywords: Any) -> bytes | None:
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # no messages about its font cache
         import matplotlib.style
 
         with warnings.catch_warnings(), matplotlib.style.context(["default", {"text.parse_math": False}]):
-            warnings.simplefilter("ignore")  # a letter that the font lacks is a box
-            return draw(*arguments, **named)
+            warnings.simplefilter("ignore")  # a character missing in the font is drawn as a box
+            return draw(*arguments, **keywords)
 
-    return in_our_style
+    return in_default_style
 
 
 @_drawn
 def exits_accuracies(record: TrialRecord) -> bytes | None:
-    """Return the accuracies of the newest evaluation as bars, exits first; None where there was none."""
+    """Return a bar chart of the newest evaluation's accuracies, exits first; None without an evaluation."""
     evaluated = [epoch for epoch in record.epochs if "val/top1" in epoch.metrics]
     if not evaluated:
         return None
@@ -58,22 +58,22 @@ def exits_accuracies(record: TrialRecord) -> bytes | None:
 
 @_drawn
 def confusion_matrix(confusion: Confusion, class_names: Sequence[str], *, title: str) -> bytes | None:
-    """Return the matrix, each row as shares of its class; None for more classes than a picture can show."""
+    """Return the confusion matrix, rows normalised by class; None for more than `MAX_CLASSES` classes."""
     import numpy as np
 
     num_classes = len(confusion.totals)
     if num_classes > MAX_CLASSES:
         return None
     counts = np.diag(np.array(confusion.correct, dtype=float))
-    for true, named, count in confusion.pairs:
-        counts[true, named] = count
+    for true, predicted, count in confusion.pairs:
+        counts[true, predicted] = count
     shares = counts / np.maximum(confusion.totals, 1)[:, None]
     figure = _figure(7, 6)
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="cividis", vmin=0, vmax=1)
-    figure.colorbar(image, label="share of the class")
-    axes.set(xlabel="named", ylabel="class", title=title)
-    if num_classes <= _NAMED_CLASSES:
+    figure.colorbar(image, label="share of the true class")
+    axes.set(xlabel="predicted class", ylabel="true class", title=title)
+    if num_classes <= _MAX_LABELLED_CLASSES:
         axes.set_xticks(range(num_classes), class_names, rotation=90)
         axes.set_yticks(range(num_classes), class_names)
         _write_counts(axes, counts, shares)
@@ -88,7 +88,7 @@ def _write_counts(axes: Axes, counts: Any, shares: Any) -> None:
 
 
 def _figure(width: float, height: float) -> Figure:
-    """A figure of its own: pyplot's are global, and this is called from a thread."""
+    """A figure without pyplot, whose state is global: this is called from a thread."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
@@ -98,7 +98,7 @@ def _png(figure: Figure, title: str | None) -> bytes:
     if title is not None:
         figure.suptitle(title)
     content = io.BytesIO()
-    # Without the version of matplotlib in it, so that equal records make equal files.
+    # Without matplotlib's version, so that equal records give equal files.
     metadata: Mapping[str, Any] = {"Software": None}
     figure.savefig(content, format="png", dpi=DPI, metadata=dict(metadata))
     return content.getvalue()

@@ -1,4 +1,4 @@
-"""How much each search parameter decided whether a trial was among the best."""
+"""Importance of each search parameter (PED-ANOVA)."""
 
 import warnings
 from collections.abc import Mapping
@@ -8,17 +8,17 @@ from selfcon.values import shown
 from tune_jobs.study.records import State, TrialRecord
 from tune_jobs.study.snapshot import Snapshot
 
-MIN_TRIALS = 8  # of fewer, nothing can be said
-NUM_TOP, MIN_QUANTILE = 5, 0.1  # what PED-ANOVA's authors and Optuna advise
+MIN_TRIALS = 8  # too few trials give no meaningful shares
+NUM_TOP, MIN_QUANTILE = 5, 0.1  # as recommended by PED-ANOVA's authors and Optuna
 
 
 def parameter_importance(snapshot: Snapshot) -> dict[str, float]:
     """Return the share of each searched parameter, the largest first; they sum to 1.
 
-    PED-ANOVA (Watanabe et al., IJCAI 2023) as Optuna has it, made for parameters that are not always active:
-    how differently a parameter is distributed among the best tenth of the trials, at least five, and among
-    all. PRUNED trials count as behind every COMPLETE one, those that came further before the others, as the
-    sampler has them too. Empty for fewer than `MIN_TRIALS` trials, or where all are equally good.
+    PED-ANOVA (Watanabe et al., IJCAI 2023) in Optuna's implementation, which handles conditional parameters:
+    how much the distribution of a parameter among the best tenth of the trials, at least five, differs from
+    that among all. PRUNED trials rank behind every COMPLETE one, by their last epoch, as for the sampler.
+    Empty for fewer than `MIN_TRIALS` trials, or if all are equally good.
     """
     import optuna
 
@@ -30,14 +30,14 @@ def parameter_importance(snapshot: Snapshot) -> dict[str, float]:
         study.add_trial(_trial(record, snapshot.space, rank))
     quantile = max(MIN_QUANTILE, min(0.5, NUM_TOP / len(ended)))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of few trials in a branch: the share says it
+        warnings.simplefilter("ignore")  # few trials in a branch: the small share shows it
         evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=quantile)
         found = optuna.importance.get_param_importances(study, evaluator=evaluator)
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
 def ordered(snapshot: Snapshot) -> list[TrialRecord]:
-    """Return the COMPLETE and PRUNED trials, the best first."""
+    """Return the COMPLETE and PRUNED trials, best first."""
     sign, metric = (-1 if snapshot.maximize else 1), snapshot.objective.metric
 
     def last_value(record: TrialRecord) -> float:
@@ -54,7 +54,7 @@ def _outcome(record: TrialRecord) -> tuple[float | None, int]:
 
 
 def _trial(record: TrialRecord, space: Mapping[str, Any], rank: int) -> Any:
-    """The trial as Optuna's importance reads it: its rank is its value, so that less is better."""
+    """The trial for Optuna's importance evaluator, with its rank as the value to minimise."""
     import optuna
 
     parameters, distributions = {}, {}
@@ -64,7 +64,7 @@ def _trial(record: TrialRecord, space: Mapping[str, Any], rank: int) -> Any:
 
 
 def _with_distribution(value: Any, branches: Any) -> tuple[Any, Any]:
-    """A value and where it was drawn from: the widest range of the branches, or all their choices."""
+    """A value and its distribution: the widest range of the branches, or all their choices."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if any("choices" in branch for branch in branches):
@@ -72,5 +72,5 @@ def _with_distribution(value: Any, branches: Any) -> tuple[Any, Any]:
         return shown(value), CategoricalDistribution(sorted(choices | {shown(value)}))
     low, high = min(branch["low"] for branch in branches), max(branch["high"] for branch in branches)
     is_log = low > 0 and all(branch.get("log") for branch in branches)
-    kind = IntDistribution if isinstance(value, int) else FloatDistribution
-    return value, kind(low, high, log=is_log)
+    distribution = IntDistribution if isinstance(value, int) else FloatDistribution
+    return value, distribution(low, high, log=is_log)

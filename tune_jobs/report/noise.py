@@ -1,4 +1,4 @@
-"""How far two trials may lie apart by chance, by the size of the validation set and the spread over seeds."""
+"""Differences between trials that can be due to chance: size of the validation set, variation over seeds."""
 
 import math
 import statistics
@@ -15,20 +15,20 @@ def is_accuracy(metric: str) -> bool:
 
 
 def num_validation_images(snapshot: Snapshot) -> int | None:
-    """Return on how many images the first objective is measured; None where it is no accuracy of theirs."""
+    """Return the number of images behind the first objective; None if it is no validation accuracy."""
     if snapshot.data is None or not is_accuracy(snapshot.objective.metric):
         return None
     return snapshot.data.num_images.get("validation") or None
 
 
 def interval(snapshot: Snapshot, value: float) -> tuple[float, float] | None:
-    """Return the 95 % Wilson interval of a value of the first objective; None where it is no accuracy."""
+    """Return the 95 % Wilson interval of a value of the first objective; None if it is no accuracy."""
     num_images = num_validation_images(snapshot)
     return None if num_images is None else wilson_interval(value, num_images)
 
 
 def seed_deviation(candidates: Sequence[Candidate]) -> float | None:
-    """Return the standard deviation over the seeds, pooled over the candidates; None without repetitions."""
+    """Return the standard deviation over seeds, pooled over the candidates; None without repeated seeds."""
     groups = [candidate.values for candidate in candidates if len(candidate.values) > 1]
     if not groups:
         return None
@@ -37,22 +37,22 @@ def seed_deviation(candidates: Sequence[Candidate]) -> float | None:
 
 
 def noise(snapshot: Snapshot) -> float | None:
-    """Return by how much two equally good trials may differ in the first objective: see `noise_around`.
+    """Return the largest difference due to chance at the value of the best trial: see `noise_around`.
 
-    None where nothing is known: no trial yet, or no accuracy and no seeds.
+    None if it is not known: no complete trial, or neither an accuracy nor repeated seeds.
     """
     best = next(iter(snapshot.ranked_alone), None)
     return None if best is None or best.value is None else noise_around(snapshot, best.value)
 
 
 def noise_around(snapshot: Snapshot, value: float) -> float | None:
-    """Return by how much two trials that are as good as `value` may differ by chance, 19 times in 20.
+    """Return the largest difference due to chance, with 95 % probability, of two trials at `value`.
 
-        1.96 sqrt(2 (p (1 - p) / n + s^2)),  p = (k + 2) / (n + 4) of k right ones of n images
+        1.96 sqrt(2 (p (1 - p) / n + s^2)),  p = (k + 2) / (n + 4) for k correct of n images
 
-    p after Agresti and Coull (1998), so that it is not 0 where every image is named right; s is
-    `seed_deviation`, 0 as long as no seed is repeated. All trials are judged by the same images, which makes
-    the bound a wide one. None for what is no accuracy, without seeds.
+    p follows Agresti and Coull (1998), so that the variance is not 0 if every image is classified correctly;
+    s is `seed_deviation`, 0 as long as no seed is repeated. The bound is conservative, since all trials are
+    evaluated on the same images. None if the metric is no accuracy and no seed is repeated.
     """
     variance = variance_around(snapshot, value)
     return None if variance is None else Z_95 * math.sqrt(2 * variance)
@@ -61,9 +61,10 @@ def noise_around(snapshot: Snapshot, value: float) -> float | None:
 def variance_around(
     snapshot: Snapshot, value: float, *, num_seeds: int = 1, deviation: float | None = None
 ) -> float | None:
-    """Return the variance of a value, or of a mean of `num_seeds` of them: see `noise_around`.
+    """Return the variance of a value, or of a mean over `num_seeds` seeds: see `noise_around`.
 
-    `deviation` is that of the seeds where this search has repeated none. None where nothing is known.
+    `deviation` is the standard deviation over seeds to assume if this search has repeated none. None if
+    neither an accuracy nor a standard deviation is known.
     """
     num_images = num_validation_images(snapshot)
     own = seed_deviation(snapshot.candidates)

@@ -1,4 +1,4 @@
-"""The study in words and tables: what a finished, or still running, search says to its user."""
+"""Text output of a finished or running search: the printed result, and the summary for its MLflow run."""
 
 import statistics
 from collections import Counter
@@ -21,14 +21,14 @@ NUM_BEST = 5
 
 
 def result_metrics(snapshot: Snapshot) -> dict[str, float]:
-    """Return what the parent run shows of the whole search: the best value, the test figures, the counts."""
+    """Return the metrics of the search's parent run: best value, test metrics, number of trials by state."""
     metrics = {
         f"trials/{state.lower()}": float(sum(record.state == state for record in snapshot.counted))
         for state in State
     }
     winner, publication = snapshot.winner, snapshot.publication
     if winner is not None and winner.value is not None:
-        metrics[snapshot.objective.metric] = winner.value  # beside the trials' own in the table
+        metrics[snapshot.objective.metric] = winner.value  # same column as the trials' own in MLflow's table
         metrics["best/trial"] = float(winner.number)
     for best in snapshot.candidates[:1]:
         metrics |= {"confirm/mean": best.mean, "confirm/num_seeds": float(len(best.values))}
@@ -40,14 +40,13 @@ def result_metrics(snapshot: Snapshot) -> dict[str, float]:
 def print_result(
     console: Console, snapshot: Snapshot, folder: Path, *, tracking: str, options: LaunchOptions
 ) -> None:
-    """Print the answer, the best trials, how all ended and why, the encoder, and where everything lies.
+    """Print the answer, the best trials, the final states with reasons, the encoder, and where the files are.
 
-    `options` are those of the command that goes on with the search.
-
-    Where trials are confirmed, their means and spreads over the seeds come after the best trials.
+    If trials are confirmed, their means and standard deviations over the seeds follow the best trials.
+    `options` are those of the command that resumes the search.
     """
     console.print()
-    is_log = not console.is_terminal  # whose lines stay whole; a terminal's end between words
+    is_log = not console.is_terminal  # a log keeps long lines whole; a terminal wraps them between words
     for line in answer_lines(snapshot):
         console.print(line, markup=False, highlight=False, soft_wrap=is_log)
     console.print(_best_table(snapshot))
@@ -60,14 +59,14 @@ def print_result(
 
 
 def answer_lines(snapshot: Snapshot) -> tuple[str, ...]:
-    """Return the answer of the search in sentences; none as long as no trial may win.
+    """Return the answer of the search in sentences; empty without a winner.
 
-    One that cannot be made says why: it must not end a search.
+    If the answer cannot be computed, the line gives the reason: an error here must not end a search.
     """
     try:
         found = answer(snapshot, parameter_importance(snapshot))
     except Exception as error:
-        return (f"The answer could not be made: {error!r}",)
+        return (f"The answer could not be computed: {error!r}",)
     return () if found is None else found.lines()
 
 
@@ -114,7 +113,7 @@ def _best_row(record: TrialRecord, metric: str) -> tuple[str, ...]:
 
 def _confirmed_table(snapshot: Snapshot) -> Table:
     found = seed_table(snapshot)
-    table = Table(title=f"{snapshot.objective.metric} over seeds, the best mean first", title_justify="left")
+    table = Table(title=f"{snapshot.objective.metric} over seeds, best mean first", title_justify="left")
     for place, heading in enumerate(found.columns):
         table.add_column(heading, justify="right" if place in found.numbers else "left")
     for row in found.rows:
@@ -123,7 +122,7 @@ def _confirmed_table(snapshot: Snapshot) -> Table:
 
 
 def ending_lines(snapshot: Snapshot) -> list[str]:
-    """Return how all trials ended, with their reasons, and how far the completed ones lie apart."""
+    """Return the trials by state, with reasons, the range of the completed values, and each failure."""
     lines = []
     for state in STATES:
         group = [record for record in snapshot.counted if record.state == state]
@@ -144,7 +143,7 @@ def ending_lines(snapshot: Snapshot) -> list[str]:
 
 
 def _place_lines(snapshot: Snapshot, folder: Path, tracking: str) -> list[str]:
-    """The registered encoder, the folder, what libraries printed, and where MLflow is."""
+    """The winner and its encoder, the cost, and the places of the files, the report, the log and MLflow."""
     lines = []
     publication = snapshot.publication
     if publication is not None:
@@ -161,22 +160,20 @@ def _place_lines(snapshot: Snapshot, folder: Path, tracking: str) -> list[str]:
 
 
 def cost_line(snapshot: Snapshot) -> str:
-    """Return what the search took: its wall time, the time of all trainings, hours of accelerators."""
-    num_trainings = sum(bool(record.epochs) for record in snapshot.trainings)
+    """Return the cost of the search: wall-clock time, training time of all runs, accelerator-hours."""
+    num_runs = sum(bool(record.epochs) for record in snapshot.trainings)
     hours = snapshot.total("cost/accelerator_hours")
     accelerators = f", {hours:.2f} accelerator-hours" if hours else ""
-    return (
-        f"{duration(snapshot.spent_s)} of wall time; {duration(snapshot.total('cost/seconds'))} of training"
-        f" in {counted(num_trainings, 'training')}{accelerators}"
-    )
+    training = f"{duration(snapshot.total('cost/seconds'))} of training in {counted(num_runs, 'run')}"
+    return f"{duration(snapshot.spent_s)} of wall-clock time; {training}{accelerators}"
 
 
 def _next_lines(snapshot: Snapshot, folder: Path, options: LaunchOptions) -> list[str]:
-    """What one may want to type now."""
+    """The commands that the user may want to run next."""
     if not snapshot.is_over:
-        return [f"next: {options.command()}   # go on, where no launcher does"]
+        return [f"next: {options.command()}   # resume, if no launcher is running"]
     lines = []
-    # Of a space that was tried out, or with a budget that is spent, there are no more trials to ask for.
+    # No more trials are possible in an exhausted space or with a spent budget.
     if len(snapshot.counted) >= snapshot.num_trials and snapshot.fixed["sampler"] != "brute_force":
         others = tuple(item for item in options.overrides if not item.startswith("search.num_trials="))
         more = replace(options, num_trials=2 * snapshot.num_trials, overrides=others)

@@ -1,6 +1,6 @@
-"""The search-space file: read, checked, and as the SearchSpace that everything else asks.
+"""Search-space files: reading, validation, and the resulting `SearchSpace`.
 
-The way in is `load_space`; nothing here needs torch, Ray or Optuna.
+The entry point is `load_space`. Nothing in this package imports torch, Ray or Optuna.
 """
 
 from tune_jobs.space.conditions import Branch

@@ -1,4 +1,4 @@
-"""What a search-space file may not say as a whole, though each of its lines could stand alone."""
+"""Checks of a search-space file that depend on several of its entries."""
 
 import itertools
 from collections.abc import Mapping
@@ -16,13 +16,14 @@ from tune_jobs.space.parameter_reader import branch_nodes
 from tune_jobs.space.settings import Settings
 from tune_jobs.space.yaml_file import Node
 
-# optuna 5.0.0 raises for these alone; cmaes samples choices and conditional parameters at random.
+# Samplers for which optuna 5.0.0 raises an error with several objectives. cmaes accepts choices and
+# conditional parameters, but samples them at random.
 ONE_OBJECTIVE_ONLY = ("cmaes",)
 FINITE_ONLY = ("brute_force",)
 
 
 def check_space(root: Node, parameters: Parameters, settings: Settings) -> None:
-    """Raise `BadInputError` for the first mistake that needs more than one line of the file to see."""
+    """Raise `BadInputError` for the first invalid combination of entries."""
     check_branches(root, parameters)
     for rule in RULES:
         check_rule(root, parameters, rule)
@@ -32,16 +33,19 @@ def check_space(root: Node, parameters: Parameters, settings: Settings) -> None:
 
 
 def check_branches(root: Node, parameters: Parameters) -> None:
-    """Refuse a branch that no configuration can reach."""
+    """Raise `BadInputError` for a branch that no configuration reaches."""
     for name in parameters.branches:
         index = _unreached_branch(parameters, name)
         if index is not None:
             node = branch_nodes(_parameter_nodes(root)[name])[index]
-            node.refuse("a branch that some configuration reaches", "one that none does")
+            node.refuse("a branch that at least one configuration reaches", "an unreachable branch")
 
 
 def _unreached_branch(parameters: Parameters, name: str) -> int | None:
-    """The first branch that no configuration reaches; None where there is none, or too many to look at."""
+    """Return the index of the first unreachable branch, or None if all are reachable.
+
+    Also None when there are more than `MAX_COMBINATIONS` configurations to look at.
+    """
     missing = set(range(len(parameters.branches[name])))
     for count, values in enumerate(parameters.combinations(parameters.controllers(name)), start=1):
         missing -= {parameters.active(name, values)}
@@ -51,7 +55,7 @@ def _unreached_branch(parameters: Parameters, name: str) -> int | None:
 
 
 def check_rule(root: Node, parameters: Parameters, rule: Rule) -> None:
-    """Refuse values that are possible together and break a rule of TrainConfig."""
+    """Raise `BadInputError` for a possible combination of values that violates a rule of `TrainConfig`."""
     for values in itertools.islice(parameters.combinations(rule.fields), MAX_COMBINATIONS):
         broken = rule.violation(*(values[name] for name in rule.fields))
         if broken:
@@ -62,11 +66,11 @@ def check_rule(root: Node, parameters: Parameters, rule: Rule) -> None:
                 if other != name and other in parameters.branches
             ]
             together = f" with {', '.join(others)}" if others else ""
-            _blame(root, parameters, rule, values, ConfigError(name, expected, got + together))
+            _refuse_combination(root, parameters, rule, values, ConfigError(name, expected, got + together))
 
 
 def check_sampler(root: Node, parameters: Parameters, settings: Settings) -> None:
-    """Refuse what Optuna's sampler cannot do: several objectives, or values without end."""
+    """Raise `BadInputError` for a sampler that does not support several objectives or continuous ranges."""
     sampler = settings.search.sampler
     if sampler in ONE_OBJECTIVE_ONLY and len(settings.objectives) > 1:
         node = root.mapping()["search"].mapping()["sampler"]
@@ -75,11 +79,11 @@ def check_sampler(root: Node, parameters: Parameters, settings: Settings) -> Non
         for name, branches in parameters.branches.items():
             for branch, node in zip(branches, branch_nodes(_parameter_nodes(root)[name]), strict=True):
                 if isinstance(branch.domain, FloatRange) and branch.domain.step is None:
-                    node.refuse(f"choices, or a range with a step, as {sampler} tries every value")
+                    node.refuse(f"choices, or a range with a step, because {sampler} tries every value")
 
 
 def check_workers(root: Node, parameters: Parameters, settings: Settings) -> None:
-    """Refuse more workers than there are images for them in a global batch."""
+    """Raise `BadInputError` if a global batch has fewer images than a trial has workers."""
     num_workers = settings.trial.max_workers
     for values in itertools.islice(parameters.combinations(["optim.global_batch_size"]), MAX_COMBINATIONS):
         batch = values["optim.global_batch_size"]
@@ -92,12 +96,12 @@ def _parameter_nodes(root: Node) -> Mapping[str, Node]:
     return root.mapping()["space"].mapping()
 
 
-def _blame(
+def _refuse_combination(
     root: Node, parameters: Parameters, rule: Rule, values: Mapping[str, Any], error: ConfigError
 ) -> NoReturn:
-    """Refuse the value of the blamed field where it stands, or for a default at another field of the rule.
+    """Raise `error` at the position of its field, or of another field of the rule if its own is a default.
 
-    One of them stands in the file: the defaults together break no rule.
+    The file always sets at least one field of the rule, because the defaults together violate no rule.
     """
     node = _value_node(root, parameters, error.key, values)
     if node is not None:
@@ -108,7 +112,7 @@ def _blame(
 
 
 def _value_node(root: Node, parameters: Parameters, name: str, values: Mapping[str, Any]) -> Node | None:
-    """Where the file gives a field the value it has in a configuration; None for a default."""
+    """Return the node that gives a field its value in a configuration, or None for a default."""
     index = parameters.active(name, values) if name in parameters.branches else None
     if index is None:
         return train_node(root, name)

@@ -1,6 +1,7 @@
-"""What each field of a model does: the string below it in the model's source.
+"""Documentation of a model's fields, read from the string below each field in the model's source.
 
-Pydantic can read these strings too, but does so whenever the models are imported: 30 ms of every start.
+Pydantic can read these strings as well, but does so on every import of the models, which adds 30 ms to each
+start.
 """
 
 import ast
@@ -14,7 +15,7 @@ from pydantic import BaseModel
 
 @cache
 def field_docs(model: type[BaseModel]) -> Mapping[str, str]:
-    """Return the text of each field that has one, on one line, in the order of the model."""
+    """Return the documentation of each documented field as one line, in the order of the model."""
     (definition,) = ast.parse(inspect.getsource(model)).body
     assert isinstance(definition, ast.ClassDef)
     texts = {}

@@ -1,4 +1,4 @@
-"""Training fields as they stand in a search-space file."""
+"""Reader of training fields in a search-space file."""
 
 from collections.abc import Collection
 from typing import Any
@@ -9,7 +9,7 @@ from tune_jobs.space.yaml_file import Node
 
 
 def read_value(name: str, node: Node) -> Any:
-    """Return the value of a field as a TrainConfig holds it. Raises `BadInputError` at the value's place."""
+    """Return the value of a field as `TrainConfig` stores it. Raises `BadInputError` with its position."""
     try:
         return parse_field(name, node.plain())
     except ConfigError as error:
@@ -17,7 +17,7 @@ def read_value(name: str, node: Node) -> Any:
 
 
 def read_train(train: Node | None) -> dict[str, Any]:
-    """Return the fixed values of `train` by dotted name, each checked alone. Raises `BadInputError`."""
+    """Return the fixed values of `train` by dotted name, each validated alone. Raises `BadInputError`."""
     fixed: dict[str, Any] = {}
     for section, node in (train.mapping() if train else {}).items():
         if section in SECTIONS:
@@ -34,7 +34,7 @@ def read_train(train: Node | None) -> dict[str, Any]:
 
 
 def train_node(root: Node, name: str) -> Node | None:
-    """Return where the file's `train` gives a dotted field its value, None where it does not."""
+    """Return the node of a dotted field in `train`, or None if the file does not set it there."""
     node = root.mapping().get("train")
     for part in name.split("."):
         node = node.mapping().get(part) if node else None
@@ -42,7 +42,7 @@ def train_node(root: Node, name: str) -> Node | None:
 
 
 def refuse_unless_searched(name: str, node: Node, searched: Collection[str]) -> None:
-    """Raise `BadInputError` about the key of `node` where it is none of the search parameters."""
+    """Raise `BadInputError` for the key of `node` unless it names a search parameter."""
     if name not in searched:
         got = "a field that is not searched" if name in FIELD_NAMES else "an unknown name"
         node.refuse_key("a parameter of this space", got, hint=nearest(name, searched))

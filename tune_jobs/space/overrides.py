@@ -1,4 +1,4 @@
-"""`--set KEY=VALUE`: one key of the search-space file, replaced on the command line."""
+"""Overrides on the command line: `--set KEY=VALUE` replaces one key of the search-space file."""
 
 import re
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from tune_jobs.errors import BadInputError
 from tune_jobs.space.yaml_file import Node, parse
 
 _KEY = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*", re.ASCII)
-_HOLDS_FIELDS = ("space", "when")  # under these keys, a dotted field name is one key
+_HOLDS_FIELDS = ("space", "when")  # below these keys, a dotted field name is a single key
 
 
 def apply_overrides(root: Node, overrides: Sequence[str]) -> Node:
-    """Return the file's value with each `KEY=VALUE` set, the last one winning; VALUE is YAML.
+    """Return the file's value with each `KEY=VALUE` applied in order; VALUE is YAML.
 
-    KEY is the path that errors name, e.g. `train.optim.epochs` or `space.loss.temperature.high`. What an
-    override sets has `--set KEY=VALUE` as its place. Raises `BadInputError`.
+    KEY is the path as errors print it, e.g. `train.optim.epochs` or `space.loss.temperature.high`. An
+    overridden value has the position `--set KEY=VALUE`. Raises `BadInputError`.
     """
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -29,7 +29,7 @@ def apply_overrides(root: Node, overrides: Sequence[str]) -> Node:
 
 
 def _parts(key: str) -> list[str]:
-    """The keys of a dotted path, from the top of the file down."""
+    """Return the keys of a dotted path, from the top level down."""
     parts: list[str] = []
     rest = key
     while rest:
@@ -40,13 +40,13 @@ def _parts(key: str) -> list[str]:
 
 
 def _first_field(rest: str) -> str:
-    """The field name that a path begins with; without one the whole path, to be refused as a name."""
+    """Return the field name at the start of a path, or the whole path, which is then refused as unknown."""
     fields = [name for name in FIELD_NAMES if f"{rest}.".startswith(f"{name}.")]
     return max(fields, key=len, default=rest)
 
 
 def _replaced(node: Node, parts: Sequence[str], value: Node) -> Node:
-    """The node with the value at the end of a path of keys."""
+    """Return the node with `value` at the end of a path of keys."""
     if not parts:
         return value
     if not isinstance(node.value, dict):

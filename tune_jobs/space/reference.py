@@ -1,7 +1,7 @@
-"""The tables of docs/search_spaces.md, made of the models that read a search-space file.
+"""Generator of the tables in docs/search_spaces.md from the models that read a search-space file.
 
-`python -m tune_jobs.space.reference` writes them anew, between the lines `<!-- table: NAME -->` and
-`<!-- end -->`; what stands around them is written by hand.
+`python -m tune_jobs.space.reference` regenerates the tables, each between the lines `<!-- table: NAME -->`
+and `<!-- end -->`. The text around the tables is written by hand.
 """
 
 import re
@@ -44,14 +44,14 @@ _TABLE = re.compile(r"(?<=<!-- table: )(\w+)( -->\n).*?(?=<!-- end -->)", re.DOT
 
 
 def text() -> str:
-    """Return the page as it is, with its tables made anew. Raises `KeyError` for a table that is none."""
-    made = tables()
+    """Return the current page with regenerated tables. Raises `KeyError` for an unknown table name."""
+    generated = tables()
     page = PATH.read_text(encoding="utf-8")
-    return _TABLE.sub(lambda found: f"{found[1]}{found[2]}\n{made[found[1]]}\n\n", page)
+    return _TABLE.sub(lambda found: f"{found[1]}{found[2]}\n{generated[found[1]]}\n\n", page)
 
 
 def tables() -> dict[str, str]:
-    """Return every table by its name."""
+    """Return all tables by name."""
     return {
         "keys": _keys(),
         **{section: _fields(model, of=section) for section, model in SECTIONS.items()},
@@ -63,12 +63,12 @@ def tables() -> dict[str, str]:
 
 
 def _keys() -> str:
-    words = {key: schema["description"] for key, schema in space_schema()["properties"].items()}
-    return _table(("key", "what it says"), ((f"`{key}`", text) for key, text in words.items()))
+    descriptions = {key: schema["description"] for key, schema in space_schema()["properties"].items()}
+    return _table(("key", "description"), ((f"`{key}`", text) for key, text in descriptions.items()))
 
 
 def _fields(model: type[BaseModel], *, of: str, only: Iterable[str] | None = None) -> str:
-    """One row for each field: its dotted name, what its value must be, the default, what it does."""
+    """Return a table with one row per field: dotted name, valid values, default, and description."""
     annotations, docs = get_type_hints(model, include_extras=True), field_docs(model)
     rows = (
         (
@@ -79,7 +79,7 @@ def _fields(model: type[BaseModel], *, of: str, only: Iterable[str] | None = Non
         )
         for name in only or model.model_fields
     )
-    return _table(("field", "value", "default", "what it does"), rows)
+    return _table(("field", "value", "default", "description"), rows)
 
 
 def _default(field: FieldInfo) -> str:
@@ -88,13 +88,13 @@ def _default(field: FieldInfo) -> str:
 
 def _rules() -> str:
     rows = ((", ".join(f"`{name}`" for name in rule.fields), str(rule.violation.__doc__)) for rule in RULES)
-    return _table(("fields", "what must hold"), rows)
+    return _table(("fields", "requirement"), rows)
 
 
 def _metrics() -> str:
-    of_an_exit = "accuracy of a linear probe on the exit after stage s, which every trial must have"
+    of_an_exit = "accuracy of a linear probe on the exit after stage s; every trial must have this exit"
     metrics = {**DECISIVE, EXIT_TOP1: of_an_exit}
-    return _table(("metric", "what it is"), ((f"`{name}`", words) for name, words in metrics.items()))
+    return _table(("metric", "description"), ((f"`{name}`", text) for name, text in metrics.items()))
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

@@ -1,7 +1,7 @@
-"""The JSON Schema of a search-space file, so that editors complete its keys and underline what is wrong.
+"""JSON Schema of a search-space file, for completion and error highlighting in editors.
 
-It is made of the models that read the file, and can say less than they check: what values may not be
-together stays with `load_space`. `python -m tune_jobs.space.schema` writes search_spaces/schema.json.
+The schema is generated from the models that read the file. It is less strict than `load_space`, which also
+checks combinations of values. `python -m tune_jobs.space.schema` writes search_spaces/schema.json.
 """
 
 import json
@@ -14,7 +14,7 @@ from pydantic.json_schema import models_json_schema
 
 from selfcon.config import FIELD_NAMES, SECTIONS, TrainConfig, field_annotation
 from tune_jobs.space.field_docs import field_docs
-from tune_jobs.space.parameter_reader import SAME_FOR_ALL_TRIALS, numbers_of
+from tune_jobs.space.parameter_reader import SAME_FOR_ALL_TRIALS, number_types
 from tune_jobs.space.settings import (
     SLUG,
     ConfirmSettings,
@@ -38,10 +38,10 @@ Schema = dict[str, Any]
 
 
 def space_schema() -> Schema:
-    """Return the schema (JSON Schema, draft 2020-12) that every search-space file meets."""
+    """Return the JSON Schema (draft 2020-12) of a search-space file."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "A search space of SelfCon training",
+        "title": "Search space of SelfCon training",
         **_mapping(_top_level(), required=["space"]),
         "$defs": _models() | {name: _branch(name) for name in _SEARCHED} | {
             "when": _mapping({name: _list(_field(name)) for name in _SEARCHED}, minProperties=1),
@@ -51,38 +51,50 @@ def space_schema() -> Schema:
 
 
 def text() -> str:
-    """Return the schema as search_spaces/schema.json holds it."""
+    """Return the contents of search_spaces/schema.json."""
     return json.dumps(space_schema(), indent=1, allow_nan=False) + "\n"
 
 
 def _top_level() -> dict[str, Schema]:
-    """The schema of each key of the file, with the words an editor shows beside it."""
+    """Return the schema of each top-level key, with the description that an editor shows."""
     values = {"type": "array", "items": _ref("values")}
     objectives = [_ref("Objective"), {"type": "array", "minItems": 2, "items": _ref("Objective")}]
     parameters = {
         name: {"description": _doc(name), "anyOf": [_ref(name), _list(_ref(name))]} for name in _SEARCHED
     }
     described: Mapping[str, tuple[str, Schema]] = {
-        "name": ("The identity of the search; the file's stem.", {"type": "string", "pattern": SLUG}),
-        "description": ("What the search asks.", {"type": "string"}),
-        "train": ("Fixed values of any training field.", _ref("TrainConfig")),
-        "space": ("What is explored, by dotted field.", _mapping(parameters, minProperties=1)),
-        "forbid": ("Combinations never tried.", values),
-        "start": ("Configurations tried first.", values),
-        "start_from": ("Another search, whose best trials are tried first.", {"type": "string"}),
-        "objective": ("What is sought; a list of two or more is a Pareto search.", {"anyOf": objectives}),
-        "constraints": ("What the winner must keep to.", {"type": "array", "items": _ref("Constraint")}),
-        "search": ("How many trials, and what suggests them.", _ref("SearchSettings")),
-        "pruner": ("Which trials end early.", _ref("PrunerSettings")),
-        "confirm": ("Train the best few again over several seeds.", _ref("ConfirmSettings")),
-        "trial": ("What one trial runs on.", _ref("TrialSettings")),
-        "tracking": ("Where MLflow records and registers.", _ref("TrackingSettings")),
+        "name": (
+            "Name of the search; defaults to the file name without its suffix.",
+            {"type": "string", "pattern": SLUG},
+        ),
+        "description": ("The question that the search answers.", {"type": "string"}),
+        "train": ("Fixed values of training fields.", _ref("TrainConfig")),
+        "space": (
+            "Search parameters by dotted field name, with their choices or ranges.",
+            _mapping(parameters, minProperties=1),
+        ),
+        "forbid": ("Combinations of values that are never tried.", values),
+        "start": ("Configurations to try first.", values),
+        "start_from": ("Another search whose best trials are tried first.", {"type": "string"}),
+        "objective": (
+            "Metric to optimise; a list of two or more makes a Pareto search.",
+            {"anyOf": objectives},
+        ),
+        "constraints": (
+            "Bounds on metrics that the winner must satisfy.",
+            {"type": "array", "items": _ref("Constraint")},
+        ),
+        "search": ("Number of trials, sampler, concurrency and budgets.", _ref("SearchSettings")),
+        "pruner": ("Early stopping of unpromising trials.", _ref("PrunerSettings")),
+        "confirm": ("Retraining of the best trials with several seeds.", _ref("ConfirmSettings")),
+        "trial": ("Workers and resources of one trial, and its hang timeout.", _ref("TrialSettings")),
+        "tracking": ("MLflow experiment and registered model.", _ref("TrackingSettings")),
     }
-    return {key: {"description": words, **schema} for key, (words, schema) in described.items()}
+    return {key: {"description": text, **schema} for key, (text, schema) in described.items()}
 
 
 def _models() -> dict[str, Schema]:
-    """The models' own schemas; what a field does comes before what its value must be."""
+    """Return the schemas of the models; a description is a field's documentation, then its valid values."""
     _, schema = models_json_schema([(model, "validation") for model in _MODELS])
     definitions: dict[str, Schema] = schema["$defs"]
     del definitions["TrackingSettings"]["required"]  # the reader fills in what the file omits
@@ -95,14 +107,14 @@ def _models() -> dict[str, Schema]:
 
 
 def _branch(name: str) -> Schema:
-    """The choices or the range of one parameter, and when they apply."""
+    """Return the schema of a parameter's branch: its choices or range, and its condition."""
     properties: dict[str, Schema] = {"choices": {**_list(_field(name)), "uniqueItems": True}}
     forms = [{"required": ["choices"]}]
-    numbers = numbers_of(field_annotation(name))
+    numbers = number_types(field_annotation(name))
     if numbers:
-        kind = "number" if float in numbers else "integer"
-        bound = {**_field(name), "type": kind}
-        step = {"type": kind, "exclusiveMinimum": 0}
+        json_type = "number" if float in numbers else "integer"
+        bound = {**_field(name), "type": json_type}
+        step = {"type": json_type, "exclusiveMinimum": 0}
         properties |= {"low": bound, "high": bound, "step": step, "log": {"type": "boolean"}}
         forms.append({"required": ["low", "high"]})
     return _mapping({**properties, "when": _ref("when")}, oneOf=forms)
@@ -115,7 +127,7 @@ def _field(name: str) -> Schema:
 
 
 def _doc(name: str) -> str:
-    """What a dotted field does."""
+    """Return the documentation of a dotted field."""
     section, _, field = name.rpartition(".")
     return field_docs(SECTIONS[section] if section else TrainConfig)[field]
 
@@ -128,8 +140,8 @@ def _list(items: Schema) -> Schema:
     return {"type": "array", "minItems": 1, "items": items}
 
 
-def _mapping(properties: Mapping[str, Schema], **conditions: Any) -> Schema:
-    return {"type": "object", "additionalProperties": False, "properties": dict(properties), **conditions}
+def _mapping(properties: Mapping[str, Schema], **keywords: Any) -> Schema:
+    return {"type": "object", "additionalProperties": False, "properties": dict(properties), **keywords}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The search-space file as a SearchSpace: what is fixed, what is explored, what decides.
+"""Validated search spaces, and `load_space`, which reads them from YAML files.
 
-Reading it finds every mistake that can be found before training, each as one line that names file, line,
-column and key. Neither torch, Ray nor Optuna is needed.
+Loading finds all mistakes that can be found before training and reports the first, as one line with the file,
+line, column and key. Nothing here imports torch, Ray or Optuna.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,15 +40,15 @@ KEYS = (
     "name", "description", "train", "space", "forbid", "start", "start_from", "objective", "constraints",
     "search", "pruner", "confirm", "trial", "tracking",
 )  # fmt: skip
-NAME_AND_EXPERIMENT = 2
+MAX_NAME_PARTS = 2  # EXPERIMENT/NAME
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSpace:
-    """Everything a search-space file says, checked.
+    """Validated contents of a search-space file.
 
-    `start_from` names the search whose best trials are tried first: NAME, or EXPERIMENT/NAME. `text` is the
-    file as read, without the overrides; `places` says where each key stands.
+    `start_from` names the search whose best trials are tried first, as NAME or EXPERIMENT/NAME. `text` is the
+    file as read, without the overrides. `places` maps each dotted key to FILE:LINE:COLUMN.
     """
 
     name: str
@@ -68,12 +68,12 @@ class SearchSpace:
 
     @property
     def objective(self) -> Objective:
-        """The first of the objectives: what pruning and the choice of one winner go by."""
+        """The first objective, used for pruning and for choosing the winner."""
         return self.objectives[0]
 
     @property
     def train(self) -> Mapping[str, Any]:
-        """The fixed values of `train` by dotted name; what is not there has its default."""
+        """The fixed values of `train` by dotted name; all other fields have their defaults."""
         return self.tree.fixed
 
     @property
@@ -83,45 +83,45 @@ class SearchSpace:
 
     @property
     def forbid(self) -> tuple[Mapping[str, Any], ...]:
-        """The combinations never tried."""
+        """The combinations that are never tried."""
         return self.tree.forbid
 
     @property
     def data(self) -> DataConfig:
-        """The data all trials are trained and judged on; what the search varies has its value without it."""
-        fields = {name: self.tree.without_search(f"data.{name}") for name in DataConfig.model_fields}
+        """The data configuration of all trials; searched fields have their fixed or default values."""
+        fields = {name: self.tree.inactive_value(f"data.{name}") for name in DataConfig.model_fields}
         return DataConfig.model_validate(fields)
 
     def suggest(self, trial: Suggests) -> dict[str, Any]:
-        """Return the active search parameters by dotted name in the file's order, lists as tuples.
+        """Suggest values and return the active parameters by dotted name in file order; lists are tuples.
 
-        What is inactive is not suggested: it has the value of `train`, else the default.
+        Inactive parameters are not suggested: they have the value of `train`, else the default.
         """
         return self.tree.suggest(trial)
 
     def resolve(self, parameters: Mapping[str, Any]) -> TrainConfig:
-        """Return the complete configuration of a trial. Raises `ConfigError`."""
+        """Return the training configuration of a trial. Raises `ConfigError` if the values violate a rule."""
         return TrainConfig.from_flat({**self.train, **parameters})
 
     def is_forbidden(self, parameters: Mapping[str, Any]) -> bool:
-        """Return whether the configuration with these active parameters is never to be tried."""
+        """Return whether `forbid` excludes the configuration with these active parameters."""
         return self.tree.is_forbidden(parameters)
 
     def start_points(self) -> list[dict[str, Scalar]]:
-        """Return the configurations to try first, in Optuna's names and encodings."""
+        """Return the configurations to try first, with Optuna's parameter names and encoded values."""
         return [dict(point.encoded) for point in self.start]
 
     def place(self, key: str) -> str:
-        """Return FILE:LINE:COLUMN of a dotted key of the file, or of the nearest one above it."""
+        """Return FILE:LINE:COLUMN of a dotted key, or of its nearest ancestor in the file."""
         while key and key not in self.places:
             key = key.rpartition(".")[0]
         return self.places[key]
 
     def immutable_settings(self) -> dict[str, Any]:
-        """Return, as JSON values, what may not change while a search keeps its name.
+        """Return, as JSON values, the settings that cannot change while a search keeps its name.
 
-        A file that names one objective and no constraint is spelled as before there could be more: searches
-        that were started then are still the same.
+        With one objective and no constraint, the format is the same as before Pareto searches and constraints
+        were supported, so that studies from that time still match.
         """
         objectives = [objective.model_dump() for objective in self.objectives]
         constraints = [constraint.model_dump(exclude_none=True) for constraint in self.constraints]
@@ -129,7 +129,8 @@ class SearchSpace:
         return {
             "train": {name: _as_json(value) for name, value in self.train.items()},
             "space": {
-                name: [_spelled(branch) for branch in self.parameters[name]] for name in self.parameters
+                name: [_branch_as_json(branch) for branch in branches]
+                for name, branches in self.parameters.items()
             },
             "forbid": [{name: _as_json(value) for name, value in entry.items()} for entry in self.forbid],
             "objective": objectives if len(objectives) > 1 else objectives[0],
@@ -140,9 +141,30 @@ class SearchSpace:
 
 
 def load_space(path: Path, *, overrides: Sequence[str] = (), name: str | None = None) -> SearchSpace:
-    """Return the search space of a file, with `KEY=VALUE` overrides and, if given, another name.
+    """Load and validate a search-space file.
 
-    Raises `BadInputError` with the line `FILE:LINE:COL: KEY: expected ..., got ... (did you mean ...?)`.
+    Args:
+        path: YAML file; docs/search_spaces.md describes its keys.
+        overrides: `KEY=VALUE` texts, applied in order. KEY is a dotted path such as
+            `search.num_trials`, VALUE is YAML.
+        name: Name of the search. It replaces the `name` of the file, which defaults to the file name without
+            its suffix.
+
+    Returns:
+        The validated search space. Omitted settings have their defaults.
+
+    Raises:
+        BadInputError: The file cannot be read, or an entry or an override is invalid. The message is one
+            line: `FILE:LINE:COLUMN: KEY: expected ..., got ... (did you mean ...?)`.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "temperature.yaml")
+        ...     _ = path.write_text("space: {loss.temperature: {low: 0.05, high: 0.5, log: true}}")
+        ...     space = load_space(path, overrides=["search.num_trials=30"])
+        >>> space.name, space.search.num_trials
+        ('temperature', 30)
     """
     text, root = read_file(path)
     root = apply_overrides(root, overrides)
@@ -152,7 +174,7 @@ def load_space(path: Path, *, overrides: Sequence[str] = (), name: str | None = 
     name = _name(items.get("name"), path, name)
     fixed = read_train(items.get("train"))
     tree = read_parameters(items["space"], fixed, forbid=items.get("forbid"))
-    dataset = str(tree.without_search("data.dataset"))
+    dataset = str(tree.inactive_value("data.dataset"))
     settings = read_settings(items, name=name, dataset=dataset)
     check_space(root, tree, settings)
     return SearchSpace(
@@ -174,7 +196,7 @@ def load_space(path: Path, *, overrides: Sequence[str] = (), name: str | None = 
 
 
 def _name(node: Node | None, path: Path, given: str | None) -> str:
-    """The name of the search: the one given, that of the file, else the file's stem."""
+    """Return the name of the search: `given`, else the `name` of the file, else the file's stem."""
     if given is not None:
         if not is_slug(given):
             raise BadInputError(f"--name: expected {SLUG_EXPECTED}, got {shown(given)}")
@@ -183,20 +205,20 @@ def _name(node: Node | None, path: Path, given: str | None) -> str:
         name = node.text()
         return name if is_slug(name) else node.refuse(SLUG_EXPECTED)
     if not is_slug(path.stem):
-        expected = f"a `name:`, as the file's stem is no {SLUG_EXPECTED.removeprefix('a ')}"
+        expected = f"a `name:`, because the file's stem is not {SLUG_EXPECTED}"
         raise BadInputError(f"{path}:1:1: {ConfigError('name', expected, shown(path.stem))}")
     return path.stem
 
 
 def _start_from(node: Node | None, name: str) -> str | None:
-    """The search whose best trials are tried first, which is another one."""
+    """Return the name of the search whose best trials are tried first, which must be another search."""
     if node is None:
         return None
     other = node.text()
     parts = other.split("/")
-    if not all(map(is_slug, parts)) or len(parts) > NAME_AND_EXPERIMENT:
+    if not all(map(is_slug, parts)) or len(parts) > MAX_NAME_PARTS:
         node.refuse("the NAME of another search, or EXPERIMENT/NAME")
-    return node.refuse("another search than this one") if parts[-1:] == [name] and len(parts) == 1 else other
+    return node.refuse("a search other than this one") if parts[-1:] == [name] and len(parts) == 1 else other
 
 
 def _places(node: Node) -> Iterator[tuple[str, str]]:
@@ -206,9 +228,9 @@ def _places(node: Node) -> Iterator[tuple[str, str]]:
             yield from _places(item)
 
 
-def _spelled(branch: Branch) -> dict[str, Any]:
+def _branch_as_json(branch: Branch) -> dict[str, Any]:
     when = {name: [_as_json(value) for value in alternatives] for name, alternatives in branch.when.items()}
-    return branch.domain.spelled() | ({"when": when} if when else {})
+    return branch.domain.as_json() | ({"when": when} if when else {})
 
 
 def _as_json(value: Any) -> Any:

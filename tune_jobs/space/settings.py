@@ -1,4 +1,4 @@
-"""The sections of a search-space file that say how to search, as frozen, strictly typed models."""
+"""Models of the sections of a search-space file that configure the search, its trials and tracking."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from selfcon.config import NonNegativeInt, PositiveFloat, PositiveInt
 from selfcon.rules import as_tuple
 
 MAX_NAME = 64
-# A name becomes a folder, a study, an experiment and part of model URIs: it must be plain in all of them.
+# A name is used as a folder, a study, an experiment and a part of model URIs, and must be valid as each.
 SLUG = rf"^[A-Za-z0-9]([A-Za-z0-9._-]{{0,{MAX_NAME - 2}}}[A-Za-z0-9])?$"
 SLUG_EXPECTED = (
     f"a name of at most {MAX_NAME} letters, digits, '.', '_' or '-', with a letter or digit at both ends"
@@ -23,18 +23,18 @@ _TIME = "^" + "".join(f"([1-9][0-9]{{0,5}}{unit})?" for unit in SECONDS) + "$"
 
 
 def is_slug(name: str) -> bool:
-    """Return whether a name is plain enough to be a folder, a study and a model alike."""
+    """Return whether a name is valid as a folder, a study, an experiment and a model."""
     return re.fullmatch(SLUG, name) is not None
 
 
-def _that_rises(bounds: tuple[int, int]) -> tuple[int, int]:
+def _check_ascending(bounds: tuple[int, int]) -> tuple[int, int]:
     if not bounds[0] < bounds[1]:
         raise ValueError
     return bounds
 
 
-def _in_rays_units(amount: float) -> float:
-    """Ray shares a device in steps of 0.0001, and gives out more than one whole only."""
+def _check_amount(amount: float) -> float:
+    """Return the amount if Ray can allocate it: a whole number, or a share from 0.0001 to 1."""
     if (0 < amount < 0.0001) or (amount > 1 and not amount.is_integer()):
         raise ValueError
     return amount
@@ -42,14 +42,14 @@ def _in_rays_units(amount: float) -> float:
 
 Slug = Annotated[str, Field(pattern=SLUG, description=SLUG_EXPECTED)]
 SHARES = "a whole number, or a share of at least 0.0001 and below 1"
-CpuAmount = Annotated[float, Field(gt=0, le=1e6, description=SHARES), AfterValidator(_in_rays_units)]
-GpuAmount = Annotated[float, Field(ge=0, le=1e6, description=f"0, {SHARES}"), AfterValidator(_in_rays_units)]
+CpuAmount = Annotated[float, Field(gt=0, le=1e6, description=SHARES), AfterValidator(_check_amount)]
+GpuAmount = Annotated[float, Field(ge=0, le=1e6, description=f"0, {SHARES}"), AfterValidator(_check_amount)]
 TIME_SPAN = "seconds above 0, or text such as 90s, 30m, 1h, 2h30m or 1d"
 TimeText = Annotated[str, Field(min_length=1, pattern=_TIME)]
 TimeSpan = Annotated[PositiveFloat | TimeText, Field(description=TIME_SPAN)]
 TimeBudget = Annotated[PositiveFloat | TimeText | None, Field(description=TIME_SPAN)]
 WorkerRange = Annotated[
-    tuple[PositiveInt, PositiveInt], BeforeValidator(as_tuple), AfterValidator(_that_rises)
+    tuple[PositiveInt, PositiveInt], BeforeValidator(as_tuple), AfterValidator(_check_ascending)
 ]
 NumWorkers = Annotated[
     PositiveInt | WorkerRange,
@@ -76,16 +76,16 @@ class _Settings(BaseModel):
 
 
 class Objective(_Settings):
-    """What makes one trial better than another."""
+    """Metric that ranks trials, and its direction."""
 
     metric: str = "val/top1"
-    """What is compared: a metric of the last epoch."""
+    """The metric to optimise, measured after the last epoch."""
     direction: Literal["maximize", "minimize"] = "maximize"
-    """Whether more or less of it is better; a cost must say it."""
+    """Whether larger or smaller values are better; required for a cost metric."""
 
 
 class Constraint(_Settings):
-    """What a trial must keep to be chosen: a metric of at most `max` or of at least `min`, not both."""
+    """Bound on a metric that the winner must satisfy: at most `max` or at least `min`, not both."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -96,58 +96,59 @@ class Constraint(_Settings):
     )
 
     metric: str
-    """What is bounded: a metric of the last epoch."""
+    """The bounded metric, measured after the last epoch."""
     max: Bound | None = None
-    """The most that is allowed."""
+    """The largest allowed value."""
     min: Bound | None = None
-    """The least that is allowed."""
+    """The smallest allowed value."""
 
 
 class SearchSettings(_Settings):
-    """How many trials within which budgets, what suggests the next one, and how many run at once."""
+    """Number of trials, sampler, concurrency and budgets of a search."""
 
     num_trials: PositiveInt = 20
-    """How many trials there are to be; the largest total ever asked for holds."""
+    """The total number of trials; the largest number requested in any launch applies."""
     sampler: Literal["tpe", "random", "gp", "cmaes", "qmc", "nsga2", "brute_force"] = "tpe"
-    """What suggests the next trial."""
+    """The Optuna sampler that suggests the trials."""
     seed: NonNegativeInt = 0
-    """With one trial at a time the same seed gives the same search."""
+    """The seed of the sampler; with one trial at a time, the same seed reproduces the search."""
     max_concurrent: PositiveInt | Literal["auto"] = "auto"
-    """A cap on how many trials run at once; `auto` is as many as fit."""
+    """The maximum number of concurrent trials; `auto` runs as many as fit."""
     time_budget: TimeBudget = None
-    """The wall time that all launches may take together; then no new trial begins and running ones finish."""
+    """The wall-clock limit over all launches; once it is reached, no new trial starts and running trials
+    finish."""
     accelerator_hours: PositiveFloat | None = None
-    """The accelerator hours that all trials may take together, with the same end."""
+    """The limit on accelerator hours over all trials; it acts like `time_budget`."""
     checkpoint_budget: ByteText = "10GB"
-    """What the checkpoints of finished trials may take beside those of the best."""
+    """The storage for checkpoints of finished trials, in addition to those of the best trials."""
 
     @property
     def time_budget_s(self) -> float | None:
-        """The wall time that all launches of the search may take together, None without a limit."""
+        """The wall-clock limit over all launches of the search in seconds, or None without a limit."""
         return None if self.time_budget is None else _seconds(self.time_budget)
 
     @property
     def checkpoint_budget_bytes(self) -> int:
-        """What the checkpoints of finished trials may take beside those of the best."""
+        """The storage in bytes for checkpoints of finished trials, besides those of the best trials."""
         return int(self.checkpoint_budget[:-2]) * BYTES[self.checkpoint_budget[-2:]]
 
 
 class PrunerSettings(_Settings):
-    """Which trials end early.
+    """Early stopping of unpromising trials.
 
-    Median judges after every epoch from min_epochs on, successive halving after min_epochs x
-    reduction_factor^k epochs, hyperband likewise with brackets that begin later.
+    The median pruner decides after every epoch from `min_epochs` on, and successive halving after
+    `min_epochs` x `reduction_factor`^k epochs. Hyperband adds brackets that start later.
     """
 
     kind: Literal["none", "median", "successive_halving", "hyperband"] = "none"
-    """What judges a trial that runs."""
+    """The pruning algorithm."""
     min_epochs: PositiveInt = 1
-    """The first epoch after which trials are judged."""
+    """The first epoch after which a trial can be pruned."""
     reduction_factor: Annotated[int, Field(ge=2)] = 3
-    """One of so many trials passes each rung, and the next rung is so many times later."""
+    """The reduction per rung: one in this many trials passes, and the next rung is this many times later."""
 
 
-# The settings that each kind of pruner reads.
+# The settings that each pruner uses.
 PRUNER_FIELDS: Mapping[str, tuple[str, ...]] = {
     "none": (),
     "median": ("min_epochs",),
@@ -157,57 +158,57 @@ PRUNER_FIELDS: Mapping[str, tuple[str, ...]] = {
 
 
 class ConfirmSettings(_Settings):
-    """Train the best `top_k` trials again until each has `seeds` seeds, its own included."""
+    """Retraining of the best `top_k` trials until each has `seeds` seeds, including its original one."""
 
     top_k: PositiveInt
-    """How many of the best trials are trained again."""
+    """The number of best trials to train again."""
     seeds: Annotated[int, Field(ge=2)]
-    """How many seeds each has in the end, its own included."""
+    """The total number of seeds per trial, including the original one."""
 
 
 class TrialSettings(_Settings):
-    """What the training of one trial runs on, and for how long it may stand still.
+    """Workers and resources of one trial, and its hang timeout.
 
-    With a range of workers each attempt has as many as fit when it begins.
+    With a range of workers, each attempt uses as many as fit when it starts.
     """
 
     num_workers: NumWorkers = 1
-    """The workers of a trial. With a range each attempt has as many as fit when it begins."""
+    """The number of workers per trial; with [min, max], each attempt uses as many as fit when it starts."""
     cpus_per_worker: CpuAmount = 1.0
-    """The CPUs of each worker."""
+    """The CPUs per worker."""
     gpus_per_worker: GpuAmount = 0.0
-    """The GPUs of each worker, all on one node; a share is one device's."""
+    """The GPUs per worker, all on one node; a share is a share of one GPU."""
     hang_timeout: TimeSpan = "30m"
-    """How long an attempt may stand still before it ends as `hung` and is handed out again."""
+    """The time without progress after which an attempt ends as `hung` and the trial is retried."""
 
     @property
     def min_workers(self) -> int:
-        """The fewest workers that a trial runs on."""
+        """The minimum number of workers of a trial."""
         return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[0]
 
     @property
     def max_workers(self) -> int:
-        """The most workers that a trial takes."""
+        """The maximum number of workers of a trial."""
         return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[1]
 
     @property
     def hang_timeout_s(self) -> float:
-        """After how much time without progress an attempt is ended."""
+        """The time in seconds without progress after which an attempt is stopped."""
         return _seconds(self.hang_timeout)
 
 
 class TrackingSettings(_Settings):
-    """Where MLflow records the search and registers its encoder."""
+    """MLflow experiment of the search and registered model of its encoder."""
 
     experiment: Slug
-    """MLflow's experiment; the search's name."""
+    """The MLflow experiment; defaults to the name of the search."""
     registered_model: Slug
-    """The registered model; `selfcon-<dataset>`."""
+    """The MLflow registered model; defaults to `selfcon-<dataset>`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """All sections that say how to search."""
+    """All settings sections of a search-space file."""
 
     objectives: tuple[Objective, ...]
     constraints: tuple[Constraint, ...]

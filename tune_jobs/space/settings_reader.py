@@ -1,4 +1,4 @@
-"""The sections of a search-space file that say how to search, read with every mistake at its own place."""
+"""Reader of the settings sections of a search-space file; errors have the position of the invalid value."""
 
 from collections.abc import Mapping
 from typing import TypeVar
@@ -24,10 +24,10 @@ S = TypeVar("S", bound=BaseModel)
 
 
 def read_settings(root: Mapping[str, Node], *, name: str, dataset: str) -> Settings:
-    """Return the sections of a file's top level; what is omitted has its default.
+    """Return the settings sections of a file; omitted settings have their defaults.
 
-    `name` is the search's, `dataset` what it trains on: the defaults of `tracking`. Raises `BadInputError`
-    for what is unknown, malformed or out of range.
+    `name` (of the search) and `dataset` give the defaults of `tracking`. Raises `BadInputError` for an
+    unknown key and for a malformed or out-of-range value.
     """
     objectives = tuple(_section(Objective, node) for node in objective_nodes(root.get("objective")))
     return Settings(
@@ -46,14 +46,14 @@ def read_settings(root: Mapping[str, Node], *, name: str, dataset: str) -> Setti
 
 
 def objective_nodes(node: Node | None) -> list[Node]:
-    """Return the objectives as they stand in the file: a mapping is the only one, and there may be none."""
+    """Return the nodes of the objectives: one for a mapping, none if the file has no objective."""
     if node is None or not isinstance(node.value, list):
         return [node] if node else []
     return node.value if len(node.value) > 1 else node.refuse("{metric, direction}, or a list of two or more")
 
 
 def constraint_nodes(node: Node | None) -> list[Node]:
-    """Return the constraints as they stand in the file."""
+    """Return the nodes of the constraints."""
     return node.sequence("a list of {metric, max} or {metric, min}") if node else []
 
 
@@ -68,19 +68,17 @@ def _pruner(node: Node | None) -> PrunerSettings:
     pruner = _section(PrunerSettings, node)
     items = node.mapping() if node else {}
     if node and items and "kind" not in items:
-        node.refuse(f"a kind of {', '.join(PRUNER_FIELDS)}")
-    read = PRUNER_FIELDS[pruner.kind]
+        node.refuse(f"a kind, one of {', '.join(PRUNER_FIELDS)}")
+    used = PRUNER_FIELDS[pruner.kind]
     for name, item in items.items():
-        # A pruner that is switched off may keep its settings: `--set pruner.kind=none` is enough.
-        if pruner.kind != "none" and name not in ("kind", *read):
-            item.refuse_key(
-                f"only {' and '.join(read)} with {pruner.kind}", "a setting that it does not read"
-            )
+        # A disabled pruner can keep its settings, so that `--set pruner.kind=none` suffices to disable it.
+        if pruner.kind != "none" and name not in ("kind", *used):
+            item.refuse_key(f"only {' and '.join(used)} with {pruner.kind}", "a setting that it does not use")
     return pruner
 
 
 def _section(model: type[S], node: Node | None, *, defaults: Mapping[str, str] | None = None) -> S:
-    """The settings of one section; a setting that is missing is told at the section's place."""
+    """Return the settings of a section; the error for a missing setting has the position of the section."""
     if node is None:
         return model.model_validate(defaults or {})
     items = node.mapping(known=tuple(model.model_fields))
@@ -88,6 +86,6 @@ def _section(model: type[S], node: Node | None, *, defaults: Mapping[str, str] |
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        complaint = explain(model, values, error, prefix=f"{node.key}.")
-        place = items.get(complaint.key.removeprefix(f"{node.key}."), node).place
-        raise BadInputError(f"{place}: {complaint}") from None
+        explained = explain(model, values, error, prefix=f"{node.key}.")
+        place = items.get(explained.key.removeprefix(f"{node.key}."), node).place
+        raise BadInputError(f"{place}: {explained}") from None

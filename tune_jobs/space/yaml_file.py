@@ -1,8 +1,8 @@
-"""Strict YAML: the part of YAML 1.2 that cannot surprise, every value with the place where it stands.
+"""Reader of a strict subset of YAML 1.2 that keeps the position of every value.
 
-Refused are tags, anchors, aliases, merge keys, directives, repeated keys, keys that are no words, a second
-document, and what is too large or too deep. Plain scalars are those of YAML 1.2 (`yaml_scalars`): `1e-3` is a
-number, `0o17` is 15, `yes`, `on`, `12:30` and `1_000` are words.
+The reader rejects tags, anchors, aliases, merge keys, directives, duplicate keys, keys that are not words, a
+second document, and files that are too large or too deeply nested. Plain scalars follow YAML 1.2
+(`yaml_scalars.py`): `1e-3` is a number, `0o17` is 15, and `yes`, `on`, `12:30` and `1_000` are text.
 """
 
 import re
@@ -18,21 +18,21 @@ from selfcon.values import shown
 from tune_jobs.errors import BadInputError
 from tune_jobs.space.yaml_scalars import WORDS, Scalar, plain_scalar
 
-MAX_BYTES = 64 * 1024  # a space file is a page or two; PyYAML reads about 100 KB/s
-MAX_DEPTH = 12  # the deepest legal value, an item of an alternative in a branch's `when`, is the 9th level
+MAX_BYTES = 64 * 1024  # a search-space file has one or two pages; PyYAML reads about 100 KB/s
+MAX_DEPTH = 12  # the deepest valid value, an item of an alternative in a branch's `when`, is at level 9
 
 _TAG_PREFIX = "tag:yaml.org,2002:"  # written !!
 _KEY = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
-# YAML 1.1, hence PyYAML, ends a line here; YAML 1.2 and editors do not.
+# Line breaks in YAML 1.1, and therefore in PyYAML, but not in YAML 1.2 and in editors.
 _OLD_LINE_BREAKS = re.compile("[\x85\u2028\u2029]")
 
 
 @dataclass(frozen=True)
 class Node:
-    """A value of a YAML file that knows where it stands and what errors call it.
+    """Value of a YAML file with its position and its dotted key.
 
-    `place` is FILE:LINE:COLUMN, `key` the dotted path of its keys (an item of a list has that of the list),
-    `key_place` where its last key stands.
+    `place` is FILE:LINE:COLUMN of the value, `key` is the dotted path of its keys (a list item has the key of
+    the list), and `key_place` is the position of its last key.
     """
 
     value: "Scalar | list[Node] | dict[str, Node]"
@@ -41,7 +41,7 @@ class Node:
     key_place: str
 
     def plain(self) -> Any:
-        """Return the value without places: dicts, lists and scalars."""
+        """Return the value without positions, as dicts, lists and scalars."""
         if isinstance(self.value, dict):
             return {key: node.plain() for key, node in self.value.items()}
         if isinstance(self.value, list):
@@ -49,7 +49,7 @@ class Node:
         return self.value
 
     def mapping(self, *, known: Collection[str] | None = None) -> "dict[str, Node]":
-        """Return the items of a mapping. Raises `BadInputError` for anything else, or for an unknown key."""
+        """Return the items of a mapping. Raises `BadInputError` for another type or an unknown key."""
         names = f" with {', '.join(known)}" if known else ""
         items = self.value if isinstance(self.value, dict) else self.refuse(f"a mapping{names}")
         for name, item in items.items():
@@ -58,36 +58,36 @@ class Node:
         return items
 
     def sequence(self, expected: str = "a list") -> "list[Node]":
-        """Return the items of a list. Raises `BadInputError` for anything else."""
+        """Return the items of a list. Raises `BadInputError` for another type."""
         return self.value if isinstance(self.value, list) else self.refuse(expected)
 
     def text(self) -> str:
-        """Return a text. Raises `BadInputError` for anything else."""
+        """Return the text. Raises `BadInputError` for another type."""
         return self.value if isinstance(self.value, str) else self.refuse("text")
 
     def refuse(self, expected: str, got: str | None = None, *, hint: str | None = None) -> NoReturn:
-        """Raise `BadInputError` about this value."""
+        """Raise `BadInputError` at the position of this value."""
         got = shown(self.plain()) if got is None else got
         raise BadInputError(f"{self.place}: {ConfigError(self.key or 'the file', expected, got, hint)}")
 
     def refuse_key(self, expected: str, got: str = "an unknown name", *, hint: str | None = None) -> NoReturn:
-        """Raise `BadInputError` about the key of this value."""
+        """Raise `BadInputError` at the position of this value's key."""
         raise BadInputError(f"{self.key_place}: {ConfigError(self.key, expected, got, hint)}")
 
     def refuse_with(self, error: ConfigError) -> NoReturn:
-        """Raise `BadInputError` with what a check of this value found."""
+        """Raise `BadInputError` with the contents of `error` at the position of this value."""
         self.refuse(error.expected, error.got, hint=error.hint)
 
 
 def read_file(path: Path) -> tuple[str, Node]:
-    """Return the text of a YAML file and its top-level value. Raises `BadInputError`."""
+    """Return the text of a YAML file and its top-level node. Raises `BadInputError`."""
     try:
         content = path.read_bytes()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        near = nearest(path.name, _names_beside(path))
+        near = nearest(path.name, _neighbouring_names(path))
         hint = f" (did you mean {path.with_name(near)}?)" if near else ""
-        raise BadInputError(f"{path}: expected a file that can be read, got: {reason}{hint}") from None
+        raise BadInputError(f"{path}: expected a readable file, got: {reason}{hint}") from None
     if len(content) > MAX_BYTES:
         raise BadInputError(f"{path}:1:1: expected a file of at most {MAX_BYTES} bytes, got {len(content)}")
     try:
@@ -100,20 +100,20 @@ def read_file(path: Path) -> tuple[str, Node]:
     return text, parse(text, str(path))
 
 
-def _names_beside(path: Path) -> list[str]:
+def _neighbouring_names(path: Path) -> list[str]:
     return [other.name for other in path.parent.glob("*.y*ml")]
 
 
 def parse(text: str, source: str, *, key: str = "", positions: bool = True) -> Node:
-    """Return the one value of a YAML text. Raises `BadInputError`.
+    """Return the top-level node of a YAML text. Raises `BadInputError`.
 
-    `source` names the text in errors and `key` what the value belongs to; without `positions` the source
-    alone is the place of everything.
+    `source` names the text in errors, and `key` is the dotted key of the value. Without `positions`, every
+    position is `source` alone.
     """
-    strange = _OLD_LINE_BREAKS.search(text)
-    if strange:
-        place = _place(source, text[: strange.start()]) if positions else source
-        raise BadInputError(f"{place}: expected ordinary line breaks, got {strange[0]!a}")
+    found = _OLD_LINE_BREAKS.search(text)
+    if found:
+        place = _place(source, text[: found.start()]) if positions else source
+        raise BadInputError(f"{place}: expected ordinary line breaks, got {found[0]!a}")
     try:
         reader = _Reader(text, source, positions)
     except yaml.reader.ReaderError as error:
@@ -123,20 +123,20 @@ def parse(text: str, source: str, *, key: str = "", positions: bool = True) -> N
 
 
 def _place(source: str, before: str) -> str:
-    """FILE:LINE:COLUMN of what follows the text `before`."""
+    """Return FILE:LINE:COLUMN of the position that follows the text `before`."""
     lines = before.split("\n")
     return f"{source}:{len(lines)}:{len(lines[-1]) + 1}"
 
 
 class _Reader:
-    """Composes nodes from PyYAML's events, which show what its nodes hide: tags, anchors, quotes."""
+    """Composes nodes from PyYAML's events, which keep tags, anchors and quotes, unlike PyYAML's nodes."""
 
     def __init__(self, text: str, source: str, positions: bool) -> None:
         self._source, self._positions = source, positions
         self._loader = yaml.BaseLoader(text)
 
     def document(self, key: str) -> Node:
-        self._next()  # the stream begins
+        self._next()  # start of the stream
         start = self._next()
         if isinstance(start, yaml.StreamEndEvent):
             return Node(None, self._at(start.start_mark), key, self._at(start.start_mark))
@@ -144,7 +144,7 @@ class _Reader:
             self._fail(start.start_mark, "", "a document without directives", "a line that begins with %")
         event = self._next()
         node = self._node(event, key, self._at(event.start_mark), depth=1)
-        self._next()  # the document ends
+        self._next()  # end of the document
         following = self._next()
         if not isinstance(following, yaml.StreamEndEvent):
             self._fail(following.start_mark, "", "one document", "a second one")
@@ -154,11 +154,11 @@ class _Reader:
         try:
             return self._loader.get_event()
         except yaml.MarkedYAMLError as error:
-            begun = error.context_mark
-            context = f" {error.context} from {begun.line + 1}:{begun.column + 1}" if begun else ""
-            self._fail(error.problem_mark, "", "valid YAML", f"a mistake: {error.problem}{context}")
-        except (ValueError, OverflowError):  # PyYAML's own chr() of an escape beyond Unicode
-            self._fail(self._loader.get_mark(), "", "an escape of a character that exists", "another")
+            start = error.context_mark
+            context = f" {error.context} from {start.line + 1}:{start.column + 1}" if start else ""
+            self._fail(error.problem_mark, "", "valid YAML", f"a syntax error: {error.problem}{context}")
+        except (ValueError, OverflowError):  # chr() in PyYAML, for an escape beyond Unicode
+            self._fail(self._loader.get_mark(), "", "the escape of a Unicode character", "an invalid one")
 
     def _fail(self, mark: Any, key: str, expected: str, got: str) -> NoReturn:
         about = f"{key}: " if key else ""
@@ -168,7 +168,7 @@ class _Reader:
         return f"{self._source}:{mark.line + 1}:{mark.column + 1}" if self._positions else self._source
 
     def _node(self, event: Any, key: str, key_place: str, *, depth: int) -> Node:
-        """The value that begins with `event`."""
+        """Return the node that begins with `event`."""
         mark = event.start_mark
         if isinstance(event, yaml.AliasEvent):
             self._fail(mark, key, "a value without aliases", shown(f"*{event.anchor}"))
@@ -197,7 +197,7 @@ class _Reader:
             path = f"{key}.{name}" if key else name
             if name in nodes:
                 first = nodes[name].key_place
-                self._fail(event.start_mark, path, "this key once", f"it again (first at {first})")
+                self._fail(event.start_mark, path, "each key once", f"a duplicate (first at {first})")
             nodes[name] = self._node(self._next(), path, place, depth=depth + 1)
         return nodes
 
@@ -208,7 +208,7 @@ class _Reader:
         if event.anchor is not None or event.tag is not None:
             self._fail(mark, owner, "a key without anchors and tags", shown(event.value))
         if event.style is None and event.value == "<<":
-            self._fail(mark, owner, "keys written out", "the merge key <<")
+            self._fail(mark, owner, "explicit keys", "the merge key <<")
         if not _KEY.fullmatch(event.value) or (event.style is None and event.value in WORDS):
             self._fail(mark, owner, "a word as a key", shown(event.value))
         return str(event.value)
@@ -217,7 +217,7 @@ class _Reader:
         text, mark = event.value, event.start_mark
         if event.style is not None:
             if any("\ud800" <= character <= "\udfff" for character in text):
-                self._fail(mark, key, "characters that exist", "half of a surrogate pair")
+                self._fail(mark, key, "valid Unicode characters", "half of a surrogate pair")
             return str(text)
         try:
             return plain_scalar(text)

@@ -1,4 +1,4 @@
-"""Plain scalars of YAML as the core schema of YAML 1.2.2 reads them (chapter 10.3)."""
+"""Parser of plain YAML scalars by the core schema of YAML 1.2.2 (chapter 10.3)."""
 
 import math
 import re
@@ -8,7 +8,7 @@ from selfcon.values import MAX_SHOWN
 
 Scalar = str | int | float | bool | None
 
-MAX_WHOLE = 2**53  # a double, hence JSON and most databases, holds every whole number up to here exactly
+MAX_WHOLE = 2**53  # doubles, and so JSON and most databases, store every integer up to this one exactly
 
 WORDS: Mapping[str, bool | None] = {
     **dict.fromkeys(("null", "Null", "NULL", "~", ""), None),
@@ -25,10 +25,11 @@ _NOT_A_NUMBER = (".nan", ".NaN", ".NAN")
 
 
 def plain_scalar(text: str) -> Scalar:
-    """Return what a scalar without quotes means: null, a bool, a number, else the text itself.
+    """Return the value of an unquoted scalar: null, a bool, a number, else the text itself.
 
-    Raises `ValueError` with what was expected and what was got for a whole number with leading zeros, which
-    readers of YAML 1.1 and 1.2 take for different numbers, or beyond 2**53, which others would round.
+    Raises `ValueError`, whose arguments are the expected and the actual value, for an integer with leading
+    zeros, which YAML 1.1 and 1.2 read as different numbers, and for an integer of more than 2**53 in
+    magnitude, which other programs would round.
     """
     if text in WORDS:
         return WORDS[text]
@@ -42,7 +43,7 @@ def plain_scalar(text: str) -> Scalar:
 
 def _number(text: str) -> int | float | None:
     if _DECIMAL.fullmatch(text):
-        return int(text) if len(text) < 100 else MAX_WHOLE + 1  # int() itself refuses thousands of digits
+        return int(text) if len(text) < 100 else MAX_WHOLE + 1  # int() raises for thousands of digits
     if octal := _OCTAL.fullmatch(text):
         return int(octal[1], 8)
     if hexadecimal := _HEXADECIMAL.fullmatch(text):

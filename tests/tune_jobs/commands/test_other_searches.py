@@ -107,7 +107,7 @@ def test_a_dry_run_shows_what_would_be_taken_until_it_is(
     ("name", "message"),
     [
         ("wyde", "start_from: expected a search that was started, in {runs}, got wyde (did you mean wide?)"),
-        ("narrow", "start_from: expected another search than this one, got narrow"),
+        ("narrow", "start_from: expected a search other than this one, got narrow"),
         ("a/b/c", "start_from: expected the NAME of another search, or EXPERIMENT/NAME, got a/b/c"),
         ("[wide]", "start_from: expected text, got [wide]"),
         (

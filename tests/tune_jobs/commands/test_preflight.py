@@ -29,5 +29,5 @@ def test_with_an_address_only_what_the_file_says_is_checked(
     options = LaunchOptions(space=Path("space.yaml"), output=tmp_path, address="auto")
     preflight.preflight(space(tmp_path, "train.data.root=/no/such"), options)
     forbidding = space(tmp_path, "space.seed.high=0", "forbid=[{seed: 0}]")
-    with pytest.raises(BadInputError, match="forbid: expected entries that leave something to try"):
+    with pytest.raises(BadInputError, match="forbid: expected entries that allow at least one configuration"):
         preflight.preflight(forbidding, options)

@@ -38,7 +38,7 @@ def test_a_search_is_reported_from_its_study_alone_also_while_it_runs(
     assert report(runs) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert "So far (2 of 3 trials ended): temperature " in out
+    assert "Best so far (2 of 3 trials ended): temperature " in out
     assert "running: 1: trial 2" in out
     folder = runs / "shown"
     assert load_space(folder / "best.yaml").name == "shown-best"
@@ -49,7 +49,7 @@ def test_a_search_is_reported_from_its_study_alone_also_while_it_runs(
     train(study, 0.8)
     study.record_end()
     assert report(runs) == 0
-    assert "Temperature 0." in capsys.readouterr().out
+    assert "Best configuration: temperature 0." in capsys.readouterr().out
 
 
 def test_a_search_that_was_never_started_cannot_be_reported(

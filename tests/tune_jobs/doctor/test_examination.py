@@ -88,7 +88,7 @@ def test_a_python_without_a_single_package_is_told_which_are_missing(tmp_path: P
         command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False, env={}
     )
     assert (done.returncode, done.stderr) == (1, "")
-    assert "not installed for this Python: cmaes, matplotlib, mlflow, " in done.stdout
+    assert "not installed for this Python: cmaes, jinja2, matplotlib, mlflow, " in done.stdout
     for what in ("torch", "Ray", "MLflow", "CPUs and GPUs"):
         assert re.search(rf"^fault  {what} .*No module named", done.stdout, re.MULTILINE)
     assert "ok     output " in done.stdout

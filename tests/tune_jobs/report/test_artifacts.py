@@ -54,12 +54,12 @@ def test_equal_records_make_equal_files(make_record: RecordMaker) -> None:
     assert trial_files(record, CLASSES) == trial_files(record, CLASSES)
 
 
-def test_a_trial_that_failed_at_once_has_its_configuration(make_record: RecordMaker) -> None:
+def test_a_trial_that_failed_before_its_first_epoch_has_its_configuration(make_record: RecordMaker) -> None:
     record = replace(make_record(2, "FAIL", num_epochs=0, reason="error"), epochs=())
     assert list(trial_files(record, CLASSES)) == ["config.yaml"]
 
 
-def test_of_very_many_classes_there_is_a_table_only(make_record: RecordMaker) -> None:
+def test_very_many_classes_have_only_a_table(make_record: RecordMaker) -> None:
     confusion = Confusion(totals=(1,) * 101, correct=(1,) * 101, pairs=()).as_json()
     record = replace(make_record(7), confusion={"epoch": 3, **confusion})
     names = list(trial_files(record, [f"class {number}" for number in range(101)]))
@@ -68,7 +68,7 @@ def test_of_very_many_classes_there_is_a_table_only(make_record: RecordMaker) ->
 
 
 @pytest.mark.filterwarnings("error")
-def test_odd_names_of_classes_stop_nothing(make_record: RecordMaker) -> None:
+def test_unusual_class_names_are_supported(make_record: RecordMaker) -> None:
     record = replace(make_record(7), confusion=CONFUSION)
     for names in (("$1_$5", "{", "a\\b"), ("猫", "犬", "鳥"), ("a\nb", "", "x" * 300)):
         files = trial_files(record, names)
@@ -76,22 +76,22 @@ def test_odd_names_of_classes_stop_nothing(make_record: RecordMaker) -> None:
         assert rows_of(files["confusion_matrix.csv"])[1][0] == names[0]
 
 
-def test_a_file_that_cannot_be_made_is_a_line_and_the_others_are_there(
+def test_a_file_that_cannot_be_generated_is_replaced_by_its_error(
     make_record: RecordMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tune_jobs.report.figures.exits_accuracies", lambda _record: 1 / 0)
     files = trial_files(make_record(7), CLASSES)
     assert list(files) == ["config.yaml", "exits.png.txt"]
-    assert files["exits.png.txt"].startswith(b"exits.png could not be made: ZeroDivision")
+    assert files["exits.png.txt"].startswith(b"exits.png could not be generated: ZeroDivision")
 
 
-def test_shares_are_of_the_class_also_where_pairs_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shares_are_relative_to_the_class_if_pairs_are_omitted(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[float] = []
 
-    def note(_axes: object, _counts: object, shares: Any) -> None:
+    def record_shares(_axes: object, _counts: object, shares: Any) -> None:
         shown.append(float(shares[0, 0]))
 
-    monkeypatch.setattr(figures, "_write_counts", note)
-    confusion = Confusion(totals=(10, 10), correct=(4, 10), pairs=())  # six wrong ones that are not listed
+    monkeypatch.setattr(figures, "_write_counts", record_shares)
+    confusion = Confusion(totals=(10, 10), correct=(4, 10), pairs=())  # six wrong predictions are not listed
     assert figures.confusion_matrix(confusion, ("a", "b"), title="") is not None
     assert shown == [0.4]

@@ -25,7 +25,7 @@ def space(tmp_path: Path) -> SearchSpace:
     return load_space(tmp_path / "exits.yaml")
 
 
-def test_a_search_has_its_report_its_winner_and_its_table(
+def test_a_search_has_a_report_a_winner_and_a_table(
     make_record: RecordMaker, make_snapshot: SnapshotMaker, space: SearchSpace, tmp_path: Path
 ) -> None:
     parameters = {"loss.temperature": 0.3, "model.exit_stages": (2, 3)}
@@ -40,7 +40,11 @@ def test_a_search_has_its_report_its_winner_and_its_table(
         "best.yaml", "exits.yaml", "report.html", "trials.csv",
     ]  # fmt: skip
     header, *rows = csv.reader((tmp_path / "trials.csv").read_text().splitlines())
-    assert [row[header.index("trial")] for row in rows] == ["0", "1", "2"]  # what does not count is left out
+    assert [row[header.index("trial")] for row in rows] == [
+        "0",
+        "1",
+        "2",
+    ]  # only trials that count
     assert [row[header.index("state")] for row in rows] == ["COMPLETE", "PRUNED", "COMPLETE"]
     assert rows[2][header.index("model.exit_stages")] == "[2, 3]"
     assert float(rows[2][header.index("val/top1")]) == records[2].epochs[-1].metrics["val/top1"]
@@ -49,19 +53,19 @@ def test_a_search_has_its_report_its_winner_and_its_table(
     assert records[2].config is not None
     assert best.resolve(combination) == TrainConfig.from_flat(records[2].config)
     assert (best.name, best.trial, best.tracking) == ("exits-best", space.trial, space.tracking)
-    assert best.description == "The best of the search exits: trial 2."
+    assert best.description == "Best trial of the search exits: trial 2."
     running = report_files(make_snapshot(space, records, is_over=False))["best.yaml"].decode()
-    assert "description: 'The best of the search exits so far: trial 2.'" in running
+    assert "description: 'Best trial of the search exits so far: trial 2.'" in running
 
 
-def test_a_search_without_a_result_has_no_winner(
+def test_a_search_without_a_complete_trial_has_no_winner(
     make_record: RecordMaker, make_snapshot: SnapshotMaker, space: SearchSpace
 ) -> None:
     records = [make_record(0, "FAIL", num_epochs=1, reason="error")]
     assert list(report_files(make_snapshot(space, records))) == ["report.html", "trials.csv"]
 
 
-def test_a_file_that_was_there_is_replaced_whole(tmp_path: Path) -> None:
+def test_an_existing_file_is_replaced_atomically(tmp_path: Path) -> None:
     write_files(tmp_path / "new", {"trials.csv": b"a longer one"})
     write_files(tmp_path / "new", {"trials.csv": b"short"})
     assert [(path.name, path.read_bytes()) for path in (tmp_path / "new").iterdir()] == [
@@ -69,10 +73,10 @@ def test_a_file_that_was_there_is_replaced_whole(tmp_path: Path) -> None:
     ]
 
 
-def test_what_cannot_be_made_takes_the_place_of_an_old_one_and_is_told(tmp_path: Path) -> None:
+def test_an_error_file_replaces_the_old_file_and_is_reported(tmp_path: Path) -> None:
     assert write_files(tmp_path, {"report.html": b"old"}) == []
-    assert write_files(tmp_path, {"report.html.txt": b"report.html could not be made: x\n"}) == [
-        "note: report.html could not be made: x"
+    assert write_files(tmp_path, {"report.html.txt": b"report.html could not be generated: x\n"}) == [
+        "note: report.html could not be generated: x"
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["report.html.txt"]
     write_files(tmp_path, {"report.html": b"new"})

@@ -37,7 +37,7 @@ def space(tmp_path: Path) -> SearchSpace:
 def build(
     make_record: RecordMaker, make_snapshot: SnapshotMaker, space: SearchSpace
 ) -> Callable[..., Snapshot]:
-    """Return a function that makes a search of (stage, depth, temperature, values by epoch) trials.
+    """Return a function that builds a search from (stage, depth, temperature, values by epoch) trials.
 
     A trial with fewer than four values was pruned.
     """
@@ -69,7 +69,7 @@ def lines(snapshot: Snapshot) -> tuple[str, ...]:
     return found.lines()
 
 
-def test_the_answer_says_what_is_best_what_is_tied_and_what_is_behind(build: Callable[..., Snapshot]) -> None:
+def test_the_answer_names_the_best_the_tied_and_the_worse_values(build: Callable[..., Snapshot]) -> None:
     found = lines(
         build(
             (2, "fc", 0.1, rising(0.95)),
@@ -79,50 +79,48 @@ def test_the_answer_says_what_is_best_what_is_tied_and_what_is_behind(build: Cal
         )
     )
     assert found[0] == (
-        "Leave after stage 2, with temperature 0.1, exit depth fc: val/top1 0.9500, "
+        "Best configuration: exit after stage 2, temperature 0.1, exit depth fc; val/top1 0.9500, "
         "95 % interval 0.9183 to 0.9698 (trial 0)."
     )
     assert found[1] == (
-        "Where the sub-network leaves: after stage 2 is best; after stage 3 is tied with it within noise; "
-        "after stage 1 is behind by 0.1500 (1 trial)."
+        "Exit position: stage 2 is best; stage 3 is tied with it within noise; "
+        "stage 1 is behind by 0.1500 (1 trial)."
     )
-    assert found[2] == "The depth of the sub-network hardly matters: fc and small are tied within noise."
-    assert found[3] == "Temperature: too few trials tell."
+    assert found[2] == "Sub-network depth hardly matters: fc and small are tied within noise."
+    assert found[3] == "Temperature: not enough trials to tell."
 
 
-def test_a_range_is_where_the_good_trials_are(build: Callable[..., Snapshot]) -> None:
+def test_a_numeric_finding_is_the_range_of_the_good_trials(build: Callable[..., Snapshot]) -> None:
     trials = [
         (2, "fc", t, rising(v)) for t, v in ((0.06, 0.7), (0.1, 0.95), (0.15, 0.94), (0.3, 0.8), (0.5, 0.7))
     ]
-    assert "Temperature: good from 0.1 to 0.15; 1 trial below and 2 trials above came out behind." in lines(
+    assert "Temperature: good from 0.1 to 0.15; 1 trial below and 2 trials above performed worse." in lines(
         build(*trials)
     )
 
 
-def test_a_range_that_is_good_all_over_hardly_matters(build: Callable[..., Snapshot]) -> None:
+def test_a_parameter_that_is_good_over_its_whole_range_hardly_matters(build: Callable[..., Snapshot]) -> None:
     trials = [(2, "fc", t, rising(0.95)) for t in (0.05, 0.1, 0.2, 0.45)]
     assert "Temperature hardly matters from 0.05 to 0.45." in lines(build(*trials))
 
 
-def test_a_single_choice_is_no_finding(
+def test_a_parameter_with_a_single_choice_has_no_finding(
     make_record: RecordMaker, make_snapshot: SnapshotMaker, tmp_path: Path
 ) -> None:
     path = tmp_path / "best.yaml"
     path.write_text("space: {seed: {choices: [0]}, model.exit_stages: {choices: [[1], [2]]}}\n")
     records = [make_record(0, parameters={"seed": 0, "model.exit_stages": (1,)})]
     _, *found = lines(make_snapshot(load_space(path), records))
-    assert found[0] == (
-        "Where the sub-network leaves: only after stage 1 can be judged; after stage 2 was not tried."
-    )
+    assert found[0] == "Exit position: only stage 1 has a usable result; stage 2 was not tried."
     assert not any("Seed" in line for line in found)
 
 
-def test_few_trials_tell_nothing_of_a_range(build: Callable[..., Snapshot]) -> None:
+def test_few_trials_give_no_range(build: Callable[..., Snapshot]) -> None:
     trials = [(2, "fc", t, rising(0.95)) for t in (0.05, 0.1, 0.2)]
-    assert "Temperature: too few trials tell." in lines(build(*trials))
+    assert "Temperature: not enough trials to tell." in lines(build(*trials))
 
 
-def test_a_pruned_trial_is_compared_where_it_ended(build: Callable[..., Snapshot]) -> None:
+def test_a_pruned_trial_is_compared_at_its_last_epoch(build: Callable[..., Snapshot]) -> None:
     snapshot = build(
         (2, "fc", 0.1, rising(0.95)),
         (3, None, 0.1, [0.5, 0.59]),
@@ -130,7 +128,7 @@ def test_a_pruned_trial_is_compared_where_it_ended(build: Callable[..., Snapshot
         (1, "fc", 0.2, [0.5]),
     )
     found = {group.value: group for group in groups(snapshot, "model.exit_stages")}
-    assert [standing.record.number for standing in trial_gaps(snapshot)] == [0, 1, 2, 3]
+    assert [gap.record.number for gap in trial_gaps(snapshot)] == [0, 1, 2, 3]
     third, first = found[(3,)].best, found[(1,)].best
     assert third is not None
     assert (third.tied, third.epoch) == (True, 2)
@@ -138,48 +136,50 @@ def test_a_pruned_trial_is_compared_where_it_ended(build: Callable[..., Snapshot
     assert first is not None
     assert (first.record.number, first.epoch, first.gap) == (3, 1, 0.0)
     text = " ".join(lines(snapshot))
-    assert "after stage 3 cannot be told apart (as far as epoch 1, where pruning ended trials)" in text
+    assert (
+        "stage 3 are tied within noise (compared at epoch 1 or later, where pruning stopped trials)" in text
+    )
 
 
-def test_what_only_pruned_trials_say_is_said_as_far_as_they_went(build: Callable[..., Snapshot]) -> None:
+def test_findings_from_pruned_trials_name_the_epoch_of_the_comparison(build: Callable[..., Snapshot]) -> None:
     snapshot = build((2, "fc", 0.1, rising(0.95)), (1, "fc", 0.1, [0.49]), (3, None, 0.1, [0.5, 0.6, 0.69]))
     text = " ".join(lines(snapshot))
-    assert " cannot be told apart (as far as epoch 1, where pruning ended trials)" in text
+    assert " are tied within noise (compared at epoch 1 or later, where pruning stopped trials)" in text
     pruned = ((1, "fc", 0.1, [0.5, 0.59]), (1, "small", 0.1, [0.5, 0.2]))
     text = " ".join(lines(build((3, None, 0.1, rising(0.95)), *pruned)))
-    assert "The depth of the sub-network: fc is best as far as epoch 2; small is behind by" in text
+    assert "Sub-network depth: fc is best (compared at epoch 2); small is behind by" in text
 
 
-def test_importance_is_told_where_some_values_are_known_to_be_better(build: Callable[..., Snapshot]) -> None:
+def test_importance_is_shown_only_if_some_values_are_better(build: Callable[..., Snapshot]) -> None:
     snapshot = build((2, "fc", 0.1, rising(0.95)), (1, "small", 0.2, rising(0.5)))
     found = answer(snapshot, {"loss.temperature": 0.7, "model.exit_stages": 0.3})
     assert found is not None
-    assert found.findings[0].startswith("Where the sub-network leaves: after stage 2 is best")
+    assert found.findings[0].startswith("Exit position: stage 2 is best")
     assert found.findings[0].endswith("Importance 0.30.")
-    assert "Temperature: too few trials tell." in found.findings
+    assert "Temperature: not enough trials to tell." in found.findings
 
 
-def test_what_was_not_tried_or_failed_is_said(
+def test_untried_and_failed_values_are_reported(
     make_record: RecordMaker, build: Callable[..., Snapshot]
 ) -> None:
     snapshot = build((2, "fc", 0.1, rising(0.95)))
-    assert "after stage 1 was not tried; after stage 3 was not tried" in lines(snapshot)[1]
+    assert "stage 1 was not tried; stage 3 was not tried" in lines(snapshot)[1]
     failed = make_record(1, "FAIL", reason="error", parameters={"model.exit_stages": (1,)})
     with_failure = replace(snapshot, records=(*snapshot.records, failed))
-    assert "after stage 1 came to nothing in 1 trial" in lines(with_failure)[1]
+    assert "stage 1 had no usable result in 1 trial" in lines(with_failure)[1]
 
 
-def test_a_search_that_runs_says_how_far_it_is(build: Callable[..., Snapshot]) -> None:
+def test_the_headline_of_an_unfinished_search_shows_its_progress(build: Callable[..., Snapshot]) -> None:
     snapshot = build((2, "fc", 0.1, rising(0.95)), num_trials=9, is_over=False)
-    assert lines(snapshot)[0].startswith("So far (1 of 9 trials ended): leave after stage 2, with ")
+    assert lines(snapshot)[0].startswith("Best so far (1 of 9 trials ended): exit after stage 2, ")
 
 
-def test_nothing_is_answered_before_a_trial_is_complete(build: Callable[..., Snapshot]) -> None:
+def test_there_is_no_answer_before_a_trial_is_complete(build: Callable[..., Snapshot]) -> None:
     assert answer(build(), {}) is None
     assert answer(build((2, "fc", 0.1, [0.5])), {}) is None
 
 
-def test_importance_orders_the_findings_and_is_left_out_where_all_is_chance(
+def test_importance_orders_the_findings_and_is_omitted_for_ties(
     build: Callable[..., Snapshot],
 ) -> None:
     snapshot = build(
@@ -187,15 +187,12 @@ def test_importance_orders_the_findings_and_is_left_out_where_all_is_chance(
     )
     found = answer(snapshot, {"model.exit_depth": 0.7, "model.exit_stages": 0.2})
     assert found is not None
-    assert found.findings[0].startswith("Where the sub-network leaves: ")
+    assert found.findings[0].startswith("Exit position: ")
     assert found.findings[0].endswith(" Importance 0.20.")
-    assert (
-        found.findings[1]
-        == "The depth of the sub-network hardly matters: fc and small are tied within noise."
-    )
+    assert found.findings[1] == "Sub-network depth hardly matters: fc and small are tied within noise."
 
 
-def test_the_noise_is_that_of_two_shares_of_the_validation_images(build: Callable[..., Snapshot]) -> None:
+def test_the_noise_is_that_of_two_accuracies_on_the_validation_images(build: Callable[..., Snapshot]) -> None:
     share = (0.95 * 287 + 2) / 291
     assert noise(build((2, "fc", 0.1, rising(0.95)))) == pytest.approx(
         1.96 * (2 * share * (1 - share) / 287) ** 0.5, rel=1e-4
@@ -218,38 +215,40 @@ def test_the_spread_over_seeds_adds_to_the_noise(
     expected = 1.96 * (2 * (share * (1 - share) / 287 + 0.01)) ** 0.5
     assert noise(snapshot) == pytest.approx(expected, rel=1e-4)
     assert "val/top1 0.9000 ± 0.1000 over 3 seeds" in lines(snapshot)[0]
-    assert f"Differences of up to {expected:.4f} may be chance (seeds included)." in lines(snapshot)
+    assert (
+        f"Differences of up to {expected:.4f} may be due to chance (variation over seeds included)."
+        in lines(snapshot)
+    )
 
 
-@pytest.mark.parametrize(("untrained", "is_said"), [(0.94, True), (0.5, False)])
-def test_a_training_that_did_not_help_is_said_to_be_one(
+@pytest.mark.parametrize(("untrained", "is_reported"), [(0.94, True), (0.5, False)])
+def test_a_winner_no_better_than_its_untrained_network_is_reported(
     make_record: RecordMaker,
     make_snapshot: SnapshotMaker,
     space: SearchSpace,
     untrained: float,
-    is_said: bool,
+    is_reported: bool,
 ) -> None:
     record = make_record(0, parameters={"loss.temperature": 0.1, "model.exit_stages": (3,)})
     first = replace(record.epochs[0], metrics={"val/top1": untrained})
     snapshot = make_snapshot(space, [replace(record, epochs=(first, *record.epochs[1:]))])
-    line = f"The best is no better than an untrained network ({untrained:.4f}), chance aside."
-    assert (line in lines(snapshot)) == is_said
+    line = f"The best trial does not beat its untrained network ({untrained:.4f}) by more than noise."
+    assert (line in lines(snapshot)) == is_reported
 
 
-def test_a_trial_that_was_pruned_while_it_was_tied_makes_no_value_good(
+def test_a_trial_pruned_while_tied_does_not_extend_the_good_range(
     build: Callable[..., Snapshot],
 ) -> None:
     good = [(2, "fc", t, rising(0.95)) for t in (0.1, 0.12, 0.15)]
     early = [(2, "fc", t, [0.5]) for t in (0.05, 0.3, 0.45)]
-    assert "Temperature: good from 0.1 to 0.15; 3 trials outside ended before they could tell." in lines(
-        build(*good, *early)
-    )
+    line = "Temperature: good from 0.1 to 0.15; 3 trials outside were pruned while still tied with the best."
+    assert line in lines(build(*good, *early))
 
 
-def test_the_findings_agree_with_a_winner_that_was_confirmed(
+def test_the_findings_agree_with_a_confirmed_winner(
     tmp_path: Path, make_record: RecordMaker, make_snapshot: SnapshotMaker
 ) -> None:
-    """The best single value fell back over its seeds: it is no better than the winner's mean."""
+    """The best single value has a low mean over its seeds: it is no better than the winner's mean."""
     (tmp_path / "seeds.yaml").write_text(f"{SPACE}confirm: {{top_k: 2, seeds: 2}}\n")
     space = load_space(tmp_path / "seeds.yaml")
 
@@ -260,5 +259,5 @@ def test_the_findings_agree_with_a_winner_that_was_confirmed(
     trials = [trial(0, 1, 0.95), trial(1, 2, 0.8)]
     seeds = [trial(0, 1, 0.35, confirms=0, seed_index=1), trial(1, 2, 0.82, confirms=1, seed_index=1)]
     found = lines(make_snapshot(space, trials, seeds=tuple(seeds)))
-    assert found[0].startswith("Leave after stage 2, with temperature 0.1: val/top1 0.8100 ±")
-    assert not any("after stage 1 is best" in line or "after stage 2 is behind" in line for line in found)
+    assert found[0].startswith("Best configuration: exit after stage 2, temperature 0.1; val/top1 0.8100 ±")
+    assert not any("stage 1 is best" in line or "stage 2 is behind" in line for line in found)

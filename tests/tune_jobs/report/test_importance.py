@@ -36,14 +36,14 @@ def space(tmp_path: Path) -> SearchSpace:
 def search(
     make_record: RecordMaker, count: int, value: Callable[[dict[str, Any]], float], state: str = "COMPLETE"
 ) -> list[TrialRecord]:
-    draw, records = np.random.default_rng(0), []
+    rng, records = np.random.default_rng(0), []
     for number in range(count):
-        stage = int(draw.integers(1, 4))
+        stage = int(rng.integers(1, 4))
         parameters: dict[str, Any] = {
             "model.exit_stages": (stage,),
-            "loss.temperature": float(draw.uniform(0.05, 0.2)),
-            "loss.exit_weight": float(draw.uniform(0.1, 4.0)),
-            **({"model.exit_depth": str(draw.choice(["fc", "small"]))} if stage < 3 else {}),
+            "loss.temperature": float(rng.uniform(0.05, 0.2)),
+            "loss.exit_weight": float(rng.uniform(0.1, 4.0)),
+            **({"model.exit_depth": str(rng.choice(["fc", "small"]))} if stage < 3 else {}),
         }
         record = make_record(number, state, parameters=parameters)
         found = value(parameters)
@@ -51,7 +51,7 @@ def search(
     return records
 
 
-def test_the_parameter_that_decides_has_the_largest_share(
+def test_the_decisive_parameter_has_the_largest_share(
     make_record: RecordMaker, make_snapshot: SnapshotMaker, space: SearchSpace
 ) -> None:
     records = search(make_record, 60, lambda p: -abs(p["loss.exit_weight"] - 2.0))
@@ -62,7 +62,7 @@ def test_the_parameter_that_decides_has_the_largest_share(
     assert set(found) == set(space.parameters)
 
 
-def test_less_is_better_where_the_objective_is_minimized(
+def test_lower_values_are_better_if_the_objective_is_minimised(
     make_record: RecordMaker, make_snapshot: SnapshotMaker, space: SearchSpace
 ) -> None:
     records = search(make_record, 60, lambda p: abs(p["loss.exit_weight"] - 2.0))
@@ -71,7 +71,7 @@ def test_less_is_better_where_the_objective_is_minimized(
     assert found["loss.exit_weight"] > 0.5
 
 
-def test_pruned_trials_are_behind_and_count(
+def test_pruned_trials_rank_behind_complete_ones(
     make_record: RecordMaker, make_snapshot: SnapshotMaker, space: SearchSpace
 ) -> None:
     pruned = [make_record(n, "PRUNED", num_epochs=e, reason="rung") for n, e in ((0, 1), (1, 3), (2, 2))]
@@ -79,7 +79,7 @@ def test_pruned_trials_are_behind_and_count(
     assert [record.number for record in ordered(snapshot)] == [3, 1, 2, 0]
 
 
-def test_of_few_trials_and_of_equal_ones_nothing_is_said(
+def test_few_or_equal_trials_have_no_importance(
     make_record: RecordMaker, make_snapshot: SnapshotMaker, space: SearchSpace
 ) -> None:
     few = search(make_record, MIN_TRIALS - 1, lambda p: p["loss.exit_weight"])
@@ -88,7 +88,7 @@ def test_of_few_trials_and_of_equal_ones_nothing_is_said(
     assert parameter_importance(make_snapshot(space, equal)) == {}
 
 
-def test_ranges_of_which_one_is_logarithmic_are_compared(
+def test_a_linear_and_a_logarithmic_range_of_one_parameter_are_supported(
     make_record: RecordMaker, make_snapshot: SnapshotMaker, tmp_path: Path
 ) -> None:
     text = """

@@ -20,17 +20,17 @@ start: [{loss.temperature: 0.1}, {loss.temperature: 0.2}]
 search: {num_trials: 2}
 confirm: {top_k: 2, seeds: 3}
 """
-# val/top1 of the runs in the order of their training; one that is not a number fails.
+# val/top1 of the runs in the order of their training; a run with NaN fails.
 TRIALS, SEEDS = [0.9, 0.8], [0.3, 0.8, 0.3, 0.86]
 
 
 def run(study: TrialStudy, values: list[float]) -> None:
     for value in values:
-        given = study.next_attempt()
-        assert given is not None
+        attempt = study.next_attempt()
+        assert attempt is not None
         for epoch in range(2):
-            study.report(given.number, given.attempt, epoch, {"val/top1": value if epoch else 0.25})
-        study.end_attempt(given.number, given.attempt)
+            study.report(attempt.number, attempt.attempt, epoch, {"val/top1": value if epoch else 0.25})
+        study.end_attempt(attempt.number, attempt.attempt)
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def study(tmp_path: Path, space: SearchSpace) -> SearchStudy:
 
 
 def printed(study: SearchStudy, overrides: tuple[str, ...] = ()) -> list[list[str]]:
-    """The words of each line that a wide terminal shows."""
+    """The words of each line on a wide terminal."""
     out = io.StringIO()
     console = Console(file=out, width=150)
     options = LaunchOptions(space=Path("report.yaml"), overrides=overrides)
@@ -56,17 +56,17 @@ def printed(study: SearchStudy, overrides: tuple[str, ...] = ()) -> list[list[st
     return [line.replace("│", " ").split() for line in out.getvalue().splitlines()]
 
 
-def test_mean_and_spread_of_each_candidate_are_shown_the_best_first(study: SearchStudy) -> None:
+def test_mean_and_standard_deviation_of_each_candidate_are_shown_best_first(study: SearchStudy) -> None:
     assert study.confirmation is not None
     assert not any("mean" in line for line in printed(study))
     run(study.confirmation, SEEDS)
     lines = printed(study)
-    assert ["val/top1", "over", "seeds,", "the", "best", "mean", "first"] in lines
+    assert ["val/top1", "over", "seeds,", "best", "mean", "first"] in lines
     first = lines.index(["1", "0.8200", "0.0346", "3", "of", "3", "0.8000", "0.8000", "0.8600"])
     assert lines[first + 1] == ["0", "0.5000", "0.3464", "3", "of", "3", "0.9000", "0.3000", "0.3000"]
 
 
-def test_a_failed_seed_is_counted_and_named(study: SearchStudy) -> None:
+def test_a_failed_seed_is_counted_and_reported(study: SearchStudy) -> None:
     assert study.confirmation is not None
     run(study.confirmation, [float("nan"), 0.7, float("nan"), 0.6])
     lines = printed(study)
@@ -76,7 +76,7 @@ def test_a_failed_seed_is_counted_and_named(study: SearchStudy) -> None:
     assert "confirm/standard_deviation" in result_metrics(study.snapshot())
 
 
-def test_the_run_of_the_search_shows_what_the_winner_was_confirmed_with(study: SearchStudy) -> None:
+def test_the_run_of_the_search_shows_the_confirmation_of_the_winner(study: SearchStudy) -> None:
     assert study.confirmation is not None
     assert "confirm/mean" not in result_metrics(study.snapshot())
     run(study.confirmation, SEEDS)
@@ -92,13 +92,15 @@ def test_the_run_of_the_search_shows_what_the_winner_was_confirmed_with(study: S
     assert "| 1 | 0.8200 | 0.0346 | 3 of 3 | 0.8000  0.8000  0.8600 |" in text
 
 
-def test_the_last_lines_say_what_it_took_where_it_lies_and_what_to_type_next(study: SearchStudy) -> None:
+def test_the_last_lines_show_cost_files_and_next_commands(study: SearchStudy) -> None:
     assert study.confirmation is not None
-    assert "next: python launch.py --space report.yaml # go on" in " ".join(printed(study)[-1])
+    assert "next: python launch.py --space report.yaml # resume, if no launcher is running" in " ".join(
+        printed(study)[-1]
+    )
     run(study.confirmation, SEEDS)
     lines = [" ".join(line) for line in printed(study)[-5:]]
     assert lines == [
-        "cost: 0 s of wall time; 0 s of training in 6 trainings",
+        "cost: 0 s of wall-clock time; 0 s of training in 6 runs",
         "files: runs/report",
         "MLflow: mlflow ui",
         "next: python launch.py --space report.yaml --num-trials 4 # more trials",

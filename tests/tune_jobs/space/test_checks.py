@@ -1,4 +1,4 @@
-"""The checks of a whole file against an oracle that tries every configuration it allows."""
+"""Checks of a whole file, compared with an oracle that tries every configuration of the file."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from tune_jobs.space.field_reader import read_train
 from tune_jobs.space.parameter_reader import read_parameters
 from tune_jobs.space.yaml_file import Node, parse
 
-# Fields that rules tie together, with values that are right and wrong in turns.
+# Fields that appear in rules, with valid and invalid values.
 VALUES: dict[str, list[Any]] = {
     "model.exit_stages": [[], [1], [2], [1, 2], [3, 1], [4]],
     "loss.exit_weight": [0.0, 1.0, [1.0], [0.0, 0.0], [0.5, 2.0]],
@@ -33,8 +33,8 @@ VALUES: dict[str, list[Any]] = {
 }
 
 
-class Answers:
-    """A trial that walks through all answers: `pending` holds the prefixes still to be tried."""
+class ExhaustiveTrial:
+    """Trial that enumerates all suggestions: `pending` holds the prefixes that are still to be tried."""
 
     def __init__(self, given: Sequence[int], pending: list[list[int]]) -> None:
         self._given, self._asked, self._pending = given, 0, pending
@@ -59,15 +59,15 @@ class Answers:
 
 
 def every_configuration(parameters: Parameters) -> Iterator[dict[str, Any]]:
-    """All that choices and whole numbers can suggest and that is not forbidden."""
+    """Yield all allowed configurations of choices and whole numbers."""
     pending: list[list[int]] = [[]]
     while pending:
-        suggested = parameters.suggest(Answers(pending.pop(), pending))
+        suggested = parameters.suggest(ExhaustiveTrial(pending.pop(), pending))
         if not parameters.is_forbidden(suggested):
             yield suggested
 
 
-def is_refused(values: dict[str, Any]) -> bool:
+def is_invalid(values: dict[str, Any]) -> bool:
     try:
         TrainConfig.from_flat(values)
     except ConfigError:
@@ -76,8 +76,8 @@ def is_refused(values: dict[str, Any]) -> bool:
 
 
 @st.composite
-def texts(draw: st.DrawFn, *, forbid: bool) -> str:
-    """Files with two to four parameters, each with choices, some conditional, and some fixed values."""
+def files(draw: st.DrawFn, *, forbid: bool) -> str:
+    """Files with two to four parameters with choices, some of them conditional, and some fixed values."""
     names = draw(st.lists(st.sampled_from(sorted(VALUES)), min_size=2, max_size=4, unique=True))
     space: dict[str, Any] = {}
     for i, name in enumerate(names):
@@ -110,19 +110,19 @@ def refuses(root: Node, parameters: Parameters) -> bool:
 
 
 @settings(max_examples=300, deadline=None)
-@given(texts(forbid=False))
-def test_a_rule_is_found_broken_exactly_where_some_configuration_breaks_it(text: str) -> None:
+@given(files(forbid=False))
+def test_a_file_is_refused_exactly_if_some_configuration_violates_a_rule(text: str) -> None:
     root, parameters = read(text)
-    refused = any(is_refused({**parameters.fixed, **drawn}) for drawn in every_configuration(parameters))
-    assert refuses(root, parameters) == refused
+    invalid = any(is_invalid({**parameters.fixed, **sampled}) for sampled in every_configuration(parameters))
+    assert refuses(root, parameters) == invalid
 
 
 @settings(max_examples=300, deadline=None)
-@given(texts(forbid=True))
-def test_with_forbidden_combinations_no_broken_rule_is_missed(text: str) -> None:
+@given(files(forbid=True))
+def test_with_forbidden_combinations_no_violated_rule_is_missed(text: str) -> None:
     root, parameters = read(text)
-    refused = any(is_refused({**parameters.fixed, **drawn}) for drawn in every_configuration(parameters))
-    assert refuses(root, parameters) >= refused
+    invalid = any(is_invalid({**parameters.fixed, **sampled}) for sampled in every_configuration(parameters))
+    assert refuses(root, parameters) >= invalid
 
 
 @settings(max_examples=100, deadline=None)
@@ -131,7 +131,7 @@ def test_with_forbidden_combinations_no_broken_rule_is_missed(text: str) -> None
     warmup=st.tuples(st.integers(0, 12), st.integers(0, 6), st.integers(1, 3)),
     forbidden=st.lists(st.integers(0, 12), max_size=3, unique=True),
 )
-def test_ranges_hold_in_between_where_they_hold_at_their_corners(
+def test_checking_the_corner_values_of_ranges_is_sufficient(
     epochs: tuple[int, int], warmup: tuple[int, int, int], forbidden: list[int]
 ) -> None:
     low, width, step = warmup
@@ -142,17 +142,17 @@ def test_ranges_hold_in_between_where_they_hold_at_their_corners(
     }
     forbid = [{"optim.warmup_epochs": number} for number in forbidden if number in numbers]
     root, parameters = read(json.dumps({"train": {}, "space": space, "forbid": forbid}))
-    assert refuses(root, parameters) == any(map(is_refused, every_configuration(parameters)))
+    assert refuses(root, parameters) == any(map(is_invalid, every_configuration(parameters)))
 
 
-def test_a_forbidden_combination_excuses_what_it_excludes() -> None:
+def test_a_combination_excluded_by_forbid_cannot_violate_a_rule() -> None:
     space = {"optim.epochs": {"choices": [4, 8]}, "optim.warmup_epochs": {"choices": [0, 4]}}
     forbid = [{"optim.epochs": 4, "optim.warmup_epochs": 4}]
     assert refuses(*read(json.dumps({"train": {}, "space": space, "forbid": []})))
     assert not refuses(*read(json.dumps({"train": {}, "space": space, "forbid": forbid})))
 
 
-def test_a_condition_excuses_what_it_excludes() -> None:
+def test_a_combination_excluded_by_a_condition_cannot_violate_a_rule() -> None:
     space = {
         "optim.epochs": {"choices": [4, 8]},
         "optim.warmup_epochs": {"choices": [0, 4], "when": {"optim.epochs": [8]}},
@@ -160,7 +160,7 @@ def test_a_condition_excuses_what_it_excludes() -> None:
     assert not refuses(*read(json.dumps({"train": {}, "space": space, "forbid": []})))
 
 
-def test_a_huge_space_is_looked_at_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_part_of_a_huge_space_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     space = {
         "loss.exit_weight": {"choices": [0.0, 1.0]},
         "loss.backbone_weight": {"choices": [1.0, 0.0]},
@@ -171,7 +171,7 @@ def test_a_huge_space_is_looked_at_in_part(monkeypatch: pytest.MonkeyPatch) -> N
     assert not refuses(root, parameters)
 
 
-def test_a_branch_beyond_what_is_looked_at_is_not_called_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_branch_beyond_the_checked_part_is_not_called_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     space = {
         "seed": {"choices": [0, 1]},
         "loss.temperature": [
@@ -191,5 +191,5 @@ def test_a_branch_that_is_always_forbidden_is_unreachable() -> None:
         "loss.temperature": [{"choices": [0.1], "when": {"seed": [0]}}, {"choices": [0.2]}],
     }
     root, parameters = read(json.dumps({"train": {}, "space": space, "forbid": [{"seed": 0}]}))
-    with pytest.raises(BadInputError, match="expected a branch that some configuration reaches"):
+    with pytest.raises(BadInputError, match="expected a branch that at least one configuration reaches"):
         check_branches(root, parameters)

@@ -17,7 +17,7 @@ scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)
         scalars | st.lists(st.integers() | st.floats(allow_nan=False)).map(tuple), min_size=1, unique_by=repr
     )
 )
-def test_choices_come_back_from_their_encoding_as_they_were(values: list[Any]) -> None:
+def test_encoded_choices_are_scalars_and_decode_to_the_same_values(values: list[Any]) -> None:
     encoded = [encode(value) for value in values]
     assert all(value is None or isinstance(value, str | int | float | bool) for value in encoded)
     lists = [(value, text) for value, text in zip(values, encoded, strict=True) if isinstance(value, tuple)]
@@ -40,13 +40,13 @@ def test_a_list_is_encoded_as_its_json_text(value: tuple[float, ...]) -> None:
         (FloatRange(0.1, 0.7, step=0.2), [0.1, 0.3, 0.5, 0.7], [0.2, 0.9]),
     ],
 )
-def test_a_domain_contains_its_values_only(domain: Domain, inside: list[Any], outside: list[Any]) -> None:
+def test_a_domain_contains_only_its_values(domain: Domain, inside: list[Any], outside: list[Any]) -> None:
     assert all(domain.contains(value) for value in inside)
     assert not any(domain.contains(value) for value in outside)
 
 
 @pytest.mark.parametrize(
-    ("domain", "words"),
+    ("domain", "text"),
     [
         (Choices(((1,), "fc", None)), "[1] | fc | null"),
         (IntRange(1, 7, step=3), "1 to 7 in steps of 3"),
@@ -55,11 +55,11 @@ def test_a_domain_contains_its_values_only(domain: Domain, inside: list[Any], ou
         (FloatRange(0.1, 0.7, step=0.2), "0.1 to 0.7 in steps of 0.2"),
     ],
 )
-def test_a_domain_is_shown_in_words(domain: Domain, words: str) -> None:
-    assert str(domain) == words
+def test_a_domain_is_shown_as_text(domain: Domain, text: str) -> None:
+    assert str(domain) == text
 
 
-def test_corners_are_the_ends_and_what_surrounds_a_value_singled_out() -> None:
+def test_corners_are_the_bounds_and_the_neighbourhood_of_referenced_values() -> None:
     assert IntRange(0, 100).corners([]) == (0, 100)
     assert IntRange(0, 100).corners([50, 100, 200]) == (0, 49, 50, 51, 99, 100)
     assert IntRange(0, 10, step=5).corners([5]) == (0, 5, 10)
@@ -77,9 +77,7 @@ def test_corners_are_the_ends_and_what_surrounds_a_value_singled_out() -> None:
         (1e-4, 1e-3, 1e-4, True),
     ],
 )
-def test_steps_are_counted_in_the_decimals_that_were_written(
-    low: float, high: float, step: float, whole: bool
-) -> None:
+def test_steps_are_counted_in_decimal_arithmetic(low: float, high: float, step: float, whole: bool) -> None:
     assert is_whole_number_of_steps(low, high, step) == whole
 
 
@@ -95,12 +93,12 @@ DOMAINS: list[Domain] = [
 
 @pytest.mark.parametrize("domain", DOMAINS)
 @given(seed=st.integers(0, 2**32))
-def test_what_a_trial_suggests_lies_in_the_domain(domain: Domain, seed: int) -> None:
+def test_the_value_that_a_trial_suggests_is_in_the_domain(domain: Domain, seed: int) -> None:
     assert domain.contains(domain.suggest(RandomTrial(seed), "x"))
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
-def test_what_optuna_suggests_lies_in_the_domain(domain: Domain) -> None:
+def test_the_value_that_optuna_suggests_is_in_the_domain(domain: Domain) -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     suggested = [domain.suggest(study.ask(), "x") for _ in range(50)]
     assert all(domain.contains(value) for value in suggested)

@@ -7,26 +7,26 @@ from tune_jobs.space.reference import SETTINGS
 
 
 class Example(BaseModel):
-    """No text of a field."""
+    """This text belongs to no field."""
 
     one: int = 1
-    """A text
-    of two lines."""
+    """Text on
+    two lines."""
     two: int = 2
     three: int = 3
-    """Of the last."""
+    """Text of the last field."""
 
 
-def test_the_text_of_a_field_is_the_string_below_it() -> None:
-    assert field_docs(Example) == {"one": "A text of two lines.", "three": "Of the last."}
+def test_the_documentation_of_a_field_is_the_string_below_it() -> None:
+    assert field_docs(Example) == {"one": "Text on two lines.", "three": "Text of the last field."}
 
 
 @pytest.mark.parametrize("model", [*SECTIONS.values(), *SETTINGS.values()], ids=lambda model: model.__name__)
-def test_every_field_says_in_a_sentence_what_it_does(model: type[BaseModel]) -> None:
+def test_every_field_is_documented_by_a_sentence(model: type[BaseModel]) -> None:
     docs = field_docs(model)
     assert docs.keys() == model.model_fields.keys()
     assert all(text.endswith(".") for text in docs.values())
 
 
-def test_a_field_without_a_section_says_it_too() -> None:
+def test_fields_without_a_section_are_documented() -> None:
     assert field_docs(TrainConfig).keys() == TrainConfig.model_fields.keys() - SECTIONS.keys()

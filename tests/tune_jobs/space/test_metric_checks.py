@@ -22,7 +22,7 @@ metrics = st.sampled_from([*DECISIVE, "val/exit1_top1"])
 
 
 def refusal(*, space: dict[str, Any] | None = None, **sections: Any) -> str:
-    """The complaint about a file with these sections, without its place; empty for none."""
+    """Return the error message for a file with these sections, without its position, or an empty text."""
     root = parse(json.dumps({"space": SPACE if space is None else space, **sections}), "f")
     items = root.mapping()
     settings = read_settings(items, name="example", dataset="digits")
@@ -34,31 +34,31 @@ def refusal(*, space: dict[str, Any] | None = None, **sections: Any) -> str:
 
 
 @given(st.lists(metrics, min_size=2, max_size=4))
-def test_several_objectives_are_accepted_exactly_when_each_stands_once(names: list[str]) -> None:
-    complaint = refusal(objective=[{"metric": name, "direction": "minimize"} for name in names])
-    assert (complaint == "") == (len(set(names)) == len(names))
+def test_several_objectives_are_accepted_exactly_if_their_metrics_differ(names: list[str]) -> None:
+    message = refusal(objective=[{"metric": name, "direction": "minimize"} for name in names])
+    assert (message == "") == (len(set(names)) == len(names))
 
 
 @pytest.mark.parametrize("metric", DECISIVE)
-def test_only_a_cost_needs_its_direction(metric: str) -> None:
+def test_only_a_cost_needs_a_direction(metric: str) -> None:
     assert (refusal(objective={"metric": metric}) != "") == is_cost(metric)
     assert refusal(objective={"metric": metric, "direction": "minimize"}) == ""
 
 
 @given(metrics, st.sampled_from(["min", "max"]), st.floats(-2, 2) | st.floats(-1e6, 1e6))
-def test_a_bound_is_a_value_that_its_metric_can_have(metric: str, word: str, bound: float) -> None:
+def test_a_bound_must_be_a_possible_value_of_its_metric(metric: str, word: str, bound: float) -> None:
     low, high = limits(metric)
-    complaint = refusal(constraints=[{"metric": metric, word: bound}])
-    assert (complaint == "") == (low <= bound <= high)
+    message = refusal(constraints=[{"metric": metric, word: bound}])
+    assert (message == "") == (low <= bound <= high)
 
 
 @given(metrics, st.floats(0, 1), st.floats(0, 1), st.booleans())
-def test_two_bounds_of_a_metric_leave_something_between_them(
+def test_two_bounds_of_a_metric_must_be_compatible(
     metric: str, low: float, high: float, low_first: bool
 ) -> None:
     bounds = [{"metric": metric, "min": low}, {"metric": metric, "max": high}]
-    complaint = refusal(constraints=bounds if low_first else bounds[::-1])
-    assert (complaint == "") == (low <= high)
+    message = refusal(constraints=bounds if low_first else bounds[::-1])
+    assert (message == "") == (low <= high)
 
 
 def test_different_metrics_are_bounded_independently() -> None:
@@ -67,8 +67,8 @@ def test_different_metrics_are_bounded_independently() -> None:
 
 
 @pytest.mark.parametrize("metric", ["val/exit1_top1", "val/exit2_top1", "val/exit3_top1"])
-def test_an_exit_that_only_some_configurations_have_decides_nothing(metric: str) -> None:
-    # Where the exits are not searched, the default leaves after stage 2.
+def test_the_metric_of_an_exit_that_only_some_configurations_have_is_refused(metric: str) -> None:
+    # If the exits are inactive, the default is an exit after stage 2.
     expected = "expected the metric of an exit that every configuration has"
     assert expected in refusal(space=CONDITIONAL, objective={"metric": metric})
     assert expected in refusal(space=CONDITIONAL, constraints=[{"metric": metric, "min": 0.5}])
@@ -77,6 +77,6 @@ def test_an_exit_that_only_some_configurations_have_decides_nothing(metric: str)
 @pytest.mark.parametrize(
     "metric", ["train/loss", "train/learning_rate", "test/top1", "val/exit0_top1", "top1"]
 )
-def test_what_may_not_decide_is_refused_as_objective_and_as_constraint(metric: str) -> None:
+def test_an_unsuitable_metric_is_refused_as_objective_and_as_constraint(metric: str) -> None:
     assert refusal(objective={"metric": metric}).startswith("objective.metric: expected ")
     assert refusal(constraints=[{"metric": metric, "max": 0.5}]).startswith("constraints.metric: expected ")

@@ -48,18 +48,18 @@ def test_an_override_sets_one_key(override: str, path: list[str], value: Any) ->
     assert found == value
 
 
-def test_everything_else_stays_as_it_was() -> None:
+def test_all_other_keys_are_unchanged() -> None:
     assert overridden() == parse(TEXT, "f").plain()
     expected = parse(TEXT, "f").plain()
     expected["space"]["loss.temperature"]["high"] = 0.3
     assert overridden("space.loss.temperature.high=0.3") == expected
 
 
-def test_the_last_of_several_wins() -> None:
+def test_the_last_override_of_a_key_wins() -> None:
     assert overridden("search.num_trials=3", "search.num_trials=4")["search"] == {"num_trials": 4}
 
 
-def test_what_is_set_stands_where_it_was_set() -> None:
+def test_the_position_of_an_overridden_value_is_the_override() -> None:
     root = apply_overrides(parse(TEXT, "f"), ["space.loss.temperature.high=0.3", "train.loss.temperature=1"])
     bounds = root.mapping()["space"].mapping()["loss.temperature"].mapping()
     assert (bounds["low"].place, bounds["high"].place) == ("f:3:27", "--set space.loss.temperature.high=0.3")
@@ -75,16 +75,17 @@ def test_what_is_set_stands_where_it_was_set() -> None:
         ("=3", "expected KEY=VALUE, such as train.optim.epochs=4"),
         ("a b=3", "expected KEY=VALUE, such as train.optim.epochs=4"),
         ("search..num_trials=3", "expected KEY=VALUE, such as train.optim.epochs=4"),
-        ("search.num_trials=[1", "expected valid YAML, got a mistake: expected ',' or ']', but got "
+        ("search.num_trials=[1", "expected valid YAML, got a syntax error: expected ',' or ']', but got "
                                  "'<stream end>' while parsing a flow sequence from 1:1"),
-        ("search={num_trials: 1, num_trials: 2}", "search.num_trials: expected this key once, got it again "
-                                                  "(first at --set search={num_trials: 1, num_trials: 2})"),
+        ("search={num_trials: 1, num_trials: 2}",
+         "search.num_trials: expected each key once, got a duplicate "
+         "(first at --set search={num_trials: 1, num_trials: 2})"),
         ("search.seed=012", "search.seed: expected a number without leading zeros, got 012"),
         ("search.num_trials.x=1",
          "search.num_trials.x: expected a mapping at search.num_trials to set x in, got 12"),
     ],
 )  # fmt: skip
-def test_an_override_that_cannot_be_used_is_refused(override: str, message: str) -> None:
+def test_an_invalid_override_is_refused(override: str, message: str) -> None:
     with pytest.raises(BadInputError) as refused:
         overridden(override)
     assert str(refused.value) == f"--set {override}: {message}"
@@ -95,6 +96,6 @@ def test_an_unprintable_override_is_shown_escaped() -> None:
         overridden("a=\x1b")
 
 
-def test_a_file_that_is_no_mapping_cannot_be_overridden() -> None:
+def test_a_file_that_is_not_a_mapping_cannot_be_overridden() -> None:
     with pytest.raises(BadInputError, match="expected a mapping at the file to set search in, got null"):
         apply_overrides(parse("", "f"), ["search.num_trials=3"])

@@ -3,12 +3,13 @@ from pathlib import Path
 
 import pytest
 
-from selfcon.config import FIELD_NAMES, RULES, Rule
+from selfcon.config import FIELD_NAMES, RULES, LossConfig, Rule
 from selfcon.validation import words_of
 from selfcon.values import shown
 from tests.project import ROOT
 from tune_jobs.commands.command_line import parse
 from tune_jobs.space import load_space
+from tune_jobs.space.field_docs import field_docs
 from tune_jobs.space.reference import PATH, tables, text
 from tune_jobs.space.search_space import KEYS
 from tune_jobs.space.settings import PRUNER_FIELDS, SearchSettings
@@ -23,7 +24,7 @@ def rows_of(table: str) -> list[str]:
     return re.findall(r"^\| `([^`]+)`", table, re.MULTILINE)
 
 
-def test_the_page_holds_the_tables_that_the_code_makes() -> None:
+def test_the_page_has_the_tables_that_the_code_generates() -> None:
     assert text() == PAGE
 
 
@@ -32,7 +33,7 @@ def test_the_page_has_every_table(name: str) -> None:
     assert PAGE.count(f"<!-- table: {name} -->") == 1
 
 
-def test_a_table_that_is_altered_is_made_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_altered_table_is_regenerated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     altered = tmp_path / "page.md"
     altered.write_text(PAGE.replace("| `seed` |", "| `sed` |"))
     monkeypatch.setattr("tune_jobs.space.reference.PATH", altered)
@@ -40,30 +41,30 @@ def test_a_table_that_is_altered_is_made_anew(monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_the_tables_name_every_key_field_and_rule() -> None:
-    made = tables()
-    assert tuple(rows_of(made["keys"])) == KEYS
-    assert set(FIELD_NAMES) <= {name for table in made.values() for name in rows_of(table)}
-    assert made["rules"].count("\n") == len(RULES) + 1
+    generated = tables()
+    assert tuple(rows_of(generated["keys"])) == KEYS
+    assert set(FIELD_NAMES) <= {name for table in generated.values() for name in rows_of(table)}
+    assert generated["rules"].count("\n") == len(RULES) + 1
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.violation.__name__)
-def test_a_rule_says_in_a_sentence_what_must_hold(rule: Rule) -> None:
+def test_every_rule_is_documented_by_a_sentence(rule: Rule) -> None:
     assert str(rule.violation.__doc__).endswith(".")
 
 
-def test_a_value_is_told_by_its_type_its_default_and_what_it_does() -> None:
+def test_a_row_has_the_valid_values_the_default_and_the_description() -> None:
     row = next(line for line in tables()["loss"].splitlines() if line.startswith("| `loss.temperature`"))
-    words = "What similarities are divided by in the contrastive loss."
-    assert row == f"| `loss.temperature` | a finite number greater than 0 | `0.1` | {words} |"
+    description = field_docs(LossConfig)["temperature"]
+    assert row == f"| `loss.temperature` | a finite number greater than 0 | `0.1` | {description} |"
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_an_example_of_the_page_is_a_search_space(example: str, tmp_path: Path) -> None:
+def test_every_example_of_the_page_is_a_valid_search_space(example: str, tmp_path: Path) -> None:
     (tmp_path / "example.yaml").write_text(example if "space:" in example else ANY_SPACE + example)
     assert load_space(tmp_path / "example.yaml").name == "example"
 
 
-def test_the_page_has_an_example_of_every_key_that_decides_a_search() -> None:
+def test_the_page_has_an_example_of_every_key() -> None:
     named = {key for example in EXAMPLES for key in re.findall(r"^(\w+):", example, re.MULTILINE)}
     assert named >= set(KEYS) - {"name", "description"}
 
@@ -75,7 +76,7 @@ def test_the_page_describes_every_sampler_and_pruner() -> None:
 
 
 @pytest.mark.parametrize(("written", "read"), re.findall(r"^\| `(\S+)` \| `(\S+)` \|$", PAGE, re.MULTILINE))
-def test_a_value_is_read_as_the_page_says(written: str, read: str) -> None:
+def test_values_are_parsed_as_the_page_states(written: str, read: str) -> None:
     assert shown(plain_scalar(written)).strip("'") == read
 
 

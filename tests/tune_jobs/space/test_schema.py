@@ -16,10 +16,10 @@ from tune_jobs.space.yaml_file import parse, read_file
 SHIPPED = sorted((ROOT / "search_spaces").glob("*.yaml"))
 VALIDATOR = Draft202012Validator(space_schema())
 
-# Every key of the contract at once.
+# A file with every key.
 EVERYTHING = """\
 name: everything
-description: Every key at once
+description: A file with every key
 train:
   data: {dataset: digits, validation_fraction: 0.2, image_size: null}
   optim: {epochs: 8, learning_rate: 1e-1, schedule: step, step_epochs: [4, 6]}
@@ -50,39 +50,39 @@ BAD = {
     "no space": "name: x\n",
     "an empty space": "space: {}\n",
     "an unknown field": "space: {loss.temprature: {choices: [0.1]}}\n",
-    "a field that all trials share": "space: {data.dataset: {choices: [digits]}}\n",
+    "a field that must be the same for all trials": "space: {data.dataset: {choices: [digits]}}\n",
     "a value out of range": "space: {loss.temperature: {choices: [0.1, 0]}}\n",
     "low without high": "space: {loss.temperature: {low: 0.1}}\n",
-    "a range of words": "space: {model.backbone: {low: 0, high: 1}}\n",
+    "a range of text": "space: {model.backbone: {low: 0, high: 1}}\n",
     "a range of fractions for a whole number": "space: {optim.epochs: {low: 1.5, high: 2}}\n",
-    "a choice twice": "space: {seed: {choices: [0, 0]}}\n",
+    "a duplicate choice": "space: {seed: {choices: [0, 0]}}\n",
     "a condition without a list": "space: {seed: {choices: [0], when: {model.width: 8}}}\n",
     "a misspelt training field": "space: {seed: {choices: [0]}}\ntrain: {loss: {temprature: 1}}\n",
-    "a setting that is yes or no": "space: {seed: {choices: [0]}}\ntrain: {runtime: {compile: 1}}\n",
+    "a number for a boolean setting": "space: {seed: {choices: [0]}}\ntrain: {runtime: {compile: 1}}\n",
     "one objective in a list": "space: {seed: {choices: [0]}}\nobjective: [{metric: val/top1}]\n",
     "an unknown direction": "space: {seed: {choices: [0]}}\nobjective: {direction: min}\n",
     "a constraint without a bound": "space: {seed: {choices: [0]}}\nconstraints: [{metric: val/top1}]\n",
     "a constraint with two bounds":
         "space: {seed: {choices: [0]}}\nconstraints: [{metric: val/top1, min: 0, max: 1}]\n",
     "an unknown sampler": "space: {seed: {choices: [0]}}\nsearch: {sampler: bayes}\n",
-    "a budget like a clock": "space: {seed: {choices: [0]}}\nsearch: {time_budget: 1:30}\n",
+    "a time budget in clock notation": "space: {seed: {choices: [0]}}\nsearch: {time_budget: 1:30}\n",
     "three bounds of workers": "space: {seed: {choices: [0]}}\ntrial: {num_workers: [1, 2, 3]}\n",
-    "a training that may hang for ever": "space: {seed: {choices: [0]}}\ntrial: {hang_timeout: null}\n",
+    "a hang timeout of null": "space: {seed: {choices: [0]}}\ntrial: {hang_timeout: null}\n",
     "confirm over one seed": "space: {seed: {choices: [0]}}\nconfirm: {top_k: 1, seeds: 1}\n",
     "an empty forbid": "space: {seed: {choices: [0]}}\nforbid: [{}]\n",
     "a name with a slash": "space: {seed: {choices: [0]}}\nname: a/b\n",
 }  # fmt: skip
 
 
-def complaints(text: str) -> list[str]:
+def violations(text: str) -> list[str]:
     return [error.message for error in VALIDATOR.iter_errors(parse(text, "f").plain())]
 
 
-def test_the_shipped_schema_is_the_one_that_the_code_makes() -> None:
+def test_the_shipped_schema_is_the_generated_one() -> None:
     assert PATH.read_text(encoding="utf-8") == text()
 
 
-def test_the_schema_is_one() -> None:
+def test_the_schema_is_a_valid_json_schema() -> None:
     Draft202012Validator.check_schema(json.loads(text()))
 
 
@@ -90,7 +90,7 @@ def test_the_schema_names_every_key_of_the_file() -> None:
     assert tuple(space_schema()["properties"]) == KEYS
 
 
-def test_every_reference_leads_somewhere() -> None:
+def test_every_reference_can_be_resolved() -> None:
     schema = space_schema()
     for reference in set(re.findall(r'"\$ref": "#/([^"]+)"', text())):
         found: Any = schema
@@ -100,23 +100,23 @@ def test_every_reference_leads_somewhere() -> None:
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_a_shipped_space_meets_the_schema_that_its_first_line_names(path: Path) -> None:
+def test_a_shipped_space_satisfies_the_schema_that_its_first_line_names(path: Path) -> None:
     content, root = read_file(path)
     assert content.splitlines()[0] == f"# yaml-language-server: $schema={PATH.name}"
     assert (path.parent / PATH.name) == PATH
     assert list(VALIDATOR.iter_errors(root.plain())) == []
 
 
-def test_a_file_with_every_key_meets_the_schema_and_is_loaded(tmp_path: Path) -> None:
+def test_a_file_with_every_key_satisfies_the_schema_and_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "everything.yaml").write_text(EVERYTHING)
     assert set(parse(EVERYTHING, "f").mapping()) == set(KEYS)
-    assert complaints(EVERYTHING) == []
+    assert violations(EVERYTHING) == []
     assert load_space(tmp_path / "everything.yaml").name == "everything"
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
-def test_what_breaks_the_schema_is_refused_by_the_loader_too(tmp_path: Path, bad: str) -> None:
-    assert complaints(bad)
+def test_a_file_that_violates_the_schema_is_refused_by_the_loader(tmp_path: Path, bad: str) -> None:
+    assert violations(bad)
     (tmp_path / "bad.yaml").write_text(bad)
     with pytest.raises(BadInputError):
         load_space(tmp_path / "bad.yaml")

@@ -23,13 +23,13 @@ from tune_jobs.space.settings import (
     [("90s", 90.0), ("30m", 1800.0), ("1h", 3600.0), ("2h30m", 9000.0), ("1d", 86400.0),
      ("1d2h3m4s", 93784.0), (3600, 3600.0), (0.5, 0.5), (None, None)],
 )  # fmt: skip
-def test_a_time_budget_is_counted_in_seconds(written: object, seconds: float | None) -> None:
+def test_a_time_budget_is_converted_to_seconds(written: object, seconds: float | None) -> None:
     assert SearchSettings.model_validate({"time_budget": written}).time_budget_s == seconds
 
 
 @pytest.mark.parametrize(("written", "seconds"), [({}, 1800.0), ({"hang_timeout": "90s"}, 90.0),
     ({"hang_timeout": 0.5}, 0.5)])  # fmt: skip
-def test_the_time_without_progress_is_counted_in_seconds(written: dict[str, Any], seconds: float) -> None:
+def test_a_hang_timeout_is_converted_to_seconds(written: dict[str, Any], seconds: float) -> None:
     assert TrialSettings.model_validate(written).hang_timeout_s == seconds
 
 
@@ -40,7 +40,7 @@ def test_a_trial_has_a_number_of_workers_or_a_range(written: object, fewest: int
 
 
 @given(st.lists(st.none() | st.integers(1, 999_999), min_size=4, max_size=4).filter(any))
-def test_each_unit_of_a_time_budget_adds_what_it_is_worth(numbers: list[int | None]) -> None:
+def test_the_units_of_a_time_budget_are_summed(numbers: list[int | None]) -> None:
     given_units = [(number, unit) for number, unit in zip(numbers, SECONDS, strict=True) if number]
     text = "".join(f"{number}{unit}" for number, unit in given_units)
     seconds = SearchSettings.model_validate({"time_budget": text}).time_budget_s
@@ -48,7 +48,7 @@ def test_each_unit_of_a_time_budget_adds_what_it_is_worth(numbers: list[int | No
 
 
 @given(st.text(alphabet="0123456789dhms. -", max_size=12))
-def test_a_text_is_a_time_only_if_it_is_whole_numbers_with_falling_units(text: str) -> None:
+def test_a_text_is_a_time_only_if_it_is_whole_numbers_with_descending_units(text: str) -> None:
     units = "".join(re.findall("[dhms]", text))
     numbers = re.split("[dhms]", text)
     is_time = (
@@ -65,7 +65,7 @@ def test_a_text_is_a_time_only_if_it_is_whole_numbers_with_falling_units(text: s
         assert is_time
 
 
-def test_every_pruner_says_what_it_reads() -> None:
+def test_the_settings_of_every_pruner_are_listed() -> None:
     kinds = PrunerSettings.model_json_schema()["properties"]["kind"]["enum"]
     assert list(PRUNER_FIELDS) == kinds
     assert {name for names in PRUNER_FIELDS.values() for name in names} == set(
@@ -74,13 +74,13 @@ def test_every_pruner_says_what_it_reads() -> None:
 
 
 @pytest.mark.parametrize("name", ["a", "A-1", "x.y_z", "0" * MAX_NAME])
-def test_a_plain_name_is_a_slug(name: str) -> None:
+def test_a_name_of_letters_digits_and_inner_punctuation_is_a_slug(name: str) -> None:
     assert is_slug(name)
     assert TrackingSettings(experiment=name, registered_model=name).experiment == name
 
 
 @pytest.mark.parametrize("name", ["", ".", "-a", "a-", "a/b", "a b", "a\n", "ä", "0" * (MAX_NAME + 1)])
-def test_what_could_mean_something_in_a_path_is_no_slug(name: str) -> None:
+def test_a_name_with_a_special_meaning_in_a_path_is_not_a_slug(name: str) -> None:
     assert not is_slug(name)
     with pytest.raises(ValidationError):
         TrackingSettings(experiment=name, registered_model="x")

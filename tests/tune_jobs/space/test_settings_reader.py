@@ -1,4 +1,4 @@
-"""Whatever stands in the sections that say how to search: it is read, or refused in one line at its place."""
+"""Settings sections are read, or refused with a one-line message with the position of the error."""
 
 import json
 import re
@@ -31,13 +31,15 @@ counts, amounts = st.integers(1, 9), st.integers(1, 9) | st.sampled_from([0.5, 0
 metrics, directions = st.sampled_from(sorted(DECISIVE)), st.sampled_from(["maximize", "minimize"])
 
 
-def section(needed: Mapping[str, Any] | None = None, /, **optional: Any) -> st.SearchStrategy[dict[str, Any]]:
-    return st.fixed_dictionaries(dict(needed or {}), optional=optional)
+def section(
+    required: Mapping[str, Any] | None = None, /, **optional: Any
+) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries(dict(required or {}), optional=optional)
 
 
 objective = section({"metric": metrics, "direction": directions})
 constraint = section({"metric": metrics, "max": amounts}) | section({"metric": metrics, "min": amounts})
-RIGHT: dict[str, st.SearchStrategy[Any]] = {
+VALID: dict[str, st.SearchStrategy[Any]] = {
     "objective": objective | section(metric=metrics) | st.lists(objective, min_size=2, max_size=3),
     "constraints": st.lists(constraint, max_size=3),
     "search": section(
@@ -73,18 +75,18 @@ FIELDS = (
 )
 
 
-def spoiled(right: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """A section with one wrong thing in it, or something else altogether."""
+def damaged(valid: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Return a strategy for a section with one arbitrary change, or an arbitrary value."""
     return anything | st.builds(
         lambda found, field, value: {**found, field: value} if isinstance(found, dict) else [*found, value],
-        right,
+        valid,
         st.sampled_from(FIELDS),
         anything,
     )
 
 
-files = section(**RIGHT)
-spoiled_files = section(**{name: right | spoiled(right) for name, right in RIGHT.items()})
+files = section(**VALID)
+damaged_files = section(**{name: valid | damaged(valid) for name, valid in VALID.items()})
 
 
 def read(text: str) -> Settings:
@@ -100,26 +102,26 @@ def refusal(text: str) -> str:
 
 
 @settings(max_examples=300)
-@given(spoiled_files)
-def test_sections_are_read_or_refused_in_one_line_at_their_place(written: dict[str, Any]) -> None:
-    complaint = refusal(json.dumps(written))
-    assert complaint == "" or ONE_LINE.fullmatch(complaint)
+@given(damaged_files)
+def test_a_section_is_read_or_refused_in_one_line_with_its_position(written: dict[str, Any]) -> None:
+    message = refusal(json.dumps(written))
+    assert message == "" or ONE_LINE.fullmatch(message)
 
 
 @given(files)
-def test_what_is_right_is_read_and_meets_the_schema(written: dict[str, Any]) -> None:
+def test_a_valid_file_is_read_and_satisfies_the_schema(written: dict[str, Any]) -> None:
     assert refusal(json.dumps(written)) == ""
     assert VALIDATOR.is_valid({"space": {"seed": {"choices": [0, 1]}}, **written})
 
 
 @settings(max_examples=300)
-@given(st.sampled_from(sorted(RIGHT)).flatmap(lambda name: section({name: spoiled(RIGHT[name])})))
-def test_the_schema_refuses_nothing_that_is_read(written: dict[str, Any]) -> None:
+@given(st.sampled_from(sorted(VALID)).flatmap(lambda name: section({name: damaged(VALID[name])})))
+def test_the_schema_accepts_every_file_that_is_read(written: dict[str, Any]) -> None:
     file = {"space": {"seed": {"choices": [0, 1]}}, **written}
     assert refusal(json.dumps(written)) != "" or VALIDATOR.is_valid(file)
 
 
-def test_what_is_omitted_has_its_default() -> None:
+def test_omitted_settings_have_their_defaults() -> None:
     found = read("{}")
     assert [(objective.metric, objective.direction) for objective in found.objectives] == [
         ("val/top1", "maximize")
@@ -128,27 +130,27 @@ def test_what_is_omitted_has_its_default() -> None:
     assert (found.tracking.experiment, found.tracking.registered_model) == ("example", "selfcon-digits")
 
 
-def test_a_missing_setting_is_told_at_the_section_and_a_wrong_one_at_its_value() -> None:
+def test_a_missing_setting_is_reported_at_its_section_and_an_invalid_one_at_its_value() -> None:
     assert refusal("{confirm: {top_k: 3}}").startswith("f:1:11: confirm.seeds: expected a whole number")
     assert refusal("{confirm: {top_k: 0, seeds: 2}}").startswith("f:1:19: confirm.top_k: expected a whole")
 
 
-def test_a_mapping_is_the_only_objective() -> None:
+def test_a_mapping_is_a_single_objective() -> None:
     one = parse("{metric: val/top1}", "f")
     assert objective_nodes(one) == [one]
     assert objective_nodes(None) == constraint_nodes(None) == []
 
 
 @pytest.mark.parametrize("kind", ["median", "successive_halving", "hyperband"])
-def test_a_pruner_is_given_what_it_reads_and_nothing_else(kind: str) -> None:
+def test_a_setting_that_a_pruner_does_not_use_is_refused(kind: str) -> None:
     both = {"min_epochs": 2, "reduction_factor": 4}
-    read_ones = {name: both[name] for name in PRUNER_FIELDS[kind]}
-    pruner = read(json.dumps({"pruner": {"kind": kind, **read_ones}})).pruner
-    assert pruner.model_dump(include=set(read_ones)) == read_ones
-    unread = both.keys() - read_ones
-    complaint = refusal(json.dumps({"pruner": {"kind": kind, **both}}))
-    assert [name for name in both if f"pruner.{name}: " in complaint] == list(unread)
+    used = {name: both[name] for name in PRUNER_FIELDS[kind]}
+    pruner = read(json.dumps({"pruner": {"kind": kind, **used}})).pruner
+    assert pruner.model_dump(include=set(used)) == used
+    unused = both.keys() - used
+    message = refusal(json.dumps({"pruner": {"kind": kind, **both}}))
+    assert [name for name in both if f"pruner.{name}: " in message] == list(unused)
 
 
-def test_a_pruner_that_is_off_may_keep_its_settings() -> None:
+def test_a_disabled_pruner_can_keep_its_settings() -> None:
     assert read("{pruner: {kind: none, min_epochs: 2, reduction_factor: 4}}").pruner.kind == "none"

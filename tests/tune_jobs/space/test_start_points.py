@@ -33,7 +33,7 @@ def encoded(start: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("start", "expected"),
     [
-        # What train gives is tried first too, in the branch that applies.
+        # The values of train are assigned too, in the branch that applies.
         (
             "{model.exit_stages: [1], model.exit_depth: fc}",
             {"model.exit_stages": "[1]", "model.exit_depth": "fc", "loss.temperature@1": 0.1,
@@ -44,26 +44,28 @@ def encoded(start: str) -> dict[str, Any]:
             {"model.exit_stages": "[1]", "model.exit_depth": "small", "loss.temperature@2": 0.4,
              "model.projection_dim": 32},
         ),
-        # The depth is sampled, so either branch may apply, and both hold 0.15.
+        # The depth is sampled, so either branch can apply, and both contain 0.15.
         (
             "{model.exit_stages: [1], loss.temperature: 0.15, model.projection_dim: 16}",
             {"model.exit_stages": "[1]", "loss.temperature@1": 0.15, "loss.temperature@2": 0.15,
              "model.projection_dim": 16},
         ),
-        # Only the second branch holds 0.4: if the depth is sampled as fc, the temperature is sampled too.
+        # Only the second branch contains 0.4: if the depth is sampled as fc, the temperature is sampled too.
         (
             "{model.exit_stages: [1], loss.temperature: 0.4}",
             {"model.exit_stages": "[1]", "loss.temperature@2": 0.4, "model.projection_dim": 32},
         ),
-        # Nothing is known of the exits, so train's temperature goes to both branches.
+        # The exits are unknown, so the temperature of train is assigned in both branches.
         ("{model.projection_dim: 16}",
          {"loss.temperature@1": 0.1, "loss.temperature@2": 0.1, "model.projection_dim": 16}),
-        # Without an exit the depth has its default, fc, and that decides about the temperature.
+        # Without an exit the depth has its default, fc, which decides the branch of the temperature.
         ("{model.exit_stages: []}",
          {"model.exit_stages": "[]", "loss.temperature@1": 0.1, "model.projection_dim": 32}),
     ],
 )  # fmt: skip
-def test_a_starting_point_goes_to_the_branches_that_may_apply(start: str, expected: dict[str, Any]) -> None:
+def test_a_starting_point_is_assigned_to_the_branches_that_can_apply(
+    start: str, expected: dict[str, Any]
+) -> None:
     assert encoded(start) == expected
 
 
@@ -72,7 +74,7 @@ def test_a_starting_point_goes_to_the_branches_that_may_apply(start: str, expect
     [
         (
             "{model.exit_stages: [1], model.exit_depth: fc, loss.temperature: 0.4}",
-            "f:10:74: start.loss.temperature: expected a value that loss.temperature can have here: "
+            "f:10:74: start.loss.temperature: expected a possible value of loss.temperature here: "
             "0.05 to 0.2, got 0.4",
         ),
         (
@@ -87,18 +89,18 @@ def test_a_starting_point_goes_to_the_branches_that_may_apply(start: str, expect
         ),
         (
             "{model.projection_dim: 64}",
-            "f:10:32: start.model.projection_dim: expected a value that model.projection_dim can have here: "
+            "f:10:32: start.model.projection_dim: expected a possible value of model.projection_dim here: "
             "16 | 32, got 64",
         ),
     ],
 )
-def test_a_starting_point_that_cannot_be_tried_is_refused(start: str, message: str) -> None:
+def test_an_impossible_starting_point_is_refused(start: str, message: str) -> None:
     with pytest.raises(BadInputError) as refused:
         encoded(start)
     assert str(refused.value) == message
 
 
-def test_an_inactive_parameter_decides_with_the_value_of_train() -> None:
+def test_conditions_on_an_inactive_parameter_use_the_value_of_train() -> None:
     text = """\
 train: {loss: {exit_weight: 0.5}, model: {exit_depth: small}}
 space:
@@ -113,7 +115,7 @@ start: [{model.exit_stages: [], loss.temperature: 0.1}]
 
 
 @pytest.mark.filterwarnings("error")
-def test_optuna_takes_every_value_of_a_starting_point() -> None:
+def test_optuna_accepts_every_value_of_a_starting_point() -> None:
     items = parse(TEXT.format("{model.exit_stages: [1], loss.temperature: 0.15}"), "f").mapping()
     parameters = read_parameters(items["space"], read_train(items["train"]))
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))

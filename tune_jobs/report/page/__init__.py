@@ -1,1 +1,1 @@
-"""A search as one HTML page that needs nothing else: figures, tables, and what follows from them in words."""
+"""The report of a search as one self-contained HTML page: the answer, tables and figures."""

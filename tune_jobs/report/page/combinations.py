@@ -1,4 +1,4 @@
-"""Two parameters of few values against each other, as a heat map: exit position by depth above all."""
+"""Heat map of two categorical parameters: exit position by sub-network depth if both are searched."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,16 +21,16 @@ from tune_jobs.study.records import State, TrialRecord
 from tune_jobs.study.snapshot import Snapshot
 
 FIRST = ("model.exit_stages", "model.exit_depth")
-UNUSED = "not used"  # in the place of a value, where a parameter is inactive
-NOTHING = "#f1f1f1"
-Wanted = Mapping[str, Any]
+UNUSED = "not used"  # stands for the value of an inactive parameter
+EMPTY_COLOR = "#f1f1f1"
+Combination = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """The trials of one combination; `best` is the complete one that is best, None without any.
+    """The trials of one combination; `best` is the best complete one, None without any.
 
-    `why_empty` says why there may be none: nobody tried it, it is forbidden, or a parameter is inactive.
+    `why_empty` is the reason for an empty cell: not tried, forbidden, or a parameter is inactive.
     """
 
     best: TrialRecord | None
@@ -41,7 +41,7 @@ class Cell:
 
     @property
     def text(self) -> str:
-        """What the cell says: the best value, and how many trials there were."""
+        """The text of the cell: the best value, and the number of trials by state."""
         counted = {"complete": self.num_complete, "pruned": self.num_pruned, "failed": self.num_failed}
         counts = [f"{count} {word}" for word, count in counted.items() if count]
         value = [] if self.best is None else [f"<b>{self.best.value:.4f}</b>"]
@@ -49,14 +49,14 @@ class Cell:
 
 
 def combinations(snapshot: Snapshot, importance: Mapping[str, float]) -> Figure | None:
-    """Return the heat map of exit position by depth, else of the two most important choices; None without."""
+    """Return the heat map of the two parameters that `compared` returns; None without a categorical one."""
     names = compared(snapshot, importance)
     if not names:
         return None
     short = short_names(snapshot.space)
     columns = _values(snapshot, names[0])
     rows = _values(snapshot, names[1]) if len(names) > 1 else [None]
-    table = [[cell(snapshot, _wanted(names, column, row)) for column in columns] for row in rows]
+    table = [[cell(snapshot, _combination(names, column, row)) for column in columns] for row in rows]
     title = " by ".join(short[name] for name in names)
     described = f"best {snapshot.objective.metric} and number of trials, {title}"
     common: dict[str, Any] = {"type": "category", "showgrid": False, "automargin": True}
@@ -70,30 +70,30 @@ def combinations(snapshot: Snapshot, importance: Mapping[str, float]) -> Figure 
 
 
 def compared(snapshot: Snapshot, importance: Mapping[str, float]) -> tuple[str, ...]:
-    """Return the two parameters of few values to look at; one or none where there are no more."""
+    """Return exit position and depth, else the most important categorical parameters, two at most."""
     if all(name in snapshot.space and is_choice(snapshot, name) for name in FIRST):
         return FIRST
     order = [*importance, *(name for name in snapshot.space if name not in importance)]
     return tuple([name for name in order if is_choice(snapshot, name)][:2])
 
 
-def cell(snapshot: Snapshot, wanted: Wanted) -> Cell:
-    """Return what became of a combination of values, of which `UNUSED` is one."""
-    found = [record for record in snapshot.counted if _has(record, wanted)]
-    complete = [record for record in snapshot.ranked_alone if _has(record, wanted)]
+def cell(snapshot: Snapshot, combination: Combination) -> Cell:
+    """Return the cell of a combination of values, in which `UNUSED` marks an inactive parameter."""
+    found = [record for record in snapshot.counted if _has(record, combination)]
+    complete = [record for record in snapshot.ranked_alone if _has(record, combination)]
     states = [record.state for record in found]
     return Cell(
         best=complete[0] if complete else None,
         num_complete=states.count(State.COMPLETE),
         num_pruned=states.count(State.PRUNED),
         num_failed=states.count(State.FAIL),
-        why_empty=why_empty(snapshot, wanted),
+        why_empty=why_empty(snapshot, combination),
     )
 
 
-def why_empty(snapshot: Snapshot, wanted: Wanted) -> str:
-    """Return why no trial may have a combination, as far as `when` and `forbid` say that of these alone."""
-    listed = {name: list(value) if isinstance(value, tuple) else value for name, value in wanted.items()}
+def why_empty(snapshot: Snapshot, combination: Combination) -> str:
+    """Return why a cell is empty, from `when` and `forbid` entries about its parameters alone."""
+    listed = {name: list(value) if isinstance(value, tuple) else value for name, value in combination.items()}
     for name, value in listed.items():
         applying = [branch for branch in snapshot.space[name] if _applies(branch.get("when", {}), listed)]
         if value == UNUSED:
@@ -105,21 +105,21 @@ def why_empty(snapshot: Snapshot, wanted: Wanted) -> str:
     return "forbidden" if is_forbidden else "not tried"
 
 
-def _wanted(names: Sequence[str], column: Any, row: Any) -> Wanted:
+def _combination(names: Sequence[str], column: Any, row: Any) -> Combination:
     return dict(zip(names, (column, row), strict=False))
 
 
 def _values(snapshot: Snapshot, name: str) -> list[Any]:
-    """The choices of a parameter, and that it is not used where some trial does without it."""
+    """The choices of a parameter, and `UNUSED` if it is inactive in some trial."""
     lacking = any(name not in record.parameters for record in snapshot.counted)
     return [*(axis_of(snapshot, name).choices or ()), *([UNUSED] if lacking else [])]
 
 
-def _has(record: TrialRecord, wanted: Wanted) -> bool:
-    return all(record.parameters.get(name, UNUSED) == value for name, value in wanted.items())
+def _has(record: TrialRecord, combination: Combination) -> bool:
+    return all(record.parameters.get(name, UNUSED) == value for name, value in combination.items())
 
 
-def _applies(when: Mapping[str, Sequence[Any]], values: Wanted) -> bool:
+def _applies(when: Mapping[str, Sequence[Any]], values: Combination) -> bool:
     return all(values[name] in alternatives for name, alternatives in when.items() if name in values)
 
 
@@ -130,7 +130,7 @@ def _label(value: Any) -> str:
 
 
 def _cells(snapshot: Snapshot, names: Sequence[str]) -> dict[str, list[str]]:
-    """The cell of each trial, by its labels."""
+    """The cell of each trial, as the labels of its column and row."""
     return {
         str(record.number): [
             *(_label(record.parameters.get(name, UNUSED)) for name in names),
@@ -147,7 +147,7 @@ def _traces(
     rows: Sequence[str],
     cells: Mapping[str, Any],
 ) -> list[Trace]:
-    """The cells with a complete trial by their values, and the others in grey."""
+    """The cells without a complete trial in grey, and the others coloured by their values."""
     best = [[one.best for one in line] for line in table]
     common: Trace = {
         "type": "heatmap", "x": list(columns), "y": list(rows), "xgap": 2, "ygap": 2, "hoverongaps": False,
@@ -156,7 +156,7 @@ def _traces(
     }  # fmt: skip
     empty = {
         "z": [[0 if one is None else None for one in line] for line in best],
-        "colorscale": [[0, NOTHING], [1, NOTHING]],
+        "colorscale": [[0, EMPTY_COLOR], [1, EMPTY_COLOR]],
         "showscale": False,
         "hovertemplate": "%{text}<extra></extra>",
     }
@@ -175,7 +175,7 @@ def _traces(
 
 
 def _ends(best: Sequence[Sequence[TrialRecord | None]]) -> dict[str, float]:
-    """The ends of the scale: those of the values, or a little around the only one."""
+    """The ends of the colour scale: those of the values, or a little around a single value."""
     values = [one.value for line in best for one in line if one is not None and one.value is not None]
     low, high = padded(min(values), max(values), 0.0) if values else (0.0, 1.0)
     return {"zmin": low, "zmax": high}

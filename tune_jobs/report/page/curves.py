@@ -1,4 +1,4 @@
-"""The metrics of all trials by epoch: the best few in colour, the others grey, where pruned ones ended."""
+"""Learning curves: the best few trials in colour, the others grey, with crosses where trials were pruned."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,24 +14,24 @@ from tune_jobs.report.page.plot import (
     Figure,
     Trace,
     View,
-    kind,
     layout,
     plain,
+    status,
     titled,
 )
 from tune_jobs.study.pruning import rungs
 from tune_jobs.study.records import TrialRecord
 from tune_jobs.study.snapshot import Snapshot
 
-# The best trials, told apart by dashes too.
+# Styles of the best trials, which differ in colour and in dashes.
 BEST_LINES = ((BLUE, "solid"), (ORANGE, "dash"), (GREEN, "dot"), (SKY, "dashdot"), (BLACK, "longdash"))
-MAX_POINTS = 6_000  # of one metric; a page holds many, and a screen is a thousand points wide
-FEW_POINTS = 1_500  # as few are drawn one by one
+MAX_POINTS = 6_000  # per metric; a page holds many, and a screen is about a thousand points wide
+FEW_POINTS = 1_500  # up to this number, each point has a marker
 Series = list[tuple[int, float]]
 
 
 def curves(snapshot: Snapshot) -> Figure | None:
-    """Return the figure with a view for each metric, objectives first; None before any trained epoch."""
+    """Return the figure with a view for each metric, objectives first; None before epoch 1."""
     metrics = shown_metrics(snapshot)
     if not metrics:
         return None
@@ -41,7 +41,7 @@ def curves(snapshot: Snapshot) -> Figure | None:
 
 
 def shown_metrics(snapshot: Snapshot) -> list[str]:
-    """Return the metrics that have curves: the objectives, `train/loss`, then those of the validation."""
+    """Return the metrics that have curves: the objectives, `train/loss`, then validation metrics."""
     found = {name for r in snapshot.counted for e in r.epochs if e.epoch > 0 for name in e.metrics}
     wanted = [*(objective.metric for objective in snapshot.objectives), "train/loss"]
     others = sorted(name for name in found if name.startswith("val/") and name not in wanted)
@@ -49,7 +49,7 @@ def shown_metrics(snapshot: Snapshot) -> list[str]:
 
 
 def thinned(series: Sequence[Series]) -> list[Series]:
-    """Return the series, of `MAX_POINTS` points together at most, but for their ends: both always stay."""
+    """Return the series thinned to about `MAX_POINTS` points in total; both ends of each series stay."""
     stride = -(-sum(map(len, series)) // MAX_POINTS)
     if stride <= 1:
         return list(series)
@@ -57,7 +57,7 @@ def thinned(series: Sequence[Series]) -> list[Series]:
 
 
 def joined(records: Sequence[TrialRecord], series: Sequence[Series]) -> dict[str, list[Any]]:
-    """Return `x`, `y` and `customdata` of many lines as one, with a gap after each."""
+    """Return `x`, `y` and `customdata` of many lines joined into one trace, with a gap after each."""
     x: list[Any] = []
     y: list[Any] = []
     numbers: list[Any] = []
@@ -79,7 +79,7 @@ def _traces(snapshot: Snapshot, metric: str) -> list[Trace]:
     traces = (
         [_others(others, [lines[record.number] for record in others], is_short=is_short)] if others else []
     )
-    pruned = [record for record in records if kind(record) == "pruned"]
+    pruned = [record for record in records if status(record) == "pruned"]
     if pruned:
         traces.append(_ends(pruned, [lines[record.number][-1] for record in pruned]))
     for record, look in zip(best, BEST_LINES, strict=False):

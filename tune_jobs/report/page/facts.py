@@ -1,4 +1,4 @@
-"""What was searched, with what, and how far it is; and the winner's figures."""
+"""Tables of facts: the search's settings, progress and cost, and the winner's parameters and metrics."""
 
 import math
 from collections import Counter
@@ -11,7 +11,7 @@ from tune_jobs.wording import counted, duration, moment, parameter_text, quantit
 
 
 def facts(snapshot: Snapshot) -> Table:
-    """Return what there is to know of the search as a whole, a line for each fact."""
+    """Return the facts of the search as a whole, one per row."""
     rows = [
         ("state", _state(snapshot)),
         ("objective", "; ".join(f"{o.direction} {o.metric}" for o in snapshot.objectives)),
@@ -34,22 +34,22 @@ def facts(snapshot: Snapshot) -> Table:
     return Table(("fact", "value"), tuple((name, text) for name, text in rows if text))
 
 
-def figures_on_test(snapshot: Snapshot) -> Table | None:
-    """Return the winner's figures on the test set; None before it is registered."""
+def winner_test_metrics(snapshot: Snapshot) -> Table | None:
+    """Return the winner's metrics on the test set; None before it is registered."""
     publication = snapshot.publication
     if publication is None:
         return None
     rows = tuple((name, f"{value:.4f}") for name, value in sorted(publication["metrics"].items()))
-    return Table((f"test, trial {publication['trial']}", "value"), rows)
+    return Table((f"test set, trial {publication['trial']}", "value"), rows)
 
 
 def winner_parameters(snapshot: Snapshot) -> Table | None:
-    """Return what the search chose for the winner; None without a winner."""
+    """Return the winner's searched parameters; None without a winner."""
     winner = snapshot.winner
     if winner is None:
         return None
     rows = tuple((name, parameter_text(value)) for name, value in winner.parameters.items())
-    return Table((f"chosen, trial {winner.label}", "value"), rows)
+    return Table((f"parameter, trial {winner.label}", "value"), rows)
 
 
 def winner_configuration(snapshot: Snapshot) -> Table | None:
@@ -90,7 +90,7 @@ def _data(snapshot: Snapshot) -> str:
 
 
 def saving(snapshot: Snapshot) -> str:
-    """Return how many epochs were not trained because trials were pruned; empty if none was."""
+    """Return the number of epochs saved by pruning, as text; empty if no trial was pruned."""
     pruned = [record for record in snapshot.counted if record.state == State.PRUNED]
     if not pruned:
         return ""
@@ -98,8 +98,8 @@ def saving(snapshot: Snapshot) -> str:
     trained = sum(max(record.last_epoch, 0) for record in snapshot.counted)
     seconds = math.fsum(_seconds_left(record) for record in pruned)
     return (
-        f"saved {counted(left, 'epoch')}, {share(left, left + trained)} of what all trials would have"
-        f" trained, about {duration(seconds)} at the pace of the pruned ones"
+        f"saved {counted(left, 'epoch')}, {share(left, left + trained)} of all epochs without pruning,"
+        f" about {duration(seconds)} at the speed of the pruned trials"
     )
 
 
@@ -109,7 +109,7 @@ def _seconds_left(record: TrialRecord) -> float:
 
 
 def _time_by_outcome(snapshot: Snapshot) -> str:
-    """The time of training and evaluation, by how the trials ended."""
+    """The time of training and evaluation, by the state of the trials."""
     groups = {s.word: [record for record in snapshot.counted if record.state == s] for s in STATES}
     groups["confirmation"] = list(snapshot.seeds)
     spent = {
@@ -120,7 +120,7 @@ def _time_by_outcome(snapshot: Snapshot) -> str:
 
 
 def _early_ends(snapshot: Snapshot) -> str:
-    """Why attempts ended whose trials were retried; the attempt that ended a failed trial is not counted."""
+    """The reasons of early ends, without the attempts that ended a failed trial, by count."""
     reasons = Counter(
         end.reason
         for record in snapshot.trainings
@@ -131,9 +131,9 @@ def _early_ends(snapshot: Snapshot) -> str:
 
 
 def _cost(snapshot: Snapshot) -> str:
-    """The wall time of all launches, and what the training of all trials and seeds took."""
+    """The wall-clock time of all launches, and the training cost of all trials and seeds."""
     hours, macs = snapshot.total("cost/accelerator_hours"), snapshot.total("cost/train_macs")
-    wall = f"{duration(snapshot.spent_s)} of wall time"
+    wall = f"{duration(snapshot.spent_s)} of wall-clock time"
     if snapshot.launches:
         wall += f" in {counted(len(snapshot.launches), 'launch', 'launches')}"
     return f"{wall}, {quantity(hours)} accelerator-hours, {quantity(macs)} MACs of training"

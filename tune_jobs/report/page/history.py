@@ -1,4 +1,4 @@
-"""The values of an objective by trial number, and the best so far."""
+"""Optimisation history: the values of an objective by trial number, and the best so far."""
 
 import statistics
 from collections.abc import Sequence
@@ -10,23 +10,23 @@ from tune_jobs.report.page.plot import (
     Figure,
     Trace,
     View,
-    kind,
     layout,
     outcome,
     padded,
     points,
+    status,
     titled,
 )
 from tune_jobs.study.records import TrialRecord
 from tune_jobs.study.snapshot import Snapshot
 
-FEW = 4  # of as few values no better half is worth a view of its own
+FEW = 4  # too few values for a separate view of the better half
 
 
 def history(snapshot: Snapshot) -> Figure | None:
     """Return the figure, with views for each objective; None before any trial has a value or failed.
 
-    Failed trials stand at the bottom edge.
+    Failed trials are drawn at the bottom edge.
     """
     views = [
         view
@@ -42,7 +42,7 @@ def history(snapshot: Snapshot) -> Figure | None:
 
 
 def best_so_far(snapshot: Snapshot, index: int = 0) -> tuple[list[int], list[float]]:
-    """Return numbers and values of the best complete trial that keeps every constraint, by trial number."""
+    """Return the numbers of the feasible complete trials, and the best value up to each of them."""
     found = [(r.number, r.values[index]) for r in snapshot.counted if r.values and r.feasible]
     better = max if snapshot.objectives[index].direction == "maximize" else min
     return [number for number, _ in found], list(accumulate((value for _, value in found), better))
@@ -51,10 +51,10 @@ def best_so_far(snapshot: Snapshot, index: int = 0) -> tuple[list[int], list[flo
 def _views(snapshot: Snapshot, index: int, records: Sequence[TrialRecord]) -> list[View]:
     metric = snapshot.objectives[index].metric
     values = [value for record in records if (value := outcome(record, snapshot, index)) is not None]
-    if not values and not any(kind(record) == "failed" for record in records):
+    if not values and not any(status(record) == "failed" for record in records):
         return []
     low, high = padded(min(values), max(values)) if values else [0.0, 1.0]
-    data = [*_kinds(snapshot, index, records, bottom=low), *_best_line(snapshot, index)]
+    data = [*_by_status(snapshot, index, records, bottom=low), *_best_line(snapshot, index)]
     x = titled("trial", tickformat="d")
     whole = layout(x=x, y=titled(metric, range=[low, high]))
     closer = _better_half(snapshot, index)
@@ -65,7 +65,7 @@ def _views(snapshot: Snapshot, index: int, records: Sequence[TrialRecord]) -> li
 
 
 def _better_half(snapshot: Snapshot, index: int) -> list[float] | None:
-    """An axis from the median of the complete trials to the best; None where that shows nothing new."""
+    """An axis range from the median of the complete trials to the best; None if it would show nothing new."""
     values = [record.values[index] for record in snapshot.counted if record.values]
     if len(values) <= FEW:
         return None
@@ -74,13 +74,15 @@ def _better_half(snapshot: Snapshot, index: int) -> list[float] | None:
     return None if best == middle else padded(min(middle, best), max(middle, best))
 
 
-def _kinds(snapshot: Snapshot, index: int, records: Sequence[TrialRecord], *, bottom: float) -> list[Trace]:
+def _by_status(
+    snapshot: Snapshot, index: int, records: Sequence[TrialRecord], *, bottom: float
+) -> list[Trace]:
     traces = []
     for label in LOOKS:
         group = [
             (record, bottom if label == "failed" else outcome(record, snapshot, index))
             for record in records
-            if kind(record) == label
+            if status(record) == label
         ]
         known = [(record, value) for record, value in group if value is not None]
         if known:

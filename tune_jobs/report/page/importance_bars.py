@@ -1,4 +1,4 @@
-"""Which parameters decided whether a trial was among the best, as bars."""
+"""Parameter importance as a bar chart."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ from tune_jobs.report.page.plot import BLUE, Figure, layout, plain, single, titl
 
 
 def importance_bars(importance: Mapping[str, float]) -> Figure | None:
-    """Return the share of each parameter, the largest on top; None where nothing can be said."""
+    """Return the share of each parameter as bars, the largest on top; None without importances."""
     if not importance:
         return None
     names = list(importance)
@@ -22,7 +22,7 @@ def importance_bars(importance: Mapping[str, float]) -> Figure | None:
         "hovertemplate": "%{y}: %{x:.2f}<extra></extra>",
     }
     found = layout(
-        x=titled("share of the difference", range=[0, max(importance.values()) * 1.15], tickformat=".1f"),
+        x=titled("share of the importance", range=[0, max(importance.values()) * 1.15], tickformat=".1f"),
         y={"autorange": "reversed", "type": "category", "showgrid": False, "automargin": True},
     )
     described = ", ".join(f"{name} {share:.2f}" for name, share in importance.items())

@@ -1,6 +1,6 @@
 "use strict";
-// Draws the figures, marks one trial in all of them, sorts the table. Figures come as JSON: views with the
-// traces and layout of plotly.js, in which `customdata` is the number of a point's trial.
+// Draws the figures, highlights one trial in all of them, and sorts the table. Figures are JSON: views with traces
+// and a layout for plotly.js, in which `customdata` is the number of a point's trial.
 (() => {
   const { figures, trials } = JSON.parse(document.getElementById("report-data").textContent);
   const plots = [...document.querySelectorAll(".plot")];
@@ -9,7 +9,7 @@
   const MARK = "#d55e00";
   const isTouched = matchMedia("(pointer: coarse)").matches;
   const CONFIG = {
-    displayModeBar: matchMedia("(hover: hover)").matches ? "hover" : false, // else it would lie on the figures
+    displayModeBar: matchMedia("(hover: hover)").matches ? "hover" : false, // on touch screens it would cover the figures
     displaylogo: false, responsive: true, scrollZoom: false, showTips: false,
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"], toImageButtonOptions: { scale: 2 },
   };
@@ -23,7 +23,7 @@
     return { data: view.data ?? views[0].data, layout: view.layout };
   };
 
-  // What marks a trial: a ring around its points, joined where the trace is a line; bars of others fade.
+  // The highlight of a trial: rings around its points, joined if the trace is a line. Bars of other trials fade.
   const markOf = (data, trial) => {
     const overlay = [];
     for (const trace of data) {
@@ -57,10 +57,10 @@
     const overlay = marked === null ? [] : markOf(data, marked);
     const isFirst = !drawn.has(name);
     drawn.add(name);
-    // plotly.js writes into what it is given: it gets copies, so that a view can be drawn again.
+    // plotly.js modifies its arguments: it gets copies, so that a view can be drawn again.
     const copy = structuredClone({ data: [...data.map(faded), ...overlay], layout });
-    copy.layout.uirevision = `view ${shownView.get(name)}`; // a mark leaves the zoom as it is, another view does not
-    if (isTouched) copy.layout.dragmode = false; // a finger on a figure scrolls the page
+    copy.layout.uirevision = `view ${shownView.get(name)}`; // highlighting keeps the zoom, another view resets it
+    if (isTouched) copy.layout.dragmode = false; // dragging on a figure scrolls the page
     return Plotly.react(plot, copy.data, copy.layout, CONFIG).then(() => {
       if (!isFirst) return;
       plot.on("plotly_click", ({ points }) => {
@@ -79,7 +79,7 @@
     }
   }, { rootMargin: "400px" });
 
-  // What is not near the window yet is drawn one by one when there is nothing else to do.
+  // Figures that are not near the viewport yet are drawn one by one while the browser is idle.
   const later = window.requestIdleCallback ?? ((work) => setTimeout(work, 30));
   const drawRest = () => {
     const next = plots.find((plot) => !drawn.has(plot.dataset.name));
@@ -99,7 +99,7 @@
     });
   }
 
-  // On paper a figure is as wide as the page, which the browser knows only once it prints.
+  // In print a figure is as wide as the page, a width that the browser knows only while printing.
   const PAPER_PX = 680;
   let folded = [];
   addEventListener("beforeprint", () => {
@@ -115,7 +115,7 @@
     for (const plot of plots) Plotly.relayout(plot, { autosize: true, width: null });
   });
 
-  // --- the trial that is marked -----------------------------------------------------------------------------
+  // --- the highlighted trial --------------------------------------------------------------------------------
 
   const panel = document.getElementById("marked");
 
@@ -172,7 +172,7 @@
     return "key" in cell.dataset ? Number(cell.dataset.key) : cell.textContent;
   };
 
-  // Cells with nothing in them come last whichever way the column is sorted.
+  // Empty cells come last in both sort directions.
   const compare = (a, b, sign) => {
     if (a === "" || b === "") return (a === "") - (b === "");
     if (typeof a === "number" && typeof b === "number") return sign * (a - b);

@@ -1,4 +1,4 @@
-"""The page of a search: its sections in order, put into one HTML file that asks nobody for anything."""
+"""Rendering of the report page: a self-contained HTML file that makes no network requests."""
 
 import base64
 import hashlib
@@ -17,7 +17,7 @@ from tune_jobs.study.snapshot import Snapshot
 
 
 def report_page(snapshot: Snapshot) -> bytes:
-    """Return the report of a search as HTML: self-contained, also of one that runs or has no result yet."""
+    """Return the report of a search as self-contained HTML; the search may be running or without a result."""
     import jinja2
 
     importance = parameter_importance(snapshot)
@@ -49,12 +49,12 @@ def _figures(parts: list[Section]) -> dict[str, Any]:
 
 
 def _embedded(content: Any) -> str:
-    """JSON that no text in it can end: within a script element the letter < is spelled by its number."""
+    """JSON for a script element: with `<` escaped, no text in it can close the element."""
     return json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _plotly() -> str:
-    """plotly.js as the package of Python has it."""
+    """The plotly.js that the Python package ships."""
     return files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
 
 

@@ -1,6 +1,6 @@
-"""Every trial as a line through its parameters to its value, broken where a parameter is inactive.
+"""Parallel coordinates: each trial as a line through its parameters to its value, with gaps at inactive ones.
 
-The lines are points of our own on axes from 0 to 1: plotly's parallel coordinates know no missing values.
+The lines are scatter traces on axes from 0 to 1: plotly's parallel coordinates support no missing values.
 """
 
 import math
@@ -14,27 +14,27 @@ from tune_jobs.report.page.plot import (
     Figure,
     Layout,
     Trace,
-    kind,
     layout,
     outcome,
     plain,
     short_names,
     single,
+    status,
 )
 from tune_jobs.study.records import TrialRecord
 from tune_jobs.study.snapshot import Snapshot
 
-Line = tuple[int, list[Any], list[Any]]  # the number of a trial, and the corners of its line
-# Cividis from its dark end to its light one, without what white paper swallows.
+Line = tuple[int, list[Any], list[Any]]  # the number of a trial, and the coordinates of its line
+# Cividis from dark to light, without the colours that are too light on white.
 COLORS = ("#00224e", "#35456c", "#666970", "#948e77", "#c8b866")
 MAX_LABEL_LETTERS = 14
-FEW = 20  # of as many lines of one colour, corners can be told apart
+FEW = 20  # up to this number of lines of one colour, the points have markers
 
 
 def parallel(snapshot: Snapshot) -> Figure | None:
     """Return the figure; None before any trial has a value."""
     axes = [axis_of(snapshot, name) for name in snapshot.space]
-    shown = [r for r in snapshot.counted if outcome(r, snapshot) is not None and kind(r) != "running"]
+    shown = [r for r in snapshot.counted if outcome(r, snapshot) is not None and status(r) != "running"]
     if not shown:
         return None
     values = [value for record in shown if (value := outcome(record, snapshot)) is not None]
@@ -47,7 +47,7 @@ def parallel(snapshot: Snapshot) -> Figure | None:
 
 
 def polyline(record: TrialRecord, axes: Sequence[Axis], end: float) -> tuple[list[Any], list[Any]]:
-    """Return the corners of a trial's line; y is None where a parameter is inactive, `end` comes last."""
+    """Return x and y of a trial's line; y is None at an inactive parameter, and `end` at the objective."""
     shares = [
         axis.share(record.parameters[axis.name]) if axis.name in record.parameters else None for axis in axes
     ]
@@ -57,13 +57,13 @@ def polyline(record: TrialRecord, axes: Sequence[Axis], end: float) -> tuple[lis
 def _lines(
     snapshot: Snapshot, axes: Sequence[Axis], objective: Axis, records: Sequence[TrialRecord]
 ) -> list[Trace]:
-    """The pruned trials, then the complete ones by value, the best on top; equal values have one colour."""
+    """The pruned trials, then the complete ones by value, the best on top; equal values share a colour."""
 
     def lines(group: Sequence[TrialRecord]) -> list[Line]:
         ends = (objective.share(outcome(record, snapshot)) for record in group)
         return [(r.trial, *polyline(r, axes, end)) for r, end in zip(group, ends, strict=True)]
 
-    pruned = [record for record in records if kind(record) == "pruned"]
+    pruned = [record for record in records if status(record) == "pruned"]
     complete, best = list(reversed(snapshot.complete)), snapshot.winner
     traces = [_trace(lines(pruned), "pruned", color=PALE, dash="dot")] if pruned else []
     values = list(dict.fromkeys(record.value for record in complete))
@@ -75,7 +75,7 @@ def _lines(
         ends = dict.fromkeys(f"{record.value:.4f}" for record in (group[0], group[-1]))
         traces.append(_trace(lines(group), " to ".join(ends), color=color))
     if best is not None:
-        traces.append(_trace(lines([best]), f"the best, trial {best.label}", color=VERMILLION, width=4))
+        traces.append(_trace(lines([best]), f"best: trial {best.label}", color=VERMILLION, width=4))
     return traces
 
 
@@ -110,7 +110,7 @@ def _layout(axes: Sequence[Axis]) -> Layout:
 
 
 def _labels(axes: Sequence[Axis]) -> list[dict[str, Any]]:
-    """The values beside each axis, where lines do not hide them."""
+    """The labels to the right of each axis, with a background so that lines do not hide them."""
     return [
         {
             "x": place,

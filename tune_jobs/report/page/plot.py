@@ -1,7 +1,7 @@
-"""What the figures of the page share: their parts as plotly.js takes them, colours, symbols, words.
+"""Common parts of the page's figures in the format of plotly.js: traces, layouts, colours and symbols.
 
-A figure is plain values that become JSON. The `customdata` of a point is the number of its trial: that is how
-the page marks one trial in every figure.
+A figure consists of plain values that are serialised as JSON. The `customdata` of a point is the number of
+its trial: this is how the page highlights one trial in every figure.
 """
 
 import html
@@ -16,20 +16,20 @@ from tune_jobs.study.snapshot import Snapshot
 Trace = dict[str, Any]
 Layout = dict[str, Any]
 
-# Distinguishable with every kind of colour vision: Okabe and Ito, Color Universal Design, 2008.
+# Distinguishable with every type of colour vision: Okabe and Ito, Color Universal Design, 2008.
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, BLACK = "#E69F00", "#56B4E9", "#000000"
-# A pattern on a bar: without this plotly.js would put it in the place of the colour.
+# For patterns on bars: by default plotly.js replaces the colour by the pattern.
 OVER_COLOR = {"fillmode": "overlay", "fgcolor": "white", "size": 6}
 GREY, PALE = "#8c8c8c", "rgba(110, 110, 110, 0.35)"
 SCALE = "Cividis"
 HEIGHT_PX = 380
-SIGNIFICANT_DIGITS = 6  # more than a screen can show, and fewer bytes
+SIGNIFICANT_DIGITS = 6  # more than a screen can show; keeps the page small
 
 
 @dataclass(frozen=True)
 class Look:
-    """How the points of a kind of trial are drawn: a symbol beside the colour, so that neither is needed."""
+    """The style of the points of trials with one status: colour and symbol, either of which identifies it."""
 
     label: str
     color: str
@@ -38,7 +38,7 @@ class Look:
 
 LOOKS: Mapping[str, Look] = {
     "complete": Look("complete", BLUE, "circle"),
-    "infeasible": Look("complete, breaks a constraint", PURPLE, "square-open"),
+    "infeasible": Look("complete, violates a constraint", PURPLE, "square-open"),
     "pruned": Look("pruned, last value", VERMILLION, "x-thin-open"),
     "running": Look("running, newest value", GREEN, "diamond-open"),
     "failed": Look("failed", BLACK, "triangle-down-open"),
@@ -48,7 +48,7 @@ SYMBOL_SIZES = {"pruned": 8, "complete": 8}
 
 @dataclass(frozen=True)
 class View:
-    """One way to look at a figure; without `data` it shows that of the first view."""
+    """One view of a figure; without `data` it shows the data of the first view."""
 
     label: str
     data: list[Trace] | None
@@ -57,7 +57,7 @@ class View:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of the page: its views, the first of which is shown, and what it shows in a sentence."""
+    """A figure of the page: its views, the first of which is shown initially, and its text alternative."""
 
     name: str
     caption: str
@@ -66,7 +66,7 @@ class Figure:
     height_px: int = HEIGHT_PX
 
     def as_json(self) -> dict[str, Any]:
-        """Return the views as JSON values, numbers shortened; what is no finite number is a gap."""
+        """Return the views as JSON values with rounded numbers; a non-finite number becomes a gap."""
         return {
             "views": [
                 {"label": view.label, "data": shortened(view.data), "layout": shortened(view.layout)}
@@ -88,24 +88,24 @@ def single(
     return Figure(name, caption, description, (View("", data, layout),), height_px)
 
 
-def kind(record: TrialRecord) -> str:
-    """Return which of `LOOKS` a trial has."""
+def status(record: TrialRecord) -> str:
+    """Return the status of a trial: its key in `LOOKS`."""
     if record.state == State.COMPLETE:
         return "complete" if record.feasible else "infeasible"
     return {State.PRUNED: "pruned", State.FAIL: "failed", State.RUNNING: "running"}[record.state]
 
 
 def outcome(record: TrialRecord, snapshot: Snapshot, index: int = 0) -> float | None:
-    """Return the value of an objective that a trial ended with, else its newest; None before the first."""
+    """Return the final value of an objective, else its newest one; None before the first."""
     if record.values:
         return record.values[index]
     series = record.series(snapshot.objectives[index].metric)
     return series[-1][1] if series else None
 
 
-def points(label_of: str, records: Sequence[TrialRecord], x: Iterable[Any], y: Iterable[Any]) -> Trace:
-    """Return the points of trials of one kind, one for each record."""
-    look = LOOKS[label_of]
+def points(status: str, records: Sequence[TrialRecord], x: Iterable[Any], y: Iterable[Any]) -> Trace:
+    """Return the points of trials with one status, one for each record."""
+    look = LOOKS[status]
     return {
         "type": "scatter",
         "mode": "markers",
@@ -118,7 +118,7 @@ def points(label_of: str, records: Sequence[TrialRecord], x: Iterable[Any], y: I
         "marker": {
             "color": look.color,
             "symbol": look.symbol,
-            "size": SYMBOL_SIZES.get(label_of, 9),
+            "size": SYMBOL_SIZES.get(status, 9),
             "line": {"width": 1.6 if "open" in look.symbol else 0, "color": look.color},
             "opacity": 0.85,
         },
@@ -126,16 +126,17 @@ def points(label_of: str, records: Sequence[TrialRecord], x: Iterable[Any], y: I
 
 
 def hover_text(record: TrialRecord) -> str:
-    """Return what a point says of its trial: which one, its value, how it ended."""
+    """Return the hover text of a trial's point: its label, value and state."""
     value = "" if record.value is None else f": {record.value:.4f}"
     why = f" ({record.reason})" if record.reason else ""
     return plain(f"trial {record.label}{value}, {record.state.word}{why}")
 
 
 def layout(*, x: Mapping[str, Any], y: Mapping[str, Any], **more: Any) -> Layout:
-    """Return a layout in the page's style; the axes get what is given beside their common style.
+    """Return a layout in the page's style; `x` and `y` extend or override the common style of the axes.
 
-    Margins are fixed, as plotly.js draws a figure anew where it is to find them; axes of names ask for it.
+    Margins are fixed, since plotly.js draws a figure again to determine them; axes with long labels set
+    `automargin`.
     """
     axis = {"gridcolor": "#e4e4e4", "zeroline": False, "linecolor": "#767676"}
     return {
@@ -159,12 +160,12 @@ def titled(text: str, **more: Any) -> dict[str, Any]:
 
 
 def plain(text: str) -> str:
-    """Return a text so that plotly.js shows it as it is: it reads some tags and entities."""
+    """Return a text escaped for plotly.js, which interprets some tags and entities."""
     return html.escape(text, quote=False)
 
 
 def shortened(value: Any) -> Any:
-    """Return values fit for JSON: floats with few digits, None for what is no finite number."""
+    """Return values fit for JSON: floats with few digits, None for non-finite numbers."""
     if isinstance(value, float):
         return float(f"{value:.{SIGNIFICANT_DIGITS}g}") if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -175,7 +176,7 @@ def shortened(value: Any) -> Any:
 
 
 def short_names(names: Iterable[str]) -> dict[str, str]:
-    """Return each dotted name's last word; the whole name where two end alike."""
+    """Return the last part of each dotted name; the whole name if two have the same last part."""
     listed = list(names)
     last = {name: name.rpartition(".")[2] for name in listed}
     words = list(last.values())
@@ -183,6 +184,6 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def padded(low: float, high: float, share: float = 0.06) -> list[float]:
-    """Return the ends of an axis a little beyond two values."""
+    """Return the ends of an axis a little beyond `low` and `high`."""
     pad = (high - low) * share if high > low else max(abs(high) * share, 1e-3)
     return [low - pad, high + pad]

@@ -1,4 +1,4 @@
-"""How to run the winner or the whole search again, and on what it ran."""
+"""How to reproduce a search: commands, launches, software versions and the space file."""
 
 import math
 from collections.abc import Mapping
@@ -14,16 +14,16 @@ VERSION = "selfcon.version."
 
 
 def recipe(snapshot: Snapshot) -> Section:
-    """Return the section: commands, launches, versions, and the space file."""
+    """Return the section with commands, launches, versions, and the space file."""
     commands = f"python launch.py --space {snapshot.name}.yaml"
     if snapshot.winner is not None:
         commands = (
-            f"python launch.py --space best.yaml    # the winner alone\n{commands}    # the whole search"
+            f"python launch.py --space best.yaml    # only the winner\n{commands}    # the whole search"
         )
     tables = [table for table in (_launch_table(snapshot), _version_table(snapshot)) if table is not None]
     return Section(
         name="reproduce",
-        title="How to reproduce it",
+        title="How to reproduce the search",
         hint="Save the space below as a file, check out the commit of the launch, and run the command.",
         notes=_notes(snapshot),
         tables=tuple(tables),
@@ -32,9 +32,9 @@ def recipe(snapshot: Snapshot) -> Section:
 
 
 def space_text(snapshot: Snapshot) -> str:
-    """Return the search as a space file, in its words, as far as the study keeps it.
+    """Return the search as a space file, with the settings that the study stores.
 
-    Start points and budgets are not kept: they may change while a search goes on.
+    Start points and budgets are not stored, since they may change between launches.
     """
     fixed = snapshot.fixed
     content = {
@@ -57,7 +57,7 @@ def space_text(snapshot: Snapshot) -> str:
 
 
 def _lines(key: str, value: Any) -> str:
-    """A section of the file, on one line or on one for each of its entries, as people write it."""
+    """A section of the file, on a single line or with one line for each entry, for readability."""
     if key in ("train", "space"):
         return f"{key}:\n" + "".join(f"  {_line({name: entry})}\n" for name, entry in value.items())
     if isinstance(value, list):
@@ -89,11 +89,11 @@ def _notes(snapshot: Snapshot) -> tuple[str, ...]:
     notes = [f"The data must have the digest {digest}."] if digest else []
     if len({launch.commit for launch in snapshot.launches}) > 1:
         notes.append("The launches ran different code.")
-    return (*notes, "Start points and budgets may change while a search goes on; the launched file has them.")
+    return (*notes, "Start points and budgets may change between launches; only the launched file has them.")
 
 
 def _launch_table(snapshot: Snapshot) -> Table | None:
-    columns = ("launch", "began", "last sign of life", "took", "commit")
+    columns = ("launch", "started", "last heartbeat", "duration", "commit")
     rows = tuple(
         (
             str(launch.number),
@@ -108,7 +108,7 @@ def _launch_table(snapshot: Snapshot) -> Table | None:
 
 
 def _version_table(snapshot: Snapshot) -> Table | None:
-    """What the launches ran on; where they differ, each value with the launches that had it."""
+    """The software versions; if they differ between launches, each value with its launches."""
     names = dict.fromkeys(name for launch in snapshot.launches for name in launch.environment)
     rows = tuple(
         (name.removeprefix(VERSION).removeprefix("selfcon."), _by_launch(snapshot, name)) for name in names

@@ -1,4 +1,4 @@
-"""The parts that the page is put together from."""
+"""Building blocks of the page: sections and tables."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from tune_jobs.report.page.plot import Figure
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts; `numbers` are the places of the columns that stand flush right."""
+    """A table of texts; `numbers` are the indices of the right-aligned columns."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -16,9 +16,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the page: how to read it in a sentence, then what it shows in words, figures and tables.
+    """A section of the page: a hint on how to read it, notes, figures and tables.
 
-    `code` are texts to copy, each under its heading.
+    `code` holds pairs of a heading and a text to copy.
     """
 
     name: str

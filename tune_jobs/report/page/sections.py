@@ -1,4 +1,4 @@
-"""The sections of the page in their order: what each shows, and how to read it."""
+"""The sections of the page in order: what each shows, and a hint on how to read it."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,38 +22,40 @@ from tune_jobs.wording import duration, share
 
 
 def sections(snapshot: Snapshot, importance: Mapping[str, float]) -> list[Section]:
-    """Return what comes after the answer and the table of trials, in the order in which one asks."""
+    """Return the sections after the answer and the table of trials, in order."""
     return [
-        _section("history", "Optimisation history", "Did the search still improve when it ended?",
-                 [history(snapshot)], nothing="No trial has a value yet."),
-        _section("curves", "Learning curves", "What was pruned ends at a cross; dotted lines are rungs.",
-                 [curves(snapshot)], nothing="No epoch was trained yet."),
+        _section("history", "Optimisation history", "Was the search still improving when it ended?",
+                 [history(snapshot)], empty="No trial has a value yet."),
+        _section("curves", "Learning curves", "Pruned trials end at a cross; dotted lines are the rungs.",
+                 [curves(snapshot)], empty="No epoch has been trained yet."),
         _section("importance", "Parameter importance",
-                 "What sets the best trials apart, in shares (PED-ANOVA); where all is tied, that is chance.",
-                 [importance_bars(importance)], nothing="Too few trials tell, or all are equally good."),
+                 "How much each parameter separates the best trials from the others, as shares (PED-ANOVA); "
+                 "if all trials are tied, the shares reflect only chance.",
+                 [importance_bars(importance)],
+                 empty="Not enough trials to tell, or all are equally good."),
         _section("parallel", "Parallel coordinates",
-                 "A line is a trial, lighter the better it is; it breaks where a parameter is not in use.",
-                 [parallel(snapshot)], nothing="No trial has a value yet."),
+                 "Each line is a trial, lighter for better values; it has a gap at an inactive parameter.",
+                 [parallel(snapshot)], empty="No trial has a value yet."),
         _section("combinations", "Exit position by sub-network depth",
-                 "Each cell has the best value and how many trials there were: few trials, little evidence.",
-                 [combinations(snapshot, importance)], nothing="No parameter of this search is a choice."),
-        _section("slices", "Slices", "The objective against each parameter, whatever the others were.",
-                 list(slices(snapshot)), nothing="No trial has a value yet."),
+                 "Each cell shows the best value and the number of trials: few trials are weak evidence.",
+                 [combinations(snapshot, importance)], empty="This search has no categorical parameter."),
+        _section("slices", "Slices", "The objective against each parameter, over all values of the others.",
+                 list(slices(snapshot)), empty="No trial has a value yet."),
         _section("tradeoff", _tradeoff_title(snapshot),
-                 "No trial beats one on the line in both; away from it another is as good or better in both.",
-                 [tradeoff(snapshot)], nothing="No trial is complete yet."),
-        _section("timeline", "Timeline", "A bar is an attempt of a trial; the launches stand above.",
-                 [timeline(snapshot)], notes=_idle(snapshot), nothing="Nothing has begun yet."),
-        _section("seeds", "Seeds and intervals", "What lies in the band may be as good as the best.",
-                 [seeds(snapshot)], notes=_noise(snapshot), nothing="No trial is complete yet.",
+                 "No trial is better in both than one on the line; any other is equalled or beaten in both.",
+                 [tradeoff(snapshot)], empty="No trial is complete yet."),
+        _section("timeline", "Timeline", "Each bar is an attempt of a trial; the launches are at the top.",
+                 [timeline(snapshot)], notes=_idle(snapshot), empty="No attempt has started yet."),
+        _section("seeds", "Seeds and intervals", "Trials within the band may be as good as the best one.",
+                 [seeds(snapshot)], notes=_noise(snapshot), empty="No trial is complete yet.",
                  tables=[seed_table(snapshot)] if snapshot.candidates else []),
         recipe(snapshot),
     ]  # fmt: skip
 
 
 def first_tables(snapshot: Snapshot) -> list[Table]:
-    """Return what stands beside the answer: the winner's choices and test figures, and the search's facts."""
-    found = [facts.winner_parameters(snapshot), facts.figures_on_test(snapshot), facts.facts(snapshot)]
+    """Return the tables next to the answer: the winner's parameters and test metrics, facts of the search."""
+    found = [facts.winner_parameters(snapshot), facts.winner_test_metrics(snapshot), facts.facts(snapshot)]
     return [table for table in found if table is not None]
 
 
@@ -65,11 +67,11 @@ def _section(
     *,
     tables: Sequence[Table | None] = (),
     notes: tuple[str, ...] = (),
-    nothing: str = "",
+    empty: str = "",
 ) -> Section:
     drawn = tuple(figure for figure in figures if figure is not None)
     shown = tuple(table for table in tables if table is not None)
-    missing = (nothing,) if nothing and not drawn and not shown else ()
+    missing = (empty,) if empty and not drawn and not shown else ()
     return Section(name, title, hint, notes=(*missing, *notes), figures=drawn, tables=shown)
 
 
@@ -83,7 +85,7 @@ def _idle(snapshot: Snapshot) -> tuple[str, ...]:
         return ()
     between, within, total = (ms / 1000 for ms in (found.between_ms, found.within_ms, found.total_ms))
     return (
-        f"Of {duration(total)} from the first launch to the last sign of life, no trial was in training "
+        f"Of {duration(total)} from the first launch to the last recorded activity, no trial was training "
         f"for {duration(between)} between launches ({share(between, total)}) and for {duration(within)} "
         f"within them ({share(within, total)}).",
     )
@@ -92,5 +94,5 @@ def _idle(snapshot: Snapshot) -> tuple[str, ...]:
 def _noise(snapshot: Snapshot) -> tuple[str, ...]:
     bound = noise(snapshot)
     if bound is None:
-        return ("How much of a difference is chance is not known.",)
-    return (f"Two equally good trials differ by less than {bound:.4f}, 19 times in 20.",)
+        return ("How large a difference can be due to chance is not known.",)
+    return (f"Two equally good trials differ by less than {bound:.4f} in 19 of 20 cases.",)

@@ -1,4 +1,4 @@
-"""How much chance there is in the values of the best trials: their seeds, or their intervals."""
+"""Uncertainty of the best trials: their values over seeds, or their confidence intervals."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ NUM_BEST = 10
 
 
 def seeds(snapshot: Snapshot) -> Figure | None:
-    """Return the values over seeds of the confirmation's candidates, else the best trials with intervals.
+    """Return the figure: the confirmation's candidates over seeds, else the best trials with 95 % intervals.
 
     None before any trial is complete.
     """
@@ -25,8 +25,9 @@ def seeds(snapshot: Snapshot) -> Figure | None:
     traces = _over_seeds(candidates) if candidates else [_with_intervals(snapshot, best)]
     labels = [f"trial {r.label}" for r in ([c.trial for c in candidates] if candidates else best)]
     metric = snapshot.objective.metric
-    described = f"{metric} of {', '.join(labels)}, with what may be chance"
-    caption = "Values over seeds" if candidates else f"The best {len(best)} with their 95 % intervals"
+    uncertainty = "values over seeds" if candidates else "95 % intervals"
+    described = f"{metric} of {', '.join(labels)}, with {uncertainty}"
+    caption = "Values over seeds" if candidates else f"The best {len(best)} with 95 % intervals"
     y = {"type": "category", "autorange": "reversed", "showgrid": False, "automargin": True}
     found = layout(x=titled(metric), y=y, shapes=_band(snapshot))
     height = 110 + 34 * len(labels)
@@ -34,7 +35,7 @@ def seeds(snapshot: Snapshot) -> Figure | None:
 
 
 def seed_table(snapshot: Snapshot) -> Table:
-    """Return the candidates of the confirmation; a seed that failed or still trains has no value."""
+    """Return the candidates of the confirmation; a seed that failed or is still training has no value."""
     columns = ("trial", "mean", "standard deviation", "seeds", "values")
     rows = tuple(
         (
@@ -56,7 +57,7 @@ def _over_seeds(candidates: Sequence[Candidate]) -> list[Trace]:
     means = _points(own, [candidate.mean for candidate in candidates])
     deviations = [candidate.standard_deviation or 0.0 for candidate in candidates]
     return [
-        {**values, "name": "a seed", "marker": {"color": BLUE, "symbol": "circle-open", "size": 9}},
+        {**values, "name": "single seed", "marker": {"color": BLUE, "symbol": "circle-open", "size": 9}},
         {
             **means,
             "name": "mean and standard deviation",
@@ -96,7 +97,7 @@ def _points(records: Sequence[TrialRecord], values: Sequence[float]) -> Trace:
 
 
 def _band(snapshot: Snapshot) -> list[dict[str, Any]]:
-    """What lies within noise of the best, whichever way is better."""
+    """The range of values that are within noise of the best, for either direction of the objective."""
     bound, best = noise(snapshot), snapshot.winner
     if bound is None or best is None or best.value is None:
         return []

@@ -1,4 +1,4 @@
-"""The objective against each parameter, a figure for each."""
+"""Slices: the objective against each parameter, one figure each."""
 
 import math
 from typing import Any
@@ -9,12 +9,12 @@ from tune_jobs.report.page.plot import (
     LOOKS,
     Figure,
     Trace,
-    kind,
     layout,
     outcome,
     plain,
     points,
     single,
+    status,
     titled,
 )
 from tune_jobs.study.records import TrialRecord
@@ -22,12 +22,12 @@ from tune_jobs.study.snapshot import Snapshot
 
 HEIGHT_PX = 320
 MAX_POWERS = 4
-GOLDEN_RATIO = 0.618034  # its multiples, less whole numbers, fill a range evenly in any order
-SPREAD = 0.3  # of the place of a choice, so that its trials do not hide each other
+GOLDEN_RATIO = 0.618034  # the fractional parts of its multiples fill [0, 1) evenly
+SPREAD = 0.3  # of the width of a choice, so that its trials do not hide each other
 
 
 def slices(snapshot: Snapshot) -> tuple[Figure, ...]:
-    """Return a figure for each parameter that some trial with a value has."""
+    """Return a figure for each parameter that is active in some trial with a value."""
     return tuple(
         _slice(snapshot, index, name)
         for index, name in enumerate(snapshot.space)
@@ -36,7 +36,7 @@ def slices(snapshot: Snapshot) -> tuple[Figure, ...]:
 
 
 def place(record: TrialRecord, axis: Axis) -> float:
-    """Return where a trial stands on an axis; trials with one choice stand side by side."""
+    """Return the position of a trial on an axis; trials with the same choice are spread side by side."""
     position = axis.position(record.parameters[axis.name])
     if axis.choices is None:
         return position
@@ -44,7 +44,7 @@ def place(record: TrialRecord, axis: Axis) -> float:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Return 1, 2 and 5 times each power of ten between two numbers; the powers alone where they are many."""
+    """Return 1, 2 and 5 times each power of ten from `low` to `high`; only the powers if there are many."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     steps = (1, 2, 5) if len(powers) <= MAX_POWERS else (1,)
     found = [float(f"{step}e{power}") for power in powers for step in steps]
@@ -69,7 +69,7 @@ def _scale(axis: Axis) -> dict[str, Any]:
             "ticktext": texts,
             "range": [-0.5, num - 0.5],
             "automargin": True,
-            "ticklabeloverflow": "allow",  # the last of long names would be left out
+            "ticklabeloverflow": "allow",  # else the last one of long names is omitted
         }
     if not axis.is_log:
         return {}
@@ -89,7 +89,7 @@ def _points(snapshot: Snapshot, axis: Axis) -> list[Trace]:
             (record, value)
             for record in snapshot.counted
             if axis.name in record.parameters
-            and kind(record) == label
+            and status(record) == label
             and label != "failed"
             and (value := outcome(record, snapshot)) is not None
         ]

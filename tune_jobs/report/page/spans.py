@@ -1,4 +1,4 @@
-"""When trials were in training and when none was, as spans of time, by what the study keeps of attempts."""
+"""Time spans in which trials were training, and idle time, from the attempts recorded in the study."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -10,13 +10,13 @@ from tune_jobs.study.snapshot import Launch, Snapshot
 Span = tuple[int, int]  # milliseconds since 1970
 
 COMPLETE, PRUNED, FAILED, PREEMPTED = "complete", "pruned", "failed", "preempted"
-ATTEMPT_FAILED, STOPPED, RUNNING = "attempt failed, trial goes on", "launcher stopped", "running"
+ATTEMPT_FAILED, STOPPED, RUNNING = "attempt failed, trial retried", "launcher stopped", "running"
 _ENDS = {State.COMPLETE: COMPLETE, State.PRUNED: PRUNED, State.FAIL: FAILED}
 
 
 @dataclass(frozen=True)
 class AttemptSpan:
-    """One attempt of a trial: from when to when, and how it ended (one of the words above)."""
+    """One attempt of a trial: start, end, and how it ended (one of the constants above)."""
 
     record: TrialRecord
     attempt: int
@@ -27,7 +27,7 @@ class AttemptSpan:
 
 @dataclass(frozen=True)
 class Idle:
-    """How long no trial was in training, between launches and within them, and how long all took."""
+    """Total time of a search, and the time without a trial in training, between and within launches."""
 
     total_ms: int
     between_ms: int
@@ -35,15 +35,15 @@ class Idle:
 
 
 def attempt_spans(snapshot: Snapshot) -> list[AttemptSpan]:
-    """Return every attempt of the trials and of the seeds of the confirmation, each trial's in order."""
+    """Return every attempt of the trials and of the confirmation's seeds, in order for each trial."""
     records = [record for record in (*snapshot.counted, *snapshot.seeds) if record.attempts_started_ms]
     return [span for record in records for span in _spans_of(record, snapshot.launches)]
 
 
 def launch_spans(snapshot: Snapshot) -> list[Span]:
-    """Return from when to when each launch is known to have lived, all in one where nothing is said.
+    """Return the span of each launch; one span over all attempts if the study has no launches.
 
-    It writes that it lives now and then only, so what it trained may end later than it was last seen.
+    Heartbeats are written only at intervals, so an attempt can end after its launch's last heartbeat.
     """
     attempts = [(span.start_ms, span.end_ms) for span in attempt_spans(snapshot)]
     if not snapshot.launches:
@@ -57,18 +57,18 @@ def launch_spans(snapshot: Snapshot) -> list[Span]:
 
 
 def idle(snapshot: Snapshot) -> Idle:
-    """Return how much of the search's time passed without a trial in training."""
+    """Return the time of the search in which no trial was training."""
     launches = united(launch_spans(snapshot))
     if not launches:
         return Idle(0, 0, 0)
     total = launches[-1][1] - launches[0][0]
-    lived = length(launches)
+    launched = length(launches)
     busy = united((span.start_ms, span.end_ms) for span in attempt_spans(snapshot))
-    return Idle(total, total - lived, lived - length(overlap(launches, busy)))
+    return Idle(total, total - launched, launched - length(overlap(launches, busy)))
 
 
 def united(spans: Iterable[Span]) -> list[Span]:
-    """Return the spans in order, those that touch as one."""
+    """Return the spans in order, with overlapping or touching ones merged."""
     found: list[Span] = []
     for start, end in sorted(spans):
         if found and start <= found[-1][1]:
@@ -79,13 +79,13 @@ def united(spans: Iterable[Span]) -> list[Span]:
 
 
 def overlap(some: Sequence[Span], others: Sequence[Span]) -> list[Span]:
-    """Return the time that lies in spans of both."""
+    """Return the intersections of the spans of two lists."""
     pairs = ((max(a, c), min(b, d)) for a, b in some for c, d in others)
     return [(start, end) for start, end in pairs if start < end]
 
 
 def length(spans: Iterable[Span]) -> int:
-    """Return how long spans are together."""
+    """Return the total length of spans."""
     return sum(end - start for start, end in spans)
 
 
@@ -103,15 +103,15 @@ def _spans_of(record: TrialRecord, launches: Sequence[Launch]) -> list[AttemptSp
 def _end(
     record: TrialRecord, attempt: int, start_ms: int, *, is_last: bool, launches: Sequence[Launch]
 ) -> tuple[int, str]:
-    """When and how an attempt ended; what nothing tells of lived as long as its launch, or its last epoch."""
+    """When and how an attempt ended; without a record, at its launch's last heartbeat or its last epoch."""
     if is_last and record.state != State.RUNNING and record.finished_ms is not None:
         return record.finished_ms, _ENDS[record.state]
     newest = max((e.timestamp_ms for e in record.epochs if e.attempt == attempt), default=start_ms)
-    told = next((end for end in record.attempt_ends if end.attempt == attempt), None)
-    if told is not None:
-        ending = PREEMPTED if told.reason == Reason.PREEMPTED else ATTEMPT_FAILED
-        return told.ended_ms or newest, ending
+    recorded = next((end for end in record.attempt_ends if end.attempt == attempt), None)
+    if recorded is not None:
+        ending = PREEMPTED if recorded.reason == Reason.PREEMPTED else ATTEMPT_FAILED
+        return recorded.ended_ms or newest, ending
     own = [launch for launch in launches if launch.started_ms <= start_ms <= launch.last_seen_ms]
-    seen = max([newest, *(launch.last_seen_ms for launch in own[-1:])])
+    last_ms = max([newest, *(launch.last_seen_ms for launch in own[-1:])])
     is_newest_launch = not launches or (bool(own) and own[-1].number == launches[-1].number)
-    return seen, RUNNING if is_last and is_newest_launch else STOPPED
+    return last_ms, RUNNING if is_last and is_newest_launch else STOPPED

@@ -1,4 +1,4 @@
-"""When each trial was in training: a row for each, a bar for each attempt, the launches above."""
+"""Timeline: a row for each trial, a bar for each attempt, and the launches at the top."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ from tune_jobs.report.page.spans import AttemptSpan
 from tune_jobs.study.snapshot import Snapshot
 from tune_jobs.wording import duration
 
-# A pattern beside each colour, so that neither is needed.
+# A pattern in addition to each colour, so that either is sufficient.
 LOOKS = {
     spans.COMPLETE: (BLUE, ""),
     spans.PRUNED: (VERMILLION, "/"),
@@ -36,7 +36,7 @@ LOOKS = {
     spans.RUNNING: (GREEN, "+"),
 }
 ROW_PX, MIN_PX, MAX_PX, BAND_PX = 17, 180, 900, 46
-MAX_TICKS = 2_000  # more epochs than that are a blur
+MAX_TICKS = 2_000  # more epochs cannot be distinguished
 
 
 def timeline(snapshot: Snapshot) -> Figure | None:
@@ -49,7 +49,7 @@ def timeline(snapshot: Snapshot) -> Figure | None:
     data = [_bars(ending, [span for span in found if span.ending == ending]) for ending in LOOKS]
     data = [trace for trace in data if trace["x"]]
     data += [_launches(snapshot), *_epoch_ticks(found)]
-    described = f"{len(found)} attempts of {len(rows)} trials over {len(snapshot.launches)} launches, in time"
+    described = f"{len(found)} attempts of {len(rows)} trials over {len(snapshot.launches)} launches, by time"
     return single(
         "timeline", "Attempts and launches", described, data, _layout(rows, height), height_px=height
     )
@@ -75,8 +75,8 @@ def _bars(ending: str, group: Sequence[AttemptSpan]) -> Trace:
 def _hover(span: AttemptSpan) -> str:
     num_epochs = sum(epoch.attempt == span.attempt and epoch.epoch > 0 for epoch in span.record.epochs)
     took = duration((span.end_ms - span.start_ms) / 1000)
-    told = next((end for end in span.record.attempt_ends if end.attempt == span.attempt), None)
-    why = "" if told is None else f" ({told.reason})"
+    recorded = next((end for end in span.record.attempt_ends if end.attempt == span.attempt), None)
+    why = "" if recorded is None else f" ({recorded.reason})"
     epochs = f"{num_epochs} epoch{'' if num_epochs == 1 else 's'}"
     return plain(f"trial {span.record.label}, attempt {span.attempt}: {span.ending}{why}, {epochs} in {took}")
 
@@ -97,7 +97,7 @@ def _launches(snapshot: Snapshot) -> Trace:
 
 
 def _epoch_ticks(found: Sequence[AttemptSpan]) -> list[Trace]:
-    """A light stroke at the end of each epoch."""
+    """A white tick at the end of each epoch."""
     ticks = [
         (epoch.timestamp_ms, span.record.label)
         for span in found
@@ -119,7 +119,7 @@ def _epoch_ticks(found: Sequence[AttemptSpan]) -> list[Trace]:
 
 
 def _moment(milliseconds: int) -> str:
-    """A moment as plotly.js reads dates, which know no zone: UTC."""
+    """A moment in UTC as a date string for plotly.js, which has no time zones."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 
 

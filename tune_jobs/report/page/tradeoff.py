@@ -1,23 +1,23 @@
-"""What the objectives cost each other; for one objective, what its value costs in time."""
+"""Pareto front of several objectives; for a single objective, its value against the training cost."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tune_jobs.report.page.plot import BLACK, Figure, Trace, View, kind, layout, points, titled
+from tune_jobs.report.page.plot import BLACK, Figure, Trace, View, layout, points, status, titled
 from tune_jobs.space.settings import Objective
 from tune_jobs.study.records import TrialRecord
 from tune_jobs.study.snapshot import Snapshot
 
 _STEPS = {"minimize": "hv", "maximize": "vh"}
-MIN_SPAN = 0.05  # of the largest value
+MIN_SPAN = 0.05  # of the largest absolute value
 PAD = 0.08  # of the span, on either side
 SECONDS, ACCELERATOR_HOURS = "cost/seconds", "cost/accelerator_hours"
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two measures of complete trials: `across` on the horizontal axis, `up` on the other."""
+    """Two metrics of complete trials: `across` on the horizontal axis, `up` on the vertical one."""
 
     across: Objective
     up: Objective
@@ -33,12 +33,12 @@ def tradeoff(snapshot: Snapshot) -> Figure | None:
     views = tuple(
         View(f"{pair.up.metric} against {pair.across.metric}", *_drawn(snapshot, pair)) for pair in found
     )
-    described = f"{views[0].label}, a point for each complete trial, and the trials that no other one beats"
+    described = f"{views[0].label}, a point for each complete trial, and the Pareto front as a line"
     return Figure("tradeoff", views[0].label, described, views)
 
 
 def pairs(snapshot: Snapshot) -> list[Pair]:
-    """Return the first objective against each further one, or against what training took."""
+    """Return the first objective against each further one, or against the training cost."""
     first = snapshot.objective
     others = list(snapshot.objectives[1:])
     complete = tuple(record for record in snapshot.counted if record.values)
@@ -61,7 +61,7 @@ def pairs(snapshot: Snapshot) -> list[Pair]:
 
 
 def front(pair: Pair) -> list[int]:
-    """Return the places of the feasible trials that no other beats in both measures, from left to right."""
+    """Return the indices of the feasible trials on the Pareto front of the pair, from left to right."""
     signs = [1 if side.direction == "minimize" else -1 for side in (pair.across, pair.up)]
     costs = {
         place: (signs[0] * across, signs[1] * up)
@@ -79,7 +79,7 @@ def _drawn(snapshot: Snapshot, pair: Pair) -> tuple[list[Trace], dict[str, objec
     best = front(pair)
     traces = [_front_line(pair, best)] if len(best) > 1 else []
     for label in ("complete", "infeasible"):
-        places = [place for place, record in enumerate(pair.records) if kind(record) == label]
+        places = [place for place, record in enumerate(pair.records) if status(record) == label]
         if places:
             own = [pair.records[place] for place in places]
             traces.append(points(label, own, _column(pair, places, 0), _column(pair, places, 1)))
@@ -89,7 +89,7 @@ def _drawn(snapshot: Snapshot, pair: Pair) -> tuple[list[Trace], dict[str, objec
 
 
 def _axis(pair: Pair, side: int) -> dict[str, Any]:
-    """A span of some percent at least: of nearly equal values plotly.js would show what is rounding."""
+    """An axis of at least `MIN_SPAN`: for nearly equal values plotly.js would magnify rounding errors."""
     values = [value[side] for value in pair.values]
     low, high = min(values), max(values)
     least = MIN_SPAN * max(abs(low), abs(high))
@@ -98,7 +98,7 @@ def _axis(pair: Pair, side: int) -> dict[str, Any]:
 
 
 def _front_line(pair: Pair, places: Sequence[int]) -> Trace:
-    """Between two trials of the front the worse of their values is sure, hence the steps."""
+    """The front as steps: between two of its trials only the worse of their values is certain."""
     return {
         "type": "scatter", "mode": "lines", "name": "no trial is better in both", "hoverinfo": "skip",
         "x": _column(pair, places, 0), "y": _column(pair, places, 1),
@@ -107,7 +107,7 @@ def _front_line(pair: Pair, places: Sequence[int]) -> Trace:
 
 
 def _undominated(snapshot: Snapshot, pair: Pair) -> Trace:
-    """With three objectives or more, a trial may be on the front without being on the line of two."""
+    """The front of three or more objectives, which can include trials off the line of two of them."""
     numbers = {record.number for record in snapshot.front}
     places = [place for place, record in enumerate(pair.records) if record.number in numbers]
     return {

@@ -1,4 +1,4 @@
-"""The table of all trials, the best first, and what the page says of a trial that is marked."""
+"""The table of all trials, best first, and the details of a highlighted trial."""
 
 import math
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ COSTS = ("cost/accelerator_hours", "cost/train_macs", "cost/peak_memory_mb")
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its heading, what it means, and whether it is of numbers."""
+    """A column: its heading, its meaning, and whether it holds numbers."""
 
     heading: str
     meaning: str
@@ -27,7 +27,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Entry:
-    """A cell: what it says, and what it is sorted by where that is not its text; nothing comes last."""
+    """A cell: its text, and its sort key if that is not the text; empty cells are sorted last."""
 
     text: str
     key: float | None = None
@@ -35,7 +35,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Row:
-    """The line of a trial."""
+    """The row of a trial."""
 
     trial: int
     state: str
@@ -43,23 +43,23 @@ class Row:
 
 
 def columns(snapshot: Snapshot) -> tuple[Column, ...]:
-    """Return the columns of the table: what is known of each trial, then its parameters."""
+    """Return the columns of the table."""
     short = short_names(snapshot.space)
     return (
-        Column("trial", "its number, in the order in which trials were drawn", is_number=True),
-        Column(snapshot.objective.metric, "the value it ended with", is_number=True),
-        Column("95 % interval", "where the value may lie for more images of the same kind"),
-        Column("state", "how it ended"),
+        Column("trial", "trial number, in the order of sampling", is_number=True),
+        Column(snapshot.objective.metric, "final value, or the newest one", is_number=True),
+        Column("95 % interval", "Wilson interval of the validation accuracy"),
+        Column("state", "state of the trial"),
         Column("reason", "why it was pruned or failed"),
         *(Column(short[name], name, is_number=not is_choice(snapshot, name)) for name in snapshot.space),
-        Column("epochs", "epochs trained", is_number=True),
-        Column("time", "training and evaluation, repeated work included", is_number=True),
-        Column("attempts", "how often it was begun or gone on with", is_number=True),
+        Column("epochs", "number of epochs trained", is_number=True),
+        Column("time", "time of training and evaluation, including repeated work", is_number=True),
+        Column("attempts", "how often it was started or resumed", is_number=True),
     )
 
 
 def rows(snapshot: Snapshot) -> tuple[Row, ...]:
-    """Return the lines: what may win first, by rank, then the others, by how far they came, then by value."""
+    """Return the rows: complete trials by rank, then the others by last epoch, then by value."""
     ranks = {record.number: rank for rank, record in enumerate(_best_first(snapshot))}
     sign = -1 if snapshot.objective.direction == "maximize" else 1
 
@@ -73,12 +73,12 @@ def rows(snapshot: Snapshot) -> tuple[Row, ...]:
 
 
 def details(snapshot: Snapshot) -> dict[str, Any]:
-    """Return what the page says of each trial by its number, as JSON values: pairs of name and text."""
+    """Return the details of each trial by its number, as JSON values: pairs of name and text."""
     return {str(record.number): shortened(_details(snapshot, record)) for record in snapshot.counted}
 
 
 def _best_first(snapshot: Snapshot) -> list[TrialRecord]:
-    """The confirmation's order, then that of the trials' own values; what breaks a constraint comes last."""
+    """The confirmation's order, then that of the trials' own values; infeasible trials come last."""
     confirmed = [candidate.trial for candidate in snapshot.candidates]
     found = {r.number: r for r in (*confirmed, *snapshot.ranked, *snapshot.ranked_alone, *snapshot.complete)}
     return list(found.values())
@@ -87,7 +87,7 @@ def _best_first(snapshot: Snapshot) -> list[TrialRecord]:
 def _entries(snapshot: Snapshot, record: TrialRecord) -> tuple[Entry, ...]:
     value = outcome(record, snapshot)
     seconds = record.newest("cost/seconds")
-    state = record.state.word + ("" if record.feasible else ", breaks a constraint")
+    state = record.state.word + ("" if record.feasible else ", violates a constraint")
     return (
         Entry(record.label, record.number),
         Entry("" if value is None else f"{value:.4f}", value),

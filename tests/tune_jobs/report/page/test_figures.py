@@ -1,4 +1,4 @@
-"""What the figures and tables of the page hold, without a browser."""
+"""Contents of the page's figures and tables, without a browser."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ from tune_jobs.wording import share
 
 SPACE = """
 name: figures
-description: "Where should it leave: 'early' or \\"late\\"?"
+description: "Where should the exit be: 'early' or \\"late\\"?"
 train: {optim: {epochs: 8}, data: {dataset: digits}}
 space:
   model.exit_stages: {choices: [[1], [2], [3]]}
@@ -54,7 +54,7 @@ def space(tmp_path: Path) -> SearchSpace:
 def searched(
     space: SearchSpace, make_record: Callable[..., TrialRecord], make_snapshot: Callable[..., Snapshot]
 ) -> Snapshot:
-    """Return a search of five trials: two complete, one pruned, one failed, one that runs."""
+    """Return a search of five trials: two complete, one pruned, one failed, one running."""
     numbers = {"loss.temperature": 0.1, "optim.momentum": 0.9}
     after_two = {"model.exit_stages": (2,), "model.exit_depth": "fc", **numbers}
     after_three = {"model.exit_stages": (3,), **numbers}
@@ -81,7 +81,7 @@ def searched(
 # --- axes and slices -------------------------------------------------------------------------------------
 
 
-def test_choices_lie_side_by_side_in_the_order_of_the_file(searched: Snapshot) -> None:
+def test_choices_are_in_the_order_of_the_file(searched: Snapshot) -> None:
     axis = axis_of(searched, "model.exit_stages")
     assert axis.choices == ((1,), (2,), (3,))
     assert axis.ticks() == [(0.0, "[1]"), (0.5, "[2]"), (1.0, "[3]")]
@@ -94,11 +94,11 @@ def test_a_logarithmic_axis_has_the_geometric_mean_in_its_middle(searched: Snaps
     assert [axis.share(end) for end in (0.05, 0.5)] == pytest.approx([0, 1])
 
 
-def test_an_axis_of_one_value_has_it_in_the_middle() -> None:
+def test_an_axis_with_one_value_has_it_in_the_middle() -> None:
     assert Axis("one", None, 0.3, 0.3, is_log=False).share(0.3) == 0.5
 
 
-def test_values_beyond_the_branches_widen_the_axis(
+def test_values_outside_the_branches_widen_the_axis(
     searched: Snapshot, make_record: Callable[..., TrialRecord]
 ) -> None:
     beyond = make_record(9, parameters={"optim.momentum": 0.95, "loss.temperature": 0.1})
@@ -125,7 +125,7 @@ def test_a_logarithmic_axis_is_labelled_with_whole_numbers(
     assert log_ticks(low, high) == ticks
 
 
-def test_trials_with_one_choice_do_not_hide_each_other(searched: Snapshot) -> None:
+def test_trials_with_the_same_choice_do_not_hide_each_other(searched: Snapshot) -> None:
     axis = axis_of(searched, "model.exit_stages")
     places = [place(record, axis) for record in (searched.records[0], searched.records[3])]
     assert places[0] != places[1]
@@ -147,13 +147,13 @@ def test_each_parameter_has_a_slice_on_its_own_scale(searched: Snapshot) -> None
 # --- learning curves -------------------------------------------------------------------------------------
 
 
-def test_few_points_stay_as_they_are() -> None:
+def test_few_points_are_not_thinned() -> None:
     series = [[(1, 0.5), (2, 0.6)], [(1, 0.4)]]
     assert thinned(series) == series
 
 
 @pytest.mark.parametrize("length", [101, 1000])
-def test_many_points_are_thinned_and_both_ends_stay(length: int) -> None:
+def test_many_points_are_thinned_except_both_ends(length: int) -> None:
     series = [[(epoch, 0.0) for epoch in range(1, length + 1)] for _ in range(500)]
     found = thinned(series)
     assert sum(map(len, found)) <= MAX_POINTS + len(series)
@@ -161,7 +161,7 @@ def test_many_points_are_thinned_and_both_ends_stay(length: int) -> None:
     assert all(a < b for (a, _), (b, _) in pairwise(found[0]))
 
 
-def test_lines_of_many_trials_are_one_with_gaps(searched: Snapshot) -> None:
+def test_lines_of_many_trials_are_joined_with_gaps(searched: Snapshot) -> None:
     found = joined(searched.records[:2], [[(1, 0.5), (2, 0.6)], [(1, 0.4)]])
     assert found["x"] == [1, 2, None, 1, None]
     assert found["y"] == [0.5, 0.6, None, 0.4, None]
@@ -172,14 +172,14 @@ def test_the_objective_comes_first_then_the_loss(searched: Snapshot) -> None:
     assert shown_metrics(searched) == ["val/top1", "train/loss"]
 
 
-def test_the_best_have_lines_of_their_own_and_pruned_ends_are_marked(searched: Snapshot) -> None:
+def test_the_best_trials_have_separate_lines_and_pruned_ends_are_marked(searched: Snapshot) -> None:
     figure = curves(searched)
     assert figure is not None
     traces = {trace["name"]: trace for trace in figure.views[0].data or []}
     assert list(traces) == ["other trials", "pruned here", "trial 0", "trial 3"]
     assert set(traces["other trials"]["customdata"]) == {1, 2, 4, None}
     assert (traces["pruned here"]["x"], traces["pruned here"]["customdata"]) == ([4], [1])
-    assert min(traces["trial 0"]["x"][:-1]) == 1  # the untrained network is left out
+    assert min(traces["trial 0"]["x"][:-1]) == 1  # without the untrained network
 
 
 def test_rungs_are_vertical_lines(searched: Snapshot) -> None:
@@ -192,7 +192,7 @@ def test_rungs_are_vertical_lines(searched: Snapshot) -> None:
 # --- parallel coordinates --------------------------------------------------------------------------------
 
 
-def test_a_line_has_a_gap_where_its_trial_lacks_the_parameter(searched: Snapshot) -> None:
+def test_a_line_has_a_gap_at_an_inactive_parameter(searched: Snapshot) -> None:
     axes = [axis_of(searched, name) for name in searched.space]
     _, heights = polyline(searched.records[1], axes, 0.25)
     assert heights[0] == 1.0
@@ -200,15 +200,15 @@ def test_a_line_has_a_gap_where_its_trial_lacks_the_parameter(searched: Snapshot
     assert heights[-1] == 0.25
 
 
-def test_lines_are_of_ended_trials_and_the_best_is_on_top(searched: Snapshot) -> None:
+def test_ended_trials_have_lines_with_the_best_on_top(searched: Snapshot) -> None:
     figure = parallel(searched)
     assert figure is not None
     traces = figure.views[0].data or []
     assert [set(trace["customdata"]) - {None} for trace in traces] == [{1}, {3}, {0}, {0}]
-    assert traces[-1]["name"] == "the best, trial 0"
+    assert traces[-1]["name"] == "best: trial 0"
 
 
-def test_equal_values_have_one_colour(searched: Snapshot) -> None:
+def test_equal_values_share_a_colour(searched: Snapshot) -> None:
     first = searched.records[0]
     equal = replace(searched, records=(first, replace(first, number=1), replace(first, number=2)))
     figure = parallel(equal)
@@ -218,12 +218,12 @@ def test_equal_values_have_one_colour(searched: Snapshot) -> None:
 
 
 @pytest.mark.parametrize("states", [[], [2], [4]])
-def test_without_an_ended_trial_there_is_nothing(searched: Snapshot, states: list[int]) -> None:
+def test_without_an_ended_trial_there_is_no_figure(searched: Snapshot, states: list[int]) -> None:
     records = tuple(replace(searched.records[i], epochs=()) for i in states)
     assert parallel(replace(searched, records=records)) is None
 
 
-# --- choices against each other --------------------------------------------------------------------------
+# --- combinations of choices -----------------------------------------------------------------------------
 
 
 STAGES, DEPTH = "model.exit_stages", "model.exit_depth"
@@ -241,33 +241,33 @@ STAGES, DEPTH = "model.exit_stages", "model.exit_depth"
         ((2,), UNUSED, ""),
     ],
 )
-def test_a_cell_says_the_best_value_and_how_many_trials(
+def test_a_cell_shows_the_best_value_and_the_number_of_trials(
     searched: Snapshot, stages: tuple[int, ...], depth: str, text: str
 ) -> None:
     assert cell(searched, {STAGES: stages, DEPTH: depth}).text == text
 
 
 @pytest.mark.parametrize(
-    ("wanted", "why"),
+    ("combination", "reason"),
     [
         ({STAGES: (1,), DEPTH: "same"}, "forbidden"),
         ({STAGES: (3,), DEPTH: "same"}, "inactive"),
         ({STAGES: (1,)}, "not tried"),
     ],
 )
-def test_why_a_cell_is_empty_follows_the_space(
-    searched: Snapshot, wanted: Mapping[str, Any], why: str
+def test_the_reason_for_an_empty_cell_follows_the_space(
+    searched: Snapshot, combination: Mapping[str, Any], reason: str
 ) -> None:
-    assert why_empty(searched, wanted) == why
+    assert why_empty(searched, combination) == reason
 
 
-def test_the_map_knows_the_cell_of_every_trial(searched: Snapshot) -> None:
+def test_the_heat_map_stores_the_cell_of_every_trial(searched: Snapshot) -> None:
     figure = combinations(searched, {})
     assert figure is not None
     valued = (figure.views[0].data or [])[1]
     assert valued["meta"]["cells"]["0"] == ["[2]", "fc"]
     assert valued["meta"]["cells"]["1"] == ["[3]", UNUSED]
-    assert valued["showscale"] is False  # one value has no scale
+    assert valued["showscale"] is False  # no colour scale for a single value
 
 
 def test_without_exit_and_depth_the_most_important_choices_are_compared(searched: Snapshot) -> None:
@@ -290,24 +290,24 @@ MINUTE_MS = 60_000
 
 @pytest.fixture
 def interrupted(searched: Snapshot) -> Snapshot:
-    """Return a search of two launches: one trial preempted and ended, one left by the first launch."""
-    done, left, runs = searched.records[0], searched.records[1], searched.records[4]
-    start_ms = done.started_ms
+    """Return a search of two launches: one trial was preempted, one interrupted between the launches."""
+    preempted, stopped, running = searched.records[0], searched.records[1], searched.records[4]
+    start_ms = preempted.started_ms
     starts = (start_ms, start_ms + 6 * MINUTE_MS)
-    done = replace(
-        done,
+    preempted = replace(
+        preempted,
         attempts=2,
         attempts_started_ms=starts,
-        attempt_ends=(AttemptEnd(1, "preempted", "gone", start_ms + MINUTE_MS),),
+        attempt_ends=(AttemptEnd(1, "preempted", "node lost", start_ms + MINUTE_MS),),
         finished_ms=start_ms + 9 * MINUTE_MS,
     )
-    left = replace(left, attempts_started_ms=starts, epochs=(), finished_ms=start_ms + 8 * MINUTE_MS)
-    runs = replace(runs, attempts_started_ms=(start_ms + 8 * MINUTE_MS,), epochs=())
+    stopped = replace(stopped, attempts_started_ms=starts, epochs=(), finished_ms=start_ms + 8 * MINUTE_MS)
+    running = replace(running, attempts_started_ms=(start_ms + 8 * MINUTE_MS,), epochs=())
     launches = (
         Launch(1, start_ms, start_ms + 3 * MINUTE_MS, "a", {}),
         Launch(2, start_ms + 5 * MINUTE_MS, start_ms + 10 * MINUTE_MS, "a", {}),
     )
-    return replace(searched, records=(done, left, runs), launches=launches)
+    return replace(searched, records=(preempted, stopped, running), launches=launches)
 
 
 def minutes(found: Span, snapshot: Snapshot) -> tuple[float, float]:
@@ -315,7 +315,7 @@ def minutes(found: Span, snapshot: Snapshot) -> tuple[float, float]:
     return (found[0] - start) / MINUTE_MS, (found[1] - start) / MINUTE_MS
 
 
-def test_every_attempt_has_its_span_and_how_it_ended(interrupted: Snapshot) -> None:
+def test_every_attempt_has_its_span_and_its_ending(interrupted: Snapshot) -> None:
     found = [
         (s.record.number, s.ending, *minutes((s.start_ms, s.end_ms), interrupted))
         for s in attempt_spans(interrupted)
@@ -323,19 +323,19 @@ def test_every_attempt_has_its_span_and_how_it_ended(interrupted: Snapshot) -> N
     assert found == [
         (0, spans.PREEMPTED, 0, 1),
         (0, spans.COMPLETE, 6, 9),
-        (1, spans.STOPPED, 0, 3),  # as long as its launch lived
+        (1, spans.STOPPED, 0, 3),  # up to the last heartbeat of its launch
         (1, spans.PRUNED, 6, 8),
         (4, spans.RUNNING, 8, 10),
     ]
 
 
-def test_a_launch_lives_as_long_as_what_it_trained(interrupted: Snapshot) -> None:
+def test_a_launch_lasts_at_least_as_long_as_its_attempts(interrupted: Snapshot) -> None:
     first, second = interrupted.launches
-    seen_early = replace(interrupted, launches=(first, replace(second, last_seen_ms=second.started_ms)))
-    assert minutes(launch_spans(seen_early)[1], interrupted) == (5, 9)
+    early_heartbeat = replace(interrupted, launches=(first, replace(second, last_seen_ms=second.started_ms)))
+    assert minutes(launch_spans(early_heartbeat)[1], interrupted) == (5, 9)
 
 
-def test_idle_time_lies_between_launches_and_within_them(interrupted: Snapshot) -> None:
+def test_idle_time_is_split_into_between_and_within_launches(interrupted: Snapshot) -> None:
     without_last = replace(interrupted, records=interrupted.records[1:2])
     found = idle(without_last)
     assert [ms / MINUTE_MS for ms in (found.total_ms, found.between_ms, found.within_ms)] == [10, 2, 3]
@@ -346,7 +346,7 @@ def test_a_search_without_launches_spans_its_attempts(interrupted: Snapshot) -> 
     assert [minutes(span, interrupted) for span in launch_spans(older)] == [(0, 9)]
 
 
-def test_nothing_begun_is_no_time_at_all(searched: Snapshot) -> None:
+def test_a_search_without_attempts_has_no_timeline(searched: Snapshot) -> None:
     empty = replace(searched, records=())
     assert (launch_spans(empty), idle(empty).total_ms, timeline(empty)) == ([], 0, None)
 
@@ -355,15 +355,15 @@ def test_nothing_begun_is_no_time_at_all(searched: Snapshot) -> None:
     ("some", "one"),
     [([(0, 2), (1, 3)], [(0, 3)]), ([(4, 5), (0, 1)], [(0, 1), (4, 5)]), ([(0, 9), (2, 3)], [(0, 9)])],
 )
-def test_spans_that_touch_are_one(some: list[Span], one: list[Span]) -> None:
+def test_touching_spans_are_merged(some: list[Span], one: list[Span]) -> None:
     assert united(some) == one
 
 
-def test_what_two_lists_share() -> None:
+def test_the_overlap_of_two_lists_of_spans() -> None:
     assert overlap([(0, 5), (8, 9)], [(3, 8)]) == [(3, 5)]
 
 
-def test_bars_keep_their_colour_below_the_pattern(interrupted: Snapshot) -> None:
+def test_bars_keep_their_colour_under_the_pattern(interrupted: Snapshot) -> None:
     figure = timeline(interrupted)
     assert figure is not None
     bars = [trace for trace in figure.views[0].data or [] if trace["type"] == "bar" and "customdata" in trace]
@@ -371,7 +371,7 @@ def test_bars_keep_their_colour_below_the_pattern(interrupted: Snapshot) -> None
     assert {number for bar in bars for number in bar["customdata"]} == {0, 1, 4}
 
 
-# --- what a value costs ----------------------------------------------------------------------------------
+# --- accuracy against cost -------------------------------------------------------------------------------
 
 
 CHEAP, GOOD = Objective(metric="cost/seconds", direction="minimize"), Objective()
@@ -385,19 +385,19 @@ CHEAP, GOOD = Objective(metric="cost/seconds", direction="minimize"), Objective(
         ([(3, 0.9), (1, 0.7), (2, 0.8)], [1, 2, 0]),
     ],
 )
-def test_the_front_is_what_no_other_trial_beats(
+def test_the_front_holds_the_trials_that_no_other_dominates(
     searched: Snapshot, values: list[tuple[float, float]], places: list[int]
 ) -> None:
     records = tuple(searched.records[0] for _ in values)
     assert front(Pair(CHEAP, GOOD, records, tuple(values))) == places
 
 
-def test_one_objective_is_set_against_what_it_cost(searched: Snapshot) -> None:
+def test_a_single_objective_is_plotted_against_its_cost(searched: Snapshot) -> None:
     (pair,) = pairs(searched)
     figure = tradeoff(searched)
     assert figure is not None
     names = [trace["name"] for trace in figure.views[0].data or []]
-    assert ("no trial is better in both" in names) == (len(front(pair)) > 1)  # one trial makes no line
+    assert ("no trial is better in both" in names) == (len(front(pair)) > 1)  # a single trial has no line
     low, high = figure.views[0].layout["yaxis"]["range"]
     assert high - low == pytest.approx(0.05 * 0.98)  # the two values differ by less
     assert (pair.across.metric, pair.up.metric) == ("cost/seconds", "val/top1")
@@ -405,28 +405,28 @@ def test_one_objective_is_set_against_what_it_cost(searched: Snapshot) -> None:
     assert pair.values[0] == pytest.approx((24.0, 0.98))
 
 
-# --- what failed and what was spent ----------------------------------------------------------------------
+# --- facts and details -----------------------------------------------------------------------------------
 
 
-def test_the_facts_say_what_was_spent_and_what_ended_early(searched: Snapshot) -> None:
-    ends = (AttemptEnd(1, "preempted", "node gone"), AttemptEnd(2, "non-finite", "nan"))
+def test_the_facts_show_time_by_outcome_and_early_ends(searched: Snapshot) -> None:
+    ends = (AttemptEnd(1, "preempted", "node lost"), AttemptEnd(2, "non-finite", "nan"))
     failed = replace(searched.records[2], attempts=2, attempt_ends=ends)
     records = (*searched.records[:2], failed, *searched.records[3:])
     found = {row[0]: row[1] for row in facts(replace(searched, records=records)).rows}
     assert found["time by outcome"] == "complete 48 s, pruned 12 s, failed 3 s, running 6 s"
-    assert found["attempts that ended early"] == "1 preempted"  # the other one ended its trial
+    assert found["attempts that ended early"] == "1 preempted"  # the other attempt ended its trial
 
 
-def test_the_details_of_a_trial_name_its_attempts_and_its_cost(searched: Snapshot) -> None:
+def test_the_details_of_a_trial_show_its_attempts_and_its_cost(searched: Snapshot) -> None:
     ended = replace(searched.records[0], attempt_ends=(AttemptEnd(1, "hung", "no progress"),))
     found = dict(details(replace(searched, records=(ended,)))["0"]["facts"])
     assert found["attempt 1"] == "hung: no progress"
-    assert "cost/train_macs" not in found  # a cost that was not reported
+    assert "cost/train_macs" not in found  # this cost was not reported
 
 
-def test_what_pruning_saved_is_what_was_left_of_the_pruned(searched: Snapshot) -> None:
-    whole = {**(searched.records[1].config or {}), "optim.epochs": 8}
-    pruned = replace(searched.records[1], config=whole)
+def test_pruning_saves_the_remaining_epochs_of_pruned_trials(searched: Snapshot) -> None:
+    config = {**(searched.records[1].config or {}), "optim.epochs": 8}
+    pruned = replace(searched.records[1], config=config)
     found = saving(replace(searched, records=(searched.records[0], pruned)))
     assert "saved 4 epochs, 25 % of" in found
     assert "about 12 s" in found
@@ -439,7 +439,7 @@ def test_the_best_so_far_never_gets_worse(searched: Snapshot) -> None:
     assert best == pytest.approx([0.98, 0.98])
 
 
-def test_failed_trials_stand_at_the_bottom_edge(searched: Snapshot) -> None:
+def test_failed_trials_are_drawn_at_the_bottom_edge(searched: Snapshot) -> None:
     figure = history(searched)
     assert figure is not None
     view = figure.views[0]
@@ -448,7 +448,7 @@ def test_failed_trials_stand_at_the_bottom_edge(searched: Snapshot) -> None:
     assert failed["y"] == [view.layout["yaxis"]["range"][0]]
 
 
-def test_shares_in_words() -> None:
+def test_shares_are_shown_in_per_cent() -> None:
     assert (share(1, 3), share(1, 0)) == ("33 %", "0 %")
 
 
@@ -456,9 +456,7 @@ def test_shares_in_words() -> None:
 
 
 @pytest.mark.parametrize("description", ["", "plain", "with 'quotes', \"more\", a: colon, # and {braces}"])
-def test_the_space_is_a_file_that_asks_for_the_same_search(
-    searched: Snapshot, tmp_path: Path, description: str
-) -> None:
+def test_the_space_text_defines_the_same_search(searched: Snapshot, tmp_path: Path, description: str) -> None:
     path = tmp_path / "again.yaml"
     path.write_text(space_text(replace(searched, description=description)))
     again = load_space(path)
@@ -467,7 +465,7 @@ def test_the_space_is_a_file_that_asks_for_the_same_search(
     assert again.search.num_trials == searched.num_trials
 
 
-def test_versions_that_differ_are_named_with_their_launches(searched: Snapshot) -> None:
+def test_different_versions_are_shown_with_their_launches(searched: Snapshot) -> None:
     launches = (
         Launch(1, 0, 1000, "aa", {"selfcon.version.torch": "2.9"}),
         Launch(2, 2000, 3000, "bb", {"selfcon.version.torch": "3"}),

@@ -1,4 +1,4 @@
-"""The page as a whole: what it holds, and in a browser, from a file, without a network."""
+"""The whole page: its content, and its behaviour in a browser, opened from a file without a network."""
 
 import json
 import math
@@ -24,7 +24,7 @@ RecordMaker = Callable[..., TrialRecord]
 SnapshotMaker = Callable[..., Snapshot]
 SPACE = """
 name: exits
-description: Where should it leave? <script>document.title = "broken"</script>
+description: Where should the exit be? <script>document.title = "broken"</script>
 train: {optim: {epochs: 100}}
 space:
   model.exit_stages: {choices: [[1], [2], [3]]}
@@ -39,7 +39,7 @@ NAMES = [
     "seeds", "reproduce",
 ]  # fmt: skip
 ALL_DRAWN = "html[data-drawn=all]"
-MAX_OPENING_S = 6.0  # under 3 where nothing else runs, as other tests do here
+MAX_OPENING_S = 6.0  # under 3 s on an idle machine; other tests may run at the same time
 HOUR_MS = 3_600_000
 
 
@@ -49,36 +49,36 @@ def make_space(folder: Path, more: str = "") -> SearchSpace:
 
 
 def trials(make_record: RecordMaker, count: int, *, epochs: int = 100) -> list[TrialRecord]:
-    """Trials as a long search has them: complete, pruned, failed, preempted, by several attempts."""
-    draw, records = random.Random(0), []
+    """Trials of a long search: complete, pruned and failed ones, some preempted."""
+    rng, records = random.Random(0), []
     for number in range(count):
-        kind = draw.choices(["COMPLETE", "PRUNED", "FAIL"], [4, 6, 1])[0]
-        stage = draw.choice([1, 2, 3])
+        state = rng.choices(["COMPLETE", "PRUNED", "FAIL"], [4, 6, 1])[0]
+        stage = rng.choice([1, 2, 3])
         parameters: dict[str, Any] = {
             "model.exit_stages": (stage,),
-            "loss.temperature": math.exp(draw.uniform(math.log(0.05), math.log(0.5))),
-            "loss.exit_weight": draw.uniform(0.1, 4.0),
+            "loss.temperature": math.exp(rng.uniform(math.log(0.05), math.log(0.5))),
+            "loss.exit_weight": rng.uniform(0.1, 4.0),
         }
-        parameters |= {"model.exit_depth": draw.choice(["fc", "small"])} if stage < 3 else {}
+        parameters |= {"model.exit_depth": rng.choice(["fc", "small"])} if stage < 3 else {}
         num = {
             "COMPLETE": epochs,
-            "PRUNED": epochs // draw.choice([2, 4]),
-            "FAIL": draw.randrange(1, epochs),
-        }[kind]
-        reason = {"COMPLETE": None, "PRUNED": "rung", "FAIL": "out of memory"}[kind]
-        record = make_record(number, kind, num_epochs=num, reason=reason, parameters=parameters)
-        record = replace(record, message='no memory: "<b>" & more' if kind == "FAIL" else None)
-        records.append(lived(record, num, draw, epochs=epochs))
+            "PRUNED": epochs // rng.choice([2, 4]),
+            "FAIL": rng.randrange(1, epochs),
+        }[state]
+        reason = {"COMPLETE": None, "PRUNED": "rung", "FAIL": "out of memory"}[state]
+        record = make_record(number, state, num_epochs=num, reason=reason, parameters=parameters)
+        record = replace(record, message='no memory: "<b>" & more' if state == "FAIL" else None)
+        records.append(with_history(record, num, rng, epochs=epochs))
     return records
 
 
-def lived(record: TrialRecord, num: int, draw: random.Random, *, epochs: int) -> TrialRecord:
-    """The record with curves that rise, in two attempts where it was preempted."""
-    best = 0.95 - abs(math.log(record.parameters["loss.temperature"] / 0.12)) * 0.05 + draw.gauss(0, 0.005)
-    is_preempted = draw.random() < 0.2
+def with_history(record: TrialRecord, num: int, rng: random.Random, *, epochs: int) -> TrialRecord:
+    """The record with rising curves, in two attempts if it was preempted."""
+    best = 0.95 - abs(math.log(record.parameters["loss.temperature"] / 0.12)) * 0.05 + rng.gauss(0, 0.005)
+    is_preempted = rng.random() < 0.2
     half, found = num // 2, []
     for epoch in range(num + 1):
-        value = best - 0.5 * math.exp(-epoch / (0.2 * epochs)) + draw.gauss(0, 0.003)
+        value = best - 0.5 * math.exp(-epoch / (0.2 * epochs)) + rng.gauss(0, 0.003)
         metrics = {
             "val/top1": value, "val/knn_top1": value - 0.01, "cost/seconds": 3.0 * epoch,
             "cost/accelerator_hours": 0.001 * epoch, "cost/train_macs": 1e12 * epoch,
@@ -90,7 +90,7 @@ def lived(record: TrialRecord, num: int, draw: random.Random, *, epochs: int) ->
     last = found[-1].metrics["val/top1"]
     final = last if record.value is not None else None
     ends = (
-        (AttemptEnd(1, "preempted", "a node was taken back", found[half].timestamp_ms + 5),)
+        (AttemptEnd(1, "preempted", "a node was preempted", found[half].timestamp_ms + 5),)
         if is_preempted
         else ()
     )
@@ -110,7 +110,7 @@ def lived(record: TrialRecord, num: int, draw: random.Random, *, epochs: int) ->
 
 @pytest.fixture
 def large(make_record: RecordMaker, make_snapshot: SnapshotMaker, tmp_path: Path) -> Snapshot:
-    """A search of 500 trials of up to 100 epochs over three launches."""
+    """A search of 500 trials of up to 100 epochs in three launches."""
     records = trials(make_record, 500)
     start, end = records[0].started_ms, records[-1].finished_ms or 0
     third = (end - start) // 3
@@ -147,7 +147,7 @@ def embedded(page: bytes) -> dict[str, Any]:
 # --- without a browser -------------------------------------------------------------------------------------
 
 
-def test_every_section_is_there_in_order(large: Snapshot) -> None:
+def test_every_section_is_on_the_page_in_order(large: Snapshot) -> None:
     assert [section.name for section in sections(large, {"loss.temperature": 1.0})] == NAMES
     page = report_page(large).decode()
     headings = re.findall(r'<section id="([\w-]+)">', page)
@@ -155,7 +155,7 @@ def test_every_section_is_there_in_order(large: Snapshot) -> None:
     assert set(re.findall(r'href="#([\w-]+)"', page)) == set(headings)
 
 
-def test_figures_are_what_plotly_takes(large: Snapshot) -> None:
+def test_plotly_accepts_the_figures(large: Snapshot) -> None:
     figures = embedded(report_page(large))["figures"]
     assert len(figures) >= 12
     for figure in figures.values():
@@ -163,14 +163,14 @@ def test_figures_are_what_plotly_takes(large: Snapshot) -> None:
             plotly.graph_objects.Figure({"data": view["data"] or [], "layout": view["layout"]})
 
 
-def test_what_people_wrote_is_text_and_nothing_else(large: Snapshot) -> None:
+def test_text_from_users_is_escaped(large: Snapshot) -> None:
     page = report_page(large).decode()
     assert '<script>document.title = "broken"' not in page
-    assert "Where should it leave? &lt;script&gt;" in page
-    assert 'no memory: \\"\\u003cb>\\" & more' in page  # in the JSON that the script shows as text
+    assert "Where should the exit be? &lt;script&gt;" in page
+    assert 'no memory: \\"\\u003cb>\\" & more' in page  # in the JSON, which the script shows as text
 
 
-def test_nothing_is_asked_of_anybody(large: Snapshot) -> None:
+def test_the_page_makes_no_network_requests(large: Snapshot) -> None:
     page = report_page(large).decode()
     head = page.partition("<body>")[0]
     assert "default-src 'none'" in head
@@ -179,12 +179,12 @@ def test_nothing_is_asked_of_anybody(large: Snapshot) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
-@pytest.mark.parametrize("state", ["COMPLETE", "PRUNED", "FAIL", "RUNNING", "begun"])
+@pytest.mark.parametrize("state", ["COMPLETE", "PRUNED", "FAIL", "RUNNING", "started"])
 def test_small_searches_have_a_page(
     make_record: RecordMaker, make_snapshot: SnapshotMaker, tmp_path: Path, count: int, state: str
 ) -> None:
-    records = [make_record(number, "RUNNING" if state == "begun" else state) for number in range(count)]
-    records = [replace(record, epochs=()) if state == "begun" else record for record in records]
+    records = [make_record(number, "RUNNING" if state == "started" else state) for number in range(count)]
+    records = [replace(record, epochs=()) if state == "started" else record for record in records]
     snapshot = make_snapshot(make_space(tmp_path), records, data=None, is_over=False)
     assert embedded(report_page(snapshot))["trials"].keys() == {str(number) for number in range(count)}
 
@@ -197,7 +197,7 @@ def test_small_searches_have_a_page(
         "confirm: {top_k: 2, seeds: 2}\n",
     ],
 )
-def test_other_kinds_of_search_have_a_page(
+def test_other_types_of_search_have_a_page(
     make_record: RecordMaker, make_snapshot: SnapshotMaker, tmp_path: Path, more: str
 ) -> None:
     space = make_space(tmp_path, more)
@@ -225,17 +225,17 @@ def test_other_kinds_of_search_have_a_page(
 
 
 def opened(browser: Browser, snapshot: Snapshot, folder: Path, *, width: int = 1200) -> tuple[Page, float]:
-    """The page, all figures drawn, and the seconds that took; a request or an error on the console fails."""
+    """The page with all figures drawn, and the seconds it took; fails on a request or a console message."""
     path = folder / "report.html"
     path.write_bytes(report_page(snapshot))
     page = browser.new_page(viewport={"width": width, "height": 900})
-    faults: list[str] = []
-    page.on("console", lambda message: faults.append(message.text))
-    page.on("pageerror", lambda error: faults.append(str(error)))
+    errors: list[str] = []
+    page.on("console", lambda message: errors.append(message.text))
+    page.on("pageerror", lambda error: errors.append(str(error)))
     page.on(
         "request",
         lambda request: (
-            faults.append(request.url)
+            errors.append(request.url)
             if request.url != path.as_uri() and not request.url.startswith(("blob:", "data:"))
             else None
         ),
@@ -244,7 +244,7 @@ def opened(browser: Browser, snapshot: Snapshot, folder: Path, *, width: int = 1
     page.goto(path.as_uri())
     page.wait_for_selector(ALL_DRAWN)
     took_s = time.monotonic() - start
-    assert faults == []
+    assert errors == []
     return page, took_s
 
 
@@ -263,7 +263,7 @@ def test_the_names_of_all_choices_can_be_read(
     assert frame is not None
     for name in names:
         text = page.locator("#slices .xtick text", has_text=name)
-        assert text.evaluate("element => getComputedStyle(element).opacity") == "1"  # what overflows has 0
+        assert text.evaluate("element => getComputedStyle(element).opacity") == "1"  # 0 if it overflows
         label = text.bounding_box()
         assert label is not None
         assert frame["x"] <= label["x"]
@@ -276,7 +276,7 @@ def test_a_search_of_500_trials_opens_within_seconds(
     browser: Browser, large: Snapshot, tmp_path: Path
 ) -> None:
     page, took_s = min((opened(browser, large, tmp_path) for _ in range(2)), key=lambda pair: pair[1])
-    print(f"500 trials are drawn after {took_s:.2f} s")
+    print(f"500 trials are drawn in {took_s:.2f} s")
     assert took_s < MAX_OPENING_S
     plots = page.locator(".plot")
     assert plots.count() >= 12
@@ -285,11 +285,11 @@ def test_a_search_of_500_trials_opens_within_seconds(
         assert box is not None
         assert min(box["width"], box["height"]) > 80
         assert plots.nth(index).locator(".trace, .points path, .bars path, .heatmaplayer image").count() > 0
-    assert page.title() == "exits: report of a search"
+    assert page.title() == "exits: search report"
 
 
 @pytest.mark.browser
-def test_a_phone_shows_the_page_without_moving_sideways(
+def test_the_page_does_not_scroll_sideways_on_a_phone(
     browser: Browser, large: Snapshot, tmp_path: Path
 ) -> None:
     page, _ = opened(browser, large, tmp_path, width=390)
@@ -297,7 +297,7 @@ def test_a_phone_shows_the_page_without_moving_sideways(
 
 
 @pytest.mark.browser
-def test_a_click_marks_a_trial_everywhere_and_escape_unmarks_it(
+def test_a_click_highlights_a_trial_everywhere_and_escape_removes_the_highlight(
     browser: Browser, make_record: RecordMaker, make_snapshot: SnapshotMaker, tmp_path: Path
 ) -> None:
     snapshot = make_snapshot(make_space(tmp_path), trials(make_record, 40, epochs=8))
@@ -318,7 +318,7 @@ def test_a_click_marks_a_trial_everywhere_and_escape_unmarks_it(
 
 
 @pytest.mark.browser
-def test_the_table_is_sorted_filtered_and_shown_whole(
+def test_the_table_can_be_sorted_filtered_and_expanded(
     browser: Browser, make_record: RecordMaker, make_snapshot: SnapshotMaker, tmp_path: Path
 ) -> None:
     snapshot = make_snapshot(make_space(tmp_path), trials(make_record, 40, epochs=8))
@@ -335,7 +335,7 @@ def test_the_table_is_sorted_filtered_and_shown_whole(
 
 
 @pytest.mark.browser
-def test_on_paper_figures_are_as_wide_as_the_page(browser: Browser, large: Snapshot, tmp_path: Path) -> None:
+def test_printed_figures_are_as_wide_as_the_page(browser: Browser, large: Snapshot, tmp_path: Path) -> None:
     page, _ = opened(browser, large, tmp_path)
     page.emulate_media(media="print")
     page.set_viewport_size({"width": 688, "height": 900})
@@ -350,7 +350,7 @@ def test_on_paper_figures_are_as_wide_as_the_page(browser: Browser, large: Snaps
 
 
 @pytest.mark.browser
-def test_a_mark_leaves_the_zoom_and_another_view_does_not(
+def test_a_highlight_keeps_the_zoom_and_another_view_resets_it(
     browser: Browser, make_record: RecordMaker, make_snapshot: SnapshotMaker, tmp_path: Path
 ) -> None:
     page, _ = opened(
