@@ -7,11 +7,10 @@ BIN := .venv/bin
 search: .venv/installed ## the main job: which exit position, depth, temperature and weight are best
 	$(BIN)/python launch.py --space search_spaces/exit_position.yaml
 
-# One thread a process: the networks of the tests are too small for more. A cluster takes the whole machine.
+# One thread a process: the networks of the tests are too small for more.
 test: export OMP_NUM_THREADS = 1
 test: .venv/installed-dev ## all tests
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 -m "not cluster and not soak"
-	$(BIN)/python -m pytest -m "cluster and not soak"
+	$(BIN)/python -m pytest -n auto -m "not soak"
 
 soak: export OMP_NUM_THREADS = 1
 soak: .venv/installed-dev ## the tests that take too long for every change: clusters, disks and servers that fail

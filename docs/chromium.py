@@ -1,4 +1,4 @@
-"""How the scripts that photograph pages, and the tests that look at them, start Chromium."""
+"""Chromium options for the screenshot scripts and the tests of pages."""
 
 CHROMIUM_OPTIONS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",

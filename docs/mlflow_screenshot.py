@@ -1,9 +1,9 @@
-"""Photograph a search in the MLflow UI: python docs/mlflow_screenshot.py LINK [FOLDER]
+"""Take screenshots of a search in the MLflow UI: python docs/mlflow_screenshot.py LINK [FOLDER]
 
-Start `mlflow ui` in the folder of the search first; LINK is what the search printed behind `MLflow:`. Writes
-`mlflow-*.png` into FOLDER, which is docs/ unless it is given: the search with its trials, five trials
-compared, the winner's confusion matrix, its registered model, and the model's card. Needs Chromium, and
-Playwright from the `dev` extra.
+Start `mlflow ui` in the folder of the search first; LINK is the link that the search printed after `MLflow:`.
+Writes `mlflow-*.png` to FOLDER (default docs/): the search with its trials, a comparison of five trials, the
+winner's confusion matrix, its registered model, and the model card. Needs Chromium, and Playwright from the
+`dev` extra.
 """
 
 import json
@@ -26,14 +26,14 @@ NUM_COMPARED = 5
 
 
 def main(link: str, folder: str = str(Path(__file__).parent)) -> None:
-    """Write the pictures that the documentation shows."""
+    """Write the screenshots for the documentation."""
     address, _, rest = link.partition("/#/experiments/")
     client, experiment = MlflowClient(address), rest.partition("/")[0]
     version = newest_champion(client, experiment)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_OPTIONS)
         pages = {
-            "runs": unfolded_search(browser, link),
+            "runs": expanded_search(browser, link),
             "comparison": compared_trials(
                 browser, address, experiment, trials_of(client, experiment)[:NUM_COMPARED]
             ),
@@ -47,7 +47,7 @@ def main(link: str, folder: str = str(Path(__file__).parent)) -> None:
 
 
 def trials_of(client: MlflowClient, experiment: str) -> list[str]:
-    """Return the runs of the trials of an experiment, the first trial first."""
+    """Return the run ids of the trials of an experiment, in order of their start."""
     runs = client.search_runs([experiment], order_by=["attributes.start_time ASC"])
     return [run.info.run_id for run in runs if "mlflow.parentRunId" in run.data.tags]
 
@@ -63,7 +63,7 @@ def newest_champion(client: MlflowClient, experiment: str) -> ModelVersion:
 
 
 def compared_trials(browser: Browser, address: str, experiment: str, runs: Sequence[str]) -> Page:
-    """Return the page that compares some runs of an experiment."""
+    """Return the page that compares runs of an experiment."""
     query = f"runs={quote(json.dumps(list(runs)))}&experiments={quote(json.dumps([experiment]))}"
     page = new_page(browser, f"{address}/#/compare-runs?{query}")
     expect(page.get_by_text(f"Comparing {len(runs)} Runs")).to_be_visible(timeout=TIMEOUT_MS)
@@ -72,10 +72,10 @@ def compared_trials(browser: Browser, address: str, experiment: str, runs: Seque
 
 
 def artifact(browser: Browser, address: str, experiment: str, run: str, name: str) -> Page:
-    """Return the page of a file of a run, a picture."""
+    """Return the page of an image artifact of a run."""
     page = new_page(browser, f"{address}/#/experiments/{experiment}/runs/{run}/artifacts/{name}")
     expect(page.get_by_text("Path:")).to_be_visible(timeout=TIMEOUT_MS)
-    page.wait_for_timeout(1000)  # the picture comes after its name
+    page.wait_for_timeout(1000)  # the image loads after its name
     return page
 
 
@@ -87,14 +87,14 @@ def registered_model(browser: Browser, address: str, name: str) -> Page:
 
 
 def model_card(browser: Browser, address: str, version: ModelVersion) -> Page:
-    """Return the page of a version, whose description is its card."""
+    """Return the page of a model version, whose description is the model card."""
     page = new_page(browser, f"{address}/#/models/{version.name}/versions/{version.version}")
     expect(page.get_by_role("heading", name="How good it is")).to_be_visible(timeout=TIMEOUT_MS)
     return page
 
 
 def new_page(browser: Browser, link: str) -> Page:
-    """Return a page at a link, without the assistant, which covers a quarter of a first visit."""
+    """Return the page of a link, without the assistant that would cover a quarter of it."""
     page = browser.new_page(viewport=SIZE)
     page.set_default_timeout(TIMEOUT_MS)
     page.add_init_script("localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')")
@@ -102,14 +102,14 @@ def new_page(browser: Browser, link: str) -> Page:
     return page
 
 
-def unfolded_search(browser: Browser, link: str) -> Page:
-    """Return the runs page of a search: its parent run unfolded into its trials, the side bar folded."""
+def expanded_search(browser: Browser, link: str) -> Page:
+    """Return the runs page of a search, with the parent run expanded and the side bar collapsed."""
     page = new_page(browser, link)
     page.get_by_label("Hide banner").click()
     page.locator('[data-component-id*="runnamecellrenderer"]').first.click()
     page.get_by_label("Toggle sidebar").click()
     expect(page.get_by_role("link", name="trial-").first).to_be_visible(timeout=TIMEOUT_MS)
-    page.wait_for_timeout(1000)  # the side bar folds with an animation
+    page.wait_for_timeout(1000)  # the side bar collapses with an animation
     return page
 
 

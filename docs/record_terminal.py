@@ -1,9 +1,8 @@
 """Record a terminal: python docs/record_terminal.py FOLDER NAME COMMAND [COMMAND ...]
 
-Runs the commands one after the other in FOLDER, in a terminal of 100 columns and 30 lines, and writes what
-it shows, at the times it took: `docs/NAME.cast` (asciicast v2, for `asciinema play`), `docs/NAME.gif` (the
-same as pictures, a frame for each change) and `docs/NAME.png` (one of its last frames but a few).
-Needs the `dev` extra.
+Runs the commands one after the other in FOLDER, in a terminal of 100 columns and 30 lines, and writes its
+content with the original timing: `docs/NAME.cast` (asciicast v2, for `asciinema play`), `docs/NAME.gif` (one
+frame for each change) and `docs/NAME.png` (the frame at 80 % of all frames). Needs the `dev` extra.
 """
 
 import fcntl
@@ -25,9 +24,9 @@ import pyte
 from PIL import Image, ImageDraw, ImageFont
 
 COLUMNS, LINES = 100, 30
-STEP_S = 1.0  # changes that follow each other faster are one frame
+STEP_S = 1.0  # changes within this interval are one frame
 LAST_FRAME_S = 5.0
-STILL = 0.8  # which of the frames is the picture
+STILL = 0.8  # position of the frame for the PNG
 FONT, FONT_SIZE, LINE_HEIGHT = "DejaVuSansMono", 13, 17
 BACKGROUND, FOREGROUND = "#1b1f24", "#d7dbe0"
 COLORS = {
@@ -56,7 +55,7 @@ def main(folder: str, name: str, *commands: str) -> None:
 
 
 def output_of(command: str, folder: Path) -> Iterator[Event]:
-    """Yield what a command writes to its terminal, with the time."""
+    """Yield the terminal output of a command, with timestamps."""
     parent, child = pty.openpty()
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(COLUMNS), "LINES": str(LINES)}
@@ -69,7 +68,7 @@ def output_of(command: str, folder: Path) -> Iterator[Event]:
         if select.select([parent], [], [], 0.1)[0]:
             try:
                 yield time.monotonic(), os.read(parent, 1 << 16)
-            except OSError:  # the last one has closed the terminal
+            except OSError:  # the last process has closed the terminal
                 break
         elif is_over:
             break
@@ -77,7 +76,7 @@ def output_of(command: str, folder: Path) -> Iterator[Event]:
 
 
 def write_cast(path: Path, events: list[Event]) -> None:
-    """Write an asciicast of the events, those of one step as one."""
+    """Write an asciicast of the events; events of one step are merged."""
     header = {"version": 2, "width": COLUMNS, "height": LINES, "env": {"TERM": "xterm-256color"}}
     lines = [json.dumps(header)]
     for step, group in groupby(events, key=lambda event: int(event[0] / STEP_S)):
@@ -87,7 +86,7 @@ def write_cast(path: Path, events: list[Event]) -> None:
 
 
 def frames_of(events: list[Event]) -> Iterator[tuple[float, list[Frame]]]:
-    """Yield what the terminal shows whenever that has changed, with the time."""
+    """Yield the screen of the terminal after each change, with its time."""
     screen = pyte.Screen(COLUMNS, LINES)
     stream, shown = pyte.ByteStream(screen), None
     for step, group in groupby(events, key=lambda event: int(event[0] / STEP_S)):
@@ -100,15 +99,15 @@ def frames_of(events: list[Event]) -> Iterator[tuple[float, list[Frame]]]:
 
 
 def _runs(screen: pyte.Screen, line: int) -> Frame:
-    """A line as pieces of text of one style."""
+    """A line as pieces of text with one style each."""
     cells = [screen.buffer[line][column] for column in range(COLUMNS)]
     styled = [(cell.data, (cell.fg, cell.bold)) for cell in cells]
     return tuple(("".join(d for d, _ in run), style) for style, run in groupby(styled, key=lambda c: c[1]))
 
 
 def drawn(lines: list[Frame]) -> Image.Image:
-    """Return a picture of a screen."""
-    plain, bold = (ImageFont.truetype(f"{FONT}{kind}.ttf", FONT_SIZE) for kind in ("", "-Bold"))
+    """Return an image of a screen."""
+    plain, bold = (ImageFont.truetype(f"{FONT}{weight}.ttf", FONT_SIZE) for weight in ("", "-Bold"))
     width = plain.getlength("M")
     picture = Image.new("RGB", (int(width * COLUMNS) + 24, LINE_HEIGHT * LINES + 20), BACKGROUND)
     draw = ImageDraw.Draw(picture)
@@ -123,7 +122,7 @@ def drawn(lines: list[Frame]) -> Image.Image:
 
 
 def write_animation(path: Path, pictures: list[Image.Image], times: list[float]) -> None:
-    """Write the pictures with the times for which each was shown."""
+    """Write the images as an animation with the original timing."""
     durations = [1000 * (after - at) for at, after in pairwise(times)]
     pictures[0].save(
         path,

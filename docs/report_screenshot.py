@@ -1,8 +1,8 @@
-"""Photograph a report: python docs/report_screenshot.py runs/exit_position/report.html [FOLDER]
+"""Take screenshots of a report: python docs/report_screenshot.py runs/exit_position/report.html [FOLDER]
 
-Writes `report-desktop.png` (the answer and what follows it), `report-figures.png` (the figures below),
-`report-phone.png` and `report-print.png` (the first pages on paper) into FOLDER, which is docs/ unless it is
-given. Needs Chromium, `pdftoppm` of poppler, and Playwright from the `dev` extra.
+Writes `report-desktop.png` (the top of the page), `report-figures.png` (the figures below it),
+`report-phone.png` and `report-print.png` (the first printed pages) to FOLDER (default docs/). Needs Chromium,
+`pdftoppm` of poppler, and Playwright from the `dev` extra.
 """
 
 import shutil
@@ -18,13 +18,13 @@ from playwright.sync_api import Browser, FloatRect, Page, ViewportSize, sync_pla
 DESKTOP: ViewportSize = {"width": 1200, "height": 1500}
 PHONE: ViewportSize = {"width": 390, "height": 844}
 PHONE_PICTURE: FloatRect = {"x": 0, "y": 0, "width": 390, "height": 2600}
-NUM_COLORS = 128  # of a picture: there are no photographs in it
+NUM_COLORS = 128  # enough, as the page has no photographs
 ALL_DRAWN = "html[data-drawn=all]"
 NUM_PAGES = 4
 
 
 def main(report: str, folder: str = str(Path(__file__).parent)) -> None:
-    """Write the pictures that the documentation shows."""
+    """Write the screenshots for the documentation."""
     url, place = Path(report).resolve().as_uri(), Path(folder)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_OPTIONS)
@@ -42,7 +42,7 @@ def main(report: str, folder: str = str(Path(__file__).parent)) -> None:
 
 
 def opened(browser: Browser, url: str, size: ViewportSize) -> Page:
-    """Return the page of a report with every figure drawn."""
+    """Return the page of a report after every figure is drawn."""
     page = browser.new_page(viewport=size)
     page.goto(url)
     page.wait_for_selector(ALL_DRAWN)
@@ -50,7 +50,7 @@ def opened(browser: Browser, url: str, size: ViewportSize) -> Page:
 
 
 def on_paper(page: Page, picture: Path) -> None:
-    """Write the first pages of what the printer would get, side by side."""
+    """Write the first pages of the printed report, side by side."""
     with tempfile.TemporaryDirectory() as folder:
         pdf = Path(folder, "report.pdf")
         page.emulate_media(media="print")
@@ -68,7 +68,7 @@ def on_paper(page: Page, picture: Path) -> None:
 
 
 def shrink(path: Path) -> None:
-    """Write a picture again with few colours."""
+    """Reduce the number of colours of an image file."""
     with Image.open(path) as picture:
         small = picture.convert("RGB").quantize(NUM_COLORS)
     small.save(path, optimize=True)

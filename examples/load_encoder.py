@@ -1,6 +1,6 @@
 """Use a registered encoder of the digits: python examples/load_encoder.py [MODEL]
 
-MODEL is models:/selfcon-digits@champion unless it is given. Run it in the folder of mlflow.db, or with
+MODEL defaults to models:/selfcon-digits@champion. Run it in the folder of mlflow.db, or with
 MLFLOW_TRACKING_URI set. Loads the encoder in two ways, compares their features, and finds the training images
 nearest to some test images.
 """
@@ -21,11 +21,11 @@ NUM_SHOWN, NUM_NEIGHBOURS = 5, 3
 
 
 def main(model: str = "models:/selfcon-digits@champion") -> None:
-    """Print shapes, what the two ways differ by, and the classes of nearest neighbours."""
+    """Print shapes, the difference between both ways of loading, and the classes of nearest neighbours."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db"))
-    packaged = mlflow.pyfunc.load_model(model)  # needs nothing of this project
-    encoder = load_encoder(model)  # checks every SHA-256; gives exits and class names too
+    packaged = mlflow.pyfunc.load_model(model)  # does not need this project
+    encoder = load_encoder(model)  # verifies every SHA-256; also has exits and class names
 
     _, _, image_size, _ = packaged.metadata.signature.inputs.inputs[0].shape
     dataset = load_dataset(DataConfig(image_size=image_size))

@@ -1,7 +1,7 @@
 """Train one encoder in this process, without Ray: python examples/train_once.py [FOLDER]
 
-Prints a line for each epoch, then saves the encoder into FOLDER (encoder/) and loads it again. Ten seconds or
-so on two CPUs.
+Prints a line for each epoch, then saves the encoder in FOLDER (encoder/) and loads it again. Takes about ten
+seconds on two CPUs.
 """
 
 import sys
@@ -25,28 +25,28 @@ CONFIG = TrainConfig.from_mapping(
 
 
 def main(folder: str = "encoder") -> None:
-    """Train, judge on the test images, save, and load what was saved."""
+    """Train an encoder, evaluate it on the test images, save it and load it."""
     dataset = load_dataset(CONFIG.data)
     result = fit(CONFIG, report=show)
-    judged = evaluate_encoder(result.encoder, dataset, config=CONFIG, split="test")
-    print("test images:", *(f"{name} {value:.4f}" for name, value in judged.accuracies.items()), sep="  ")
-    metrics = result.metrics | judged.accuracies
+    evaluation = evaluate_encoder(result.encoder, dataset, config=CONFIG, split="test")
+    print("test images:", *(f"{name} {value:.4f}" for name, value in evaluation.accuracies.items()), sep="  ")
+    metrics = result.metrics | evaluation.accuracies
     save_encoder(
         Path(folder),
         encoder=result.encoder,
         config=CONFIG,
         dataset=dataset,
         metrics=metrics,
-        probes=judged.probes,
+        probes=evaluation.probes,
     )
     encoder = load_encoder(folder)
     (images,) = dataset.test.plain([torch.arange(5)])  # uint8, (N, 3, height, width)
-    named = [encoder.class_names[index] for index in encoder.ensemble_logits(images).argmax(dim=1)]
-    print(f"saved in {folder}: features {tuple(encoder(images).shape)}, its names of test images: {named}")
+    predicted = [encoder.class_names[index] for index in encoder.ensemble_logits(images).argmax(dim=1)]
+    print(f"saved in {folder}: features {tuple(encoder(images).shape)}, first predictions {predicted}")
 
 
 def show(report: EpochReport) -> None:
-    """Print an epoch; `report.save(folder)` would write a checkpoint that `fit(resume_from=)` takes."""
+    """Print an epoch; `report.save(folder)` would write a checkpoint for `fit(resume_from=)`."""
     loss = f"  loss {report.metrics['train/loss']:.3f}" if report.epoch else "  untrained"
     print(f"epoch {report.epoch}  val/top1 {report.metrics['val/top1']:.4f}{loss}")
 

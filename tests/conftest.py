@@ -1,7 +1,6 @@
-"""What several tests share: programs, fresh interpreters, a real MLflow server, records of trials."""
+"""Shared fixtures: system programs, fresh interpreters, servers, searches, trial records and snapshots."""
 
 import os
-import re
 import shutil
 import signal
 import socket
@@ -23,6 +22,7 @@ import pytest
 
 from selfcon.config import TrainConfig
 from tests.project import ROOT
+from tests.scheduling import group_of, place_of
 from tests.selfcon.shapes import install as install_shape_checks
 from tune_jobs.space import SearchSpace
 from tune_jobs.study.records import EpochRecord, State, TrialRecord
@@ -30,7 +30,7 @@ from tune_jobs.study.snapshot import DataFacts, Snapshot
 
 REQUIRE_PROGRAMS = "SELFCON_REQUIRE_PROGRAMS"
 READY_TIMEOUT_S = 120.0
-
+MAX_PROCESSES = 8
 
 FIRST_START_MS = 1_760_000_000_000
 EPOCH_MS = 3_000
@@ -43,8 +43,8 @@ PythonRunner = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Check tensors against their names; leave out MLflow's warnings about itself, and how busy we are."""
-    # Before the modules with tensors are imported, which only test files do.
+    """Install the tensor shape checks, disable Hypothesis deadlines, and ignore MLflow's own warnings."""
+    # Before the modules with tensors are imported; only test files import them.
     install_shape_checks()
     hypothesis.settings.register_profile("no-deadline", deadline=None)
     hypothesis.settings.load_profile("no-deadline")
@@ -52,16 +52,59 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:.*Any type hint is inferred as AnyType")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return the number of processes of `-n auto`: one more than cores, as cluster tests often wait."""
+    return min((os.cpu_count() or 1) + 1, MAX_PROCESSES)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Return a scheduler of the groups of `tests/scheduling.py`, in the order of collection.
+
+    The groups of pytest-xdist 3.8 itself (`--dist loadgroup`) are ignored with pytest 9.2: pytest-xdist#1386.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    config.option.loadscopereorder = False
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = group_of
+    return scheduler
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the longest groups, which run in one process."""
+    items.sort(key=lambda item: place_of(item.nodeid))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def known_head_version() -> Iterator[None]:
+    """Let Optuna find the newest version of its tables once: it loads all migrations for each storage."""
+    from optuna.storages._rdb.storage import _VersionManager
+
+    with pytest.MonkeyPatch.context() as patch:
+        original = _VersionManager.get_head_version
+        heads: list[str] = []
+
+        def get_head_version(manager: _VersionManager) -> str:
+            if not heads:
+                heads.append(original(manager))
+            return heads[0]
+
+        patch.setattr(_VersionManager, "get_head_version", get_head_version)
+        yield
+
+
 @pytest.fixture(scope="session")
 def require_program() -> Callable[[str], str]:
-    """Return a function that gives the path of a program of the system.
+    """Return a function that returns the path of a system program.
 
-    Where it is not installed the test is skipped and says so; with SELFCON_REQUIRE_PROGRAMS set it fails.
+    If the program is not installed, the test is skipped, or fails if SELFCON_REQUIRE_PROGRAMS is set.
     """
 
     def require(name: str) -> str:
         unlisted = os.pathsep.join(str(folder) for folder in Path("/usr/lib/postgresql").glob("*/bin"))
-        path = shutil.which(name) or shutil.which(name, path=unlisted)  # Debian keeps them off the PATH
+        path = shutil.which(name) or shutil.which(name, path=unlisted)  # not on the PATH in Debian
         if path is None and os.environ.get(REQUIRE_PROGRAMS):
             pytest.fail(f"{name} is not installed, and {REQUIRE_PROGRAMS} is set")
         if path is None:
@@ -97,7 +140,7 @@ def run_python() -> PythonRunner:
 
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
-    """Return a function that gives a port of the loopback interface that nobody listens on."""
+    """Return a function that returns an unused port of the loopback interface."""
 
     def find() -> int:
         with socket.socket() as listener:
@@ -109,7 +152,7 @@ def free_port() -> Callable[[], int]:
 
 @pytest.fixture(scope="session")
 def start_mlflow_server(free_port: Callable[[], int]) -> ServerStarter:
-    """Return a context manager: `mlflow server` on a database in `folder`; its value is the URI."""
+    """Return a context manager that runs `mlflow server` with a database in `folder` and yields its URI."""
 
     @contextmanager
     def start(folder: Path, *, port: int | None = None) -> Iterator[str]:
@@ -119,7 +162,7 @@ def start_mlflow_server(free_port: Callable[[], int]) -> ServerStarter:
             _wait_until_ready(process, uri, log=folder / "server.log")
             yield uri
         finally:
-            # The server is a small family of processes: they are the group that it began.
+            # The server consists of several processes, all in its process group.
             os.killpg(process.pid, signal.SIGTERM)
             process.wait(timeout=30)
 
@@ -130,50 +173,35 @@ def start_mlflow_server(free_port: Callable[[], int]) -> ServerStarter:
 def mlflow_server(
     start_mlflow_server: ServerStarter, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """Return the URI of one MLflow server for all tests; each takes an experiment name of its own."""
+    """Return the URI of one MLflow server for all tests; each test uses a separate experiment."""
     with start_mlflow_server(tmp_path_factory.mktemp("mlflow-server")) as uri:
         yield uri
 
 
-@pytest.fixture
-def browser(require_program: Callable[[str], str]) -> Iterator[Any]:
-    """Return a headless Chromium."""
+@pytest.fixture(scope="module")
+def chromium(require_program: Callable[[str], str]) -> Iterator[Any]:
+    """Return a headless Chromium for the tests of one module."""
     from chromium import CHROMIUM_OPTIONS
     from playwright.sync_api import sync_playwright
 
-    chromium = require_program("chromium")
+    path = require_program("chromium")
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_OPTIONS)
+        launched = playwright.chromium.launch(executable_path=path, args=CHROMIUM_OPTIONS)
         yield launched
         launched.close()
 
 
-class LaunchedSearch:
-    """`launch.py` in a process of its own: its lines as they come, and how it ends."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-
-    def read_until(self, pattern: str) -> str:
-        """Return the lines up to the first that matches; fail with all of them when none does."""
-        assert self.process.stdout is not None
-        lines = []
-        for line in self.process.stdout:
-            lines.append(line)
-            if re.search(pattern, line):
-                return "".join(lines)
-        pytest.fail(f"no line matches {pattern!r}:\n{''.join(lines)}")
-
-    def end(self) -> tuple[int, str]:
-        """Wait for its end; return the exit code and the lines that were not read yet."""
-        assert self.process.stdout is not None
-        text = self.process.stdout.read()
-        return self.process.wait(), text
+@pytest.fixture
+def browser(chromium: Any) -> Iterator[Any]:
+    """Return the browser without the pages of other tests."""
+    yield chromium
+    for context in chromium.contexts:
+        context.close()
 
 
 @pytest.fixture(scope="session")
 def s3_endpoint(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[str]:
-    """A server that speaks S3, on loopback, with the bucket `bucket`."""
+    """Return the endpoint of an S3 server on loopback, with the bucket `bucket`."""
     endpoint = f"127.0.0.1:{free_port()}"
     with (tmp_path_factory.mktemp("s3") / "server.log").open("wb") as log:
         process = subprocess.Popen(
@@ -199,28 +227,8 @@ def _make_bucket(endpoint: str) -> None:
             return
 
 
-@pytest.fixture
-def launch_search() -> Callable[..., AbstractContextManager[LaunchedSearch]]:
-    """Return a context manager: `launch.py` with flags in a folder, killed at the end if it still runs."""
-
-    @contextmanager
-    def launch(folder: Path, *flags: str, environment: Mapping[str, str] | None = None) -> Iterator[Any]:
-        process = subprocess.Popen(
-            [sys.executable, str(ROOT / "launch.py"), *flags], cwd=folder, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
-        )  # fmt: skip
-        with process:
-            try:
-                yield LaunchedSearch(process)
-            finally:
-                process.kill()
-
-    return launch
-
-
 class PostgreSQLServer:
-    """A server of its own on loopback, which refuses to run as root; `password` is that of its one user."""
+    """A PostgreSQL server on loopback, not run as root; `password` belongs to its only user."""
 
     password = "se/c@ret"
 
@@ -236,7 +244,7 @@ class PostgreSQLServer:
         self._num_databases = 0
 
     def url(self, database: str = "postgres", *, password: bool = True) -> str:
-        """Return the URL of a database, as a user gives it."""
+        """Return the URL of a database, as a user would write it."""
         secret = f":{urllib.parse.quote(self.password, safe='')}" if password else ""
         return f"postgresql://selfcon{secret}@127.0.0.1:{self._port}/{database}"
 
@@ -248,18 +256,18 @@ class PostgreSQLServer:
         return self.url(name)
 
     def execute(self, statement: str) -> list[Any]:
-        """Run a statement as another session would, and return its rows."""
+        """Run a statement in a separate session, and return its rows."""
         with psycopg.connect(self.url(), autocommit=True) as connection:
             cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
     def end_sessions(self) -> None:
-        """End every session of a launcher."""
-        ours = "FROM pg_stat_activity WHERE application_name LIKE 'selfcon %'"
-        self.execute(f"SELECT pg_terminate_backend(pid) {ours}")
+        """Terminate every session of a launcher."""
+        sessions = "FROM pg_stat_activity WHERE application_name LIKE 'selfcon %'"
+        self.execute(f"SELECT pg_terminate_backend(pid) {sessions}")
 
     def start(self) -> None:
-        """Start, where it is stopped, and return when it answers."""
+        """Start the server if it is stopped, and return when it answers."""
         if self._process is not None:
             return
         settings = ("listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off")
@@ -281,7 +289,7 @@ class PostgreSQLServer:
                 return
 
     def stop(self) -> None:
-        """Stop at once; every session is lost."""
+        """Stop immediately; every session is lost."""
         if self._process is not None:
             self._process.send_signal(signal.SIGQUIT)
             self._process.wait(timeout=30)
@@ -294,7 +302,7 @@ def running_postgresql(
 ) -> Iterator[PostgreSQLServer]:
     """Return one PostgreSQL server for all tests."""
     initdb = require_program("initdb")
-    with tempfile.TemporaryDirectory(prefix="postgresql-") as folder:  # pytest's own are for this user only
+    with tempfile.TemporaryDirectory(prefix="postgresql-") as folder:  # pytest's are only for this user
         server = PostgreSQLServer(initdb, Path(folder), free_port())
         server.start()
         yield server
@@ -303,14 +311,14 @@ def running_postgresql(
 
 @pytest.fixture
 def postgresql_server(running_postgresql: PostgreSQLServer) -> PostgreSQLServer:
-    """Return the server, running again where a test has stopped it."""
+    """Return the server, restarted if a test has stopped it."""
     running_postgresql.start()
     return running_postgresql
 
 
 @pytest.fixture(scope="session")
 def make_record() -> RecordMaker:
-    """Return a function that makes the record of a trial; trial n starts n minutes after the first."""
+    """Return a function that creates the record of a trial; trial n starts n minutes after the first."""
 
     def make(
         number: int,
@@ -348,7 +356,7 @@ def make_record() -> RecordMaker:
 
 @pytest.fixture(scope="session")
 def make_snapshot() -> SnapshotMaker:
-    """Return a function that makes the snapshot of a search from its space and its records alone."""
+    """Return a function that creates the snapshot of a search from its space and its records alone."""
 
     def make(space: SearchSpace, records: Sequence[TrialRecord], **changes: Any) -> Snapshot:
         fixed = space.immutable_settings()

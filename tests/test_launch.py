@@ -27,7 +27,7 @@ name: example
 space: {loss.temperature: {low: 0.1, high: 0.5}}
 start: [{loss.temperature: 0.2}]
 """
-# Runs launch.py in a process of its own and prints which of the slow libraries it has imported.
+# Runs launch.py in a fresh process and prints which of the slow libraries it imported.
 LIST_SLOW_IMPORTS = """\
 import runpy, sys
 sys.argv = ["launch.py", *sys.argv[1:]]
@@ -88,7 +88,7 @@ REFUSED_FLAGS: list[tuple[list[str], str]] = [
      " reads none: leave it out), got /no/such"),
 ]  # fmt: skip
 
-# What is wrong with the data, found when they are read; {cwd} is the folder of the search.
+# Errors found when the data are read; {cwd} is the folder of the search.
 BAD_DATA: list[tuple[str, Callable[[Path], object], str]] = [
     ("folder", lambda root: root.mkdir(),
      "a folder with train/<class>/ and images in it, got {cwd}/images with nothing"),
@@ -96,7 +96,7 @@ BAD_DATA: list[tuple[str, Callable[[Path], object], str]] = [
      "a folder for each of two classes or more in {cwd}/images/train, got only ant"),
     ("folder", lambda root: (write_image_folder(root) / "train/bee/000.png").write_text("text"),
      "images that can be read, got {cwd}/images/train/bee/000.png: not an image of format JPEG or PNG"),
-    ("folder", lambda root: cut_off(write_image_folder(root) / "train/bee/001.jpg"),
+    ("folder", lambda root: truncate(write_image_folder(root) / "train/bee/001.jpg"),
      "images that can be read, got {cwd}/images/train/bee/001.jpg: image file is truncated ("),
     ("folder", lambda root: (write_image_folder(root) / "train/a.png").symlink_to("/etc"),
      "links that stay in {cwd}/images, got {cwd}/images/train/a.png, a link to /etc"),
@@ -121,13 +121,13 @@ def one_class(folder: Path) -> None:
     write_image_folder(folder.parent, classes=("ant",))
 
 
-def cut_off(path: Path) -> None:
+def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
 @pytest.fixture(autouse=True)
 def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A folder with a good file in it, on a machine of 2 CPUs."""
+    """A folder with a valid space file, on a machine with 2 CPUs."""
     for variable in (
         "RAY_ADDRESS",
         "MLFLOW_TRACKING_URI",
@@ -145,8 +145,8 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def search_is(monkeypatch: pytest.MonkeyPatch) -> Callable[[RunSearch], None]:
-    """Return a function that puts another search in the place of the real one."""
+def replace_search(monkeypatch: pytest.MonkeyPatch) -> Callable[[RunSearch], None]:
+    """Return a function that replaces `run_search`."""
 
     def replace(run_search: RunSearch) -> None:
         module = ModuleType("tune_jobs.commands.search")
@@ -209,9 +209,9 @@ def test_a_checkpoint_storage_that_cannot_be_used_is_one_line_before_anything_is
     assert [path.name for path in folder.iterdir()] == ["good.yaml"]
 
 
-def test_a_search_is_run_with_what_the_flags_say(search_is: Callable[[RunSearch], None]) -> None:
+def test_a_search_runs_with_the_options_of_the_flags(replace_search: Callable[[RunSearch], None]) -> None:
     calls: list[tuple[Any, Any]] = []
-    search_is(lambda space, options: calls.append((space, options)) or 4)  # type: ignore[func-returns-value]
+    replace_search(lambda space, options: calls.append((space, options)) or 4)  # type: ignore[func-returns-value]
     flags = "--output out --name other --num-trials 7 --set search.seed=3 --set search.seed=4 --debug"
     assert main(["--space", "good.yaml", *flags.split()]) == 4
     ((space, options),) = calls
@@ -222,7 +222,7 @@ def test_a_search_is_run_with_what_the_flags_say(search_is: Callable[[RunSearch]
     assert (options.address, options.tracking_uri, options.study_storage) == (None, None, None)
 
 
-def test_the_environment_fills_in_what_the_flags_leave_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_flags_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@host")
     monkeypatch.setenv("SELFCON_STUDY_STORAGE", "postgresql://user:secret@host/db")
@@ -233,13 +233,15 @@ def test_the_environment_fills_in_what_the_flags_leave_out(monkeypatch: pytest.M
     assert options.command() == "python launch.py --space good.yaml --address auto"
 
 
-def test_with_an_address_this_machine_decides_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_with_an_address_the_resources_of_this_machine_do_not_matter(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     flags = ["--space", "good.yaml", "--dry-run", "--address", "auto", "--set", "trial.num_workers=100"]
     assert main(flags) == 0
-    assert "not asked: as many as the cluster at auto holds" in capsys.readouterr().out
+    assert "as many as fit on the cluster at auto when the search runs" in capsys.readouterr().out
 
 
-def test_a_report_needs_no_room_for_a_trial(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_report_needs_no_resources_for_a_trial(capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--space", "good.yaml", "--set", "trial.num_workers=100"]
     assert main(flags) == 2
     assert main([*flags, "--report"]) == 2
@@ -250,9 +252,9 @@ def test_a_report_needs_no_room_for_a_trial(capsys: pytest.CaptureFixture[str]) 
 def test_a_dry_run_starts_nothing(
     capsys: pytest.CaptureFixture[str],
     folder: Path,
-    search_is: Callable[[RunSearch], None],
+    replace_search: Callable[[RunSearch], None],
 ) -> None:
-    search_is(raises(AssertionError("started")))
+    replace_search(raises(AssertionError("started")))
     assert main(["--space", "good.yaml", "--dry-run"]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("search      example\n")
@@ -263,7 +265,7 @@ def test_a_dry_run_starts_nothing(
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (SearchError("ours"), 1),
+        (SearchError("internal"), 1),
         (BadInputError("input"), 2),
         (NoSuccessError("none"), 3),
         (ClusterLostError("lost"), 4),
@@ -274,45 +276,45 @@ def test_a_dry_run_starts_nothing(
 )
 def test_every_error_of_a_search_has_its_exit_code(
     capsys: pytest.CaptureFixture[str],
-    search_is: Callable[[RunSearch], None],
+    replace_search: Callable[[RunSearch], None],
     error: SearchError,
     code: int,
 ) -> None:
-    search_is(raises(error))
+    replace_search(raises(error))
     assert main(["--space", "good.yaml"]) == code
-    may_go_on = f"; {RESUME}" if code in (4, 5, 6) else ""
-    assert capsys.readouterr() == ("", f"error: {error}{may_go_on}\n")
+    resume = f"; {RESUME}" if code in (4, 5, 6) else ""
+    assert capsys.readouterr() == ("", f"error: {error}{resume}\n")
 
 
-def test_an_error_of_several_lines_is_told_in_one(
-    capsys: pytest.CaptureFixture[str], search_is: Callable[[RunSearch], None]
+def test_an_error_of_several_lines_is_printed_as_one(
+    capsys: pytest.CaptureFixture[str], replace_search: Callable[[RunSearch], None]
 ) -> None:
-    search_is(raises(StorageError("the disk\nis full")))
+    replace_search(raises(StorageError("the disk\nis full")))
     assert main(["--space", "good.yaml"]) == 6
     assert capsys.readouterr().err == f"error: the disk is full; {RESUME}\n"
 
 
-def test_a_fault_of_ours_is_one_line_too(
-    capsys: pytest.CaptureFixture[str], search_is: Callable[[RunSearch], None]
+def test_an_internal_error_is_one_line(
+    capsys: pytest.CaptureFixture[str], replace_search: Callable[[RunSearch], None]
 ) -> None:
-    search_is(raises(ZeroDivisionError("division by zero")))
+    replace_search(raises(ZeroDivisionError("division by zero")))
     assert main(["--space", "good.yaml"]) == 1
     expected = "error: ZeroDivisionError: division by zero (internal error; --debug shows the traceback)\n"
     assert capsys.readouterr() == ("", expected)
 
 
 def test_an_interruption_has_its_exit_code(
-    capsys: pytest.CaptureFixture[str], search_is: Callable[[RunSearch], None]
+    capsys: pytest.CaptureFixture[str], replace_search: Callable[[RunSearch], None]
 ) -> None:
-    search_is(raises(KeyboardInterrupt()))
+    replace_search(raises(KeyboardInterrupt()))
     assert main(["--space", "good.yaml"]) == 130
     assert capsys.readouterr() == ("", f"error: interrupted; {RESUME}\n")
 
 
 def test_debug_shows_the_traceback(
-    capsys: pytest.CaptureFixture[str], search_is: Callable[[RunSearch], None]
+    capsys: pytest.CaptureFixture[str], replace_search: Callable[[RunSearch], None]
 ) -> None:
-    search_is(raises(StorageError("full")))
+    replace_search(raises(StorageError("full")))
     assert main(["--space", "good.yaml", "--debug"]) == 6
     err = capsys.readouterr().err
     assert err.startswith("Traceback (most recent call last):")
@@ -334,7 +336,7 @@ def test_help_validation_and_dry_run_import_nothing_slow(flags: list[str], code:
     assert done.stdout.splitlines()[-1] == f"code {code} imported []"
 
 
-def test_the_doctor_needs_no_space_and_leaves_nothing(folder: Path) -> None:
+def test_the_doctor_needs_no_space_file_and_leaves_no_files(folder: Path) -> None:
     command = [sys.executable, str(ROOT / "launch.py"), "--doctor"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
@@ -358,7 +360,7 @@ def test_the_command_works_from_any_folder(folder: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["good.yaml"]
 
 
-def test_help_names_every_flag_of_the_contract() -> None:
+def test_help_lists_every_flag() -> None:
     command = [sys.executable, "launch.py", "--help"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     flags = "--space --dry-run --output --name --address --tracking-uri --study-storage --set --num-trials"

@@ -1,4 +1,4 @@
-"""docs/operations.md quotes what the program says: every line must be one that it can say."""
+"""Every program line quoted in docs/operations.md must exist in the source."""
 
 import ast
 import re
@@ -12,7 +12,7 @@ from tune_jobs.study.records import Reason
 
 PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 SOURCES = [ROOT / "launch.py", *(ROOT / "tune_jobs").rglob("*.py"), *(ROOT / "selfcon").rglob("*.py")]
-# What stands between the parts of a line: values, and the words of every refusal (selfcon/errors.py).
+# Separators between the parts of a line: values, and the fixed words of every error (selfcon/errors.py).
 BETWEEN = re.compile(
     rf"\.\.\.|^(?:error|{'|'.join(Reason)})\b|: expected |, got |; resume with: |: | \(|\)"
     r"|\b(?:file|folder)\b"
@@ -26,7 +26,7 @@ EXIT_CODES = set(re.findall(r"(?<!\S)(\d+)(?=,? )", EPILOG.partition("exit codes
 
 
 def texts_of(path: Path) -> list[str]:
-    """Every text in a module; one with values in it has `...` in their places."""
+    """Every string in a module; values in f-strings are replaced with `...`."""
     texts = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -41,13 +41,13 @@ TEXTS = "\n".join(text for path in SOURCES for text in texts_of(path))
 
 
 @pytest.mark.parametrize("line", QUOTED)
-def test_the_program_can_say_what_the_page_quotes(line: str) -> None:
+def test_the_program_can_print_every_quoted_line(line: str) -> None:
     parts = [part.strip(" :,") for part in BETWEEN.split(line)]
     for part in filter(None, parts):
         assert part in TEXTS
 
 
-def test_a_line_that_the_program_does_not_say_is_found_out() -> None:
+def test_a_line_that_the_program_cannot_print_is_detected() -> None:
     assert "the search's folder cannot be used" in TEXTS
     assert "the search's folder can not be used" not in TEXTS
 
@@ -60,5 +60,5 @@ def test_the_page_explains_every_exit_code() -> None:
 
 
 @pytest.mark.parametrize("reason", re.findall(r"^\| `([a-z -]+)` \|", PAGE, re.MULTILINE))
-def test_a_reason_of_the_page_is_one(reason: str) -> None:
+def test_a_reason_on_the_page_exists(reason: str) -> None:
     assert reason in set(Reason)

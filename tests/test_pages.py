@@ -1,8 +1,8 @@
-"""What the pages for people say to type, and where they point.
+"""Commands, links and file names in the documentation.
 
-Commands that set something up, or need a machine that is not here, are only looked at. The others run: Python
-in test_examples_of_a_search.py and tune_jobs/test_serving.py, examples there and in test_examples_alone.py,
-spaces in tune_jobs/space/test_reference.py.
+Commands that install something or need another machine are only parsed. The rest runs in other tests: Python
+blocks in tune_jobs/commands/test_search.py and tune_jobs/registry/test_serving.py, examples in
+tune_jobs/commands/test_search.py and test_examples_alone.py, spaces in tune_jobs/space/test_reference.py.
 """
 
 import re
@@ -23,55 +23,55 @@ PROGRAMS = (
     "chmod", "sqlite3", "pg_dump", "rm", "mv", "cp", "df",
 )  # fmt: skip
 FOLDERS = ("selfcon", "tune_jobs", "search_spaces", "tests", "benchmarks", "examples", "deploy", "docs")
-WINNER = "runs/*/best.yaml"  # what a search writes
-READERS_OWN = "FILE"  # stands for a space file of the reader's
-JOINED = "\n".join(PAGES.values()).replace("\\\n", " ")  # a command on several lines is one
+WINNER = "runs/*/best.yaml"  # written by a search
+PLACEHOLDER = "FILE"  # stands for the reader's space file
+JOINED = "\n".join(PAGES.values()).replace("\\\n", " ")  # joins commands that span several lines
 
 
 def commands() -> list[str]:
-    """The commands of the pages' blocks."""
+    """The commands in the code blocks of the pages."""
     fenced = "\n".join(re.findall(r"```bash\n(.*?)```", JOINED, re.DOTALL))
     lines = [*re.findall(r"^    (\S.*)$", JOINED, re.MULTILINE), *fenced.splitlines()]
     return sorted({line.strip() for line in lines if program_of(line) in PROGRAMS})
 
 
 def program_of(line: str) -> str:
-    """What a line calls, behind the variables that it sets."""
+    """The program that a line runs, after the variables that it sets."""
     words = re.sub(r"^(?:[A-Z_]+=\S+ )+", "", line).split() or [""]
     return words[0].removeprefix(".venv/bin/")
 
 
 def launches() -> list[str]:
-    """The arguments of each `launch.py`, in blocks, in other commands and within the text."""
+    """The arguments of each `launch.py` call, in blocks, in other commands and in the text."""
     found = re.findall(r"launch\.py (--(?!help)[^`'\n]*?)(?:  +#|'|`|\n|$)", JOINED)
     return sorted({arguments.strip() for arguments in found})
 
 
 def anchors_of(text: str) -> set[str]:
-    """What a heading is called in links, as GitHub makes it."""
+    """The link anchors that GitHub generates for the headings."""
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("command", commands())
-def test_a_command_is_one_for_the_shell(command: str) -> None:
+def test_a_command_is_valid_shell(command: str) -> None:
     checked = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True, check=False)
     assert not checked.stderr
 
 
 @pytest.mark.parametrize("arguments", launches())
-def test_a_launch_is_understood_and_its_space_is_there(arguments: str) -> None:
+def test_a_launch_is_parsed_and_its_space_file_exists(arguments: str) -> None:
     words = shlex.split(arguments)
     options = parse(words)
     if options.space is None:
         assert options.compare or options.doctor
         return
-    is_made = str(options.space) == READERS_OWN or options.space.match(WINNER)
-    assert is_made or (ROOT / options.space).is_file()
+    is_example = str(options.space) == PLACEHOLDER or options.space.match(WINNER)
+    assert is_example or (ROOT / options.space).is_file()
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\bmake ([a-z]\w*)", "\n".join(commands())))))
-def test_a_target_of_make_is_one(target: str) -> None:
+def test_a_make_target_exists(target: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
@@ -79,7 +79,7 @@ def test_a_target_of_make_is_one(target: str) -> None:
     ("page", "link"),
     [(page, link) for page, text in PAGES.items() for link in re.findall(r"\]\(([^):\s]+)\)", text)],
 )
-def test_a_link_leads_somewhere(page: str, link: str) -> None:
+def test_the_target_of_a_link_exists(page: str, link: str) -> None:
     file, _, anchor = link.partition("#")
     target = (ROOT / page).parent / file if file else ROOT / page
     assert target.exists()
@@ -87,11 +87,11 @@ def test_a_link_leads_somewhere(page: str, link: str) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(rf"\b(?:{'|'.join(FOLDERS)})/[\w./-]*\w", JOINED))))
-def test_a_file_that_is_named_is_there(path: str) -> None:
+def test_a_file_that_is_named_exists(path: str) -> None:
     assert (ROOT / path).exists()
 
 
-def test_every_python_block_is_one_that_some_test_runs() -> None:
+def test_every_python_block_is_run_by_a_test() -> None:
     assert {page: text.count("```python") for page, text in PAGES.items() if "```python" in text} == {
         "README.md": 1,
         "docs/encoder.md": 1,

@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 
 
-def test_a_missing_program_skips_a_test_and_says_which(
+def test_a_missing_program_skips_the_test_and_is_named(
     require_program: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SELFCON_REQUIRE_PROGRAMS", raising=False)
@@ -11,7 +11,7 @@ def test_a_missing_program_skips_a_test_and_says_which(
         require_program("no-such-program")
 
 
-def test_a_missing_program_fails_a_test_where_all_are_required(
+def test_a_missing_program_fails_the_test_if_programs_are_required(
     require_program: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SELFCON_REQUIRE_PROGRAMS", "1")

@@ -69,10 +69,10 @@ def _run(options: LaunchOptions) -> int:
 
 
 def _dry_run(space: "SearchSpace", options: LaunchOptions) -> int:
-    from tune_jobs.commands.dry_run import dry_run, is_begun
+    from tune_jobs.commands.dry_run import dry_run, is_started
 
     taken = []
-    if space.start_from is not None and not is_begun(space, options):
+    if space.start_from is not None and not is_started(space, options):
         from tune_jobs.commands.other_searches import warm_start_points
 
         taken = warm_start_points(space, options)

@@ -1,7 +1,7 @@
-"""Lay out images as a data set of your own: python examples/own_data/write_images.py [FOLDER]
+"""Write images in the layout for your own data: python examples/own_data/write_images.py [FOLDER]
 
 Writes scikit-learn's digits as PNGs into FOLDER (data/own_digits): train/<class>/ and test/<class>/. There is
-no val/, so trials are judged on images that are split from train/. Then:
+no val/, so trials are evaluated on images split from train/. Then run:
 
     python launch.py --space examples/own_data/own_data.yaml
 """

@@ -6,8 +6,8 @@ chaos: 3 trials, 2 at once (2 CPUs / (1 worker x 1 CPU) = 2)
   0:07  trial 1   exit_stages [2]  temperature 0.2
   0:09  trial 0   epoch 0/6  val/top1 0.7875  untrained
   0:10  trial 0   epoch 1/6  val/top1 0.8875  loss 5.061
-  0:11  trial 0   stopped, to be handed out again
-  0:11  trial 0   goes on after epoch 1, attempt 2: exit_stages [1]  temperature 0.1
+  0:11  trial 0   stopped, will be resumed
+  0:11  trial 0   resumes after epoch 1, attempt 2: exit_stages [1]  temperature 0.1
   0:15  trial 0   epoch 1/6  val/top1 0.8875  loss 5.061
 """.splitlines()
 

@@ -44,7 +44,7 @@ def test_a_search_goes_on_once_its_bucket_can_be_reached_again(tmp_path: Path, s
     proxy.open()
     with launched(tmp_path, environment() | KEYS, "--checkpoint-storage", storage) as launch:
         assert launch.end() == 0, launch.text
-    assert f"goes on after epoch {newest}, attempt 2" in launch.text
+    assert f"resumes after epoch {newest}, attempt 2" in launch.text
     assert min(map(int, re.findall(r"epoch (\d+)/", launch.text))) >= newest
     done = record(tmp_path)
     assert (done.state, done.attempts) == (State.COMPLETE, 2)

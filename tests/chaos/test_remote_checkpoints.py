@@ -10,10 +10,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.launches import launched
 from tune_jobs.cluster.token_auth import own_token
 
 from .cluster import LocalCluster
@@ -55,7 +55,7 @@ def training_worker(cluster: LocalCluster) -> Process:
 @pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_a_trial_goes_on_from_s3_where_nodes_do_not_see_the_launchers_folder(
-    tmp_path: Path, s3_endpoint: str, launch_search: Any
+    tmp_path: Path, s3_endpoint: str
 ) -> None:
     if os.getuid() != 0 or subprocess.run(["unshare", "--mount", "true"], check=False).returncode:
         pytest.skip("only root may give a process mounts of its own")
@@ -63,10 +63,10 @@ def test_a_trial_goes_on_from_s3_where_nodes_do_not_see_the_launchers_folder(
     storage = f"s3://bucket/{tmp_path.name}?endpoint_override={s3_endpoint}&scheme=http"
     with own_token(), cluster_without(tmp_path) as cluster:  # we ask whether the nodes are there
         flags = ("--space", "space.yaml", "--address", cluster.address, "--checkpoint-storage", storage)
-        with launch_search(tmp_path, *flags, environment=environment() | KEYS) as search:
+        with launched(tmp_path, *flags, environment=environment() | KEYS) as search:
             search.read_until("trial 0 +epoch 2/8")
             os.kill(training_worker(cluster).pid, signal.SIGKILL)
-            search.read_until("goes on after epoch [2-4], attempt 2")
+            search.read_until("resumes after epoch [2-4], attempt 2")
             started_s = time.monotonic()
             code, text = search.end()
     assert code == 0, text

@@ -10,7 +10,7 @@ from .soak import short_soak
 SEED = 1
 
 
-@pytest.mark.cluster
+@pytest.mark.soak
 @pytest.mark.timeout(400)
 def test_a_search_whose_parts_are_killed_keeps_every_invariant(tmp_path: Path) -> None:
     print(f"seed {SEED}")

@@ -1,7 +1,6 @@
 """A Ray cluster of several nodes on this machine, for the tests: nodes join, are taken back, and leave."""
 
 import os
-import re
 import secrets
 import shutil
 import subprocess
@@ -11,10 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from tests.chaos.processes import family
-from tests.project import ROOT
+from tests.launches import Launch, launched
 
 # A head that holds no worker. Its autoscaler declares nodes of 1 CPU; whoever writes to us adds them.
 CLUSTER = """
@@ -94,19 +91,12 @@ class RayCluster:
         return self._process.stdout.readline().strip()
 
     @contextmanager
-    def launched(self, folder: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
+    def launched(self, folder: Path, *flags: str) -> Iterator[Launch]:
         """A launcher of the space in the folder, killed at the end of the block if it still runs."""
         (folder / "space.yaml").write_text(self._space)
-        command = [sys.executable, str(ROOT / "launch.py"), "--space", "space.yaml"]
-        process = subprocess.Popen(
-            [*command, "--address", self.address, *more], cwd=folder, env=self.environment,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
-        with process:
-            try:
-                yield process
-            finally:
-                process.kill()
+        flags = ("--space", "space.yaml", "--address", self.address, *flags)
+        with launched(folder, *flags, environment=self.environment) as launch:
+            yield launch
 
 
 @contextmanager
@@ -127,21 +117,3 @@ def started_cluster(space: str) -> Iterator[RayCluster]:
     with process:
         yield RayCluster(process, environment, space)
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def read_until(process: subprocess.Popen[str], pattern: str) -> str:
-    """Read the launcher's lines up to the first that matches; fail with all of them when none does."""
-    assert process.stdout is not None
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if re.search(pattern, line):
-            return "".join(lines)
-    pytest.fail(f"no line matches {pattern!r}:\n{''.join(lines)}")
-
-
-def rest_of(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    text = process.stdout.read()
-    process.wait()
-    return text

@@ -1,1 +1,1 @@
-"""What the command line can do, one module for each command and each check before it."""
+"""Commands of the command line: one module for each command, and for each step that they share."""

@@ -1,4 +1,4 @@
-"""Exit when the Ray cluster is lost: within a few seconds, whatever the main thread waits for."""
+"""Exit when the Ray cluster is lost: within a few seconds, even if the main thread is blocked."""
 
 import os
 import threading
@@ -15,9 +15,9 @@ CLOSING_TIMEOUT_S = 5.0
 class ClusterLostExit:
     """Ends this process from any thread, with one line that gives the cause and the command that resumes.
 
-    The main thread may be inside a call of Ray that never returns, so it is not waited for: the study is
-    complete between any two writes, and the operating system frees the locks. If this machine is the cluster,
-    its processes are killed too.
+    The main thread may be inside a call of Ray that never returns, so this does not wait for it: the study is
+    complete between any two writes, and the operating system releases the locks. If this machine is the
+    cluster, its processes are killed too.
     """
 
     def __init__(self, options: LaunchOptions, terminal: Terminal | None = None) -> None:
@@ -25,7 +25,7 @@ class ClusterLostExit:
         self._close: Callable[[], None] | None = None
 
     def close_first(self, close: Callable[[], None]) -> None:
-        """Call `close` before the exit; its errors are ignored, and it may take a few seconds at most."""
+        """Call `close` before the exit, for a few seconds at most; its errors are ignored."""
         self._close = close
 
     def abort(self, error: ClusterLostError) -> None:
@@ -46,13 +46,13 @@ class ClusterLostExit:
 
     def _run_close(self) -> None:
         if self._close is not None:
-            with suppress(Exception):  # the next launch delivers what is missing
+            with suppress(Exception):  # the next launch sends the missing records
                 self._close()
 
 
 def _kill_descendants() -> None:
-    """Kill the processes that this one started: Ray's own would first wait for their head."""
-    import psutil  # Ray's own copy, which can be imported once Ray is
+    """Kill the processes that this one started: Ray's processes would first wait for their head node."""
+    import psutil  # Ray's own copy, importable after Ray
 
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):

@@ -1,4 +1,4 @@
-"""The command line as `LaunchOptions`: flags, completed from the environment, and what they may not say."""
+"""Parser of the command line: flags, completed from environment variables and checked, as `LaunchOptions`."""
 
 import os
 from argparse import Namespace
@@ -22,7 +22,7 @@ from tune_jobs.urls import (
 def parse(arguments: Sequence[str], *, program: str = LaunchOptions.program) -> LaunchOptions:
     """Return the options of a command line. Raises `BadInputError`, or exits for --help and --version.
 
-    `program` is how the user started this one; the commands that are printed begin with it.
+    `program` is the command that started this process; printed commands begin with it.
     """
     parser = make_parser()
     flags, unknown = parser.parse_known_args(arguments)
@@ -51,7 +51,7 @@ def _check_combination(flags: Namespace, parser: Parser) -> None:
 
 
 def _complete(flags: Namespace) -> list[str]:
-    """Set what flags leave out from the environment, and return the names of these fields."""
+    """Set missing options from environment variables, and return the names of these fields."""
     completed = []
     for field, variable in ENVIRONMENT.items():
         given = getattr(flags, field)

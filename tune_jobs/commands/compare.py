@@ -1,4 +1,4 @@
-"""`--compare A B ...`: searches side by side, each read from its study alone."""
+"""`--compare A B ...`: print searches side by side, each read from its study alone."""
 
 import math
 import sys
@@ -25,9 +25,9 @@ MIN_COMPARED = 2
 
 
 def compare_searches(options: LaunchOptions) -> int:
-    """Print the searches side by side and whether their best differ by more than chance; return 0.
+    """Print the searches side by side, and whether their best values differ by more than chance; return 0.
 
-    Raises `BadInputError` where a search is not there, or was judged on other data or by another metric.
+    Raises `BadInputError` if a search does not exist, or used other data or another objective than the first.
     """
     quiet_libraries()
     snapshots = [read_search(name, options, key="--compare") for name in options.compare]
@@ -39,20 +39,20 @@ def compare_searches(options: LaunchOptions) -> int:
 
 
 def refuse_incomparable(snapshots: Sequence[Snapshot]) -> None:
-    """Raise `BadInputError` unless all searches sought the same on the same data."""
+    """Raise `BadInputError` unless all searches have the same data and the same objective."""
     first = snapshots[0]
     for other in snapshots[1:]:
         for what, one, another in (
             ("data", first.fixed["data_digest"][:12], other.fixed["data_digest"][:12]),
-            ("objective", _sought(first), _sought(other)),
+            ("objective", _objective(first), _objective(other)),
         ):
             if one != another:
-                expected = f"searches with the same {what}, such as {one} of {first.name}"
+                expected = f"searches with the same {what} as {first.name} ({one})"
                 raise BadInputError(str(ConfigError("--compare", expected, f"{another} of {other.name}")))
 
 
 def side_by_side(snapshots: Sequence[Snapshot]) -> Table:
-    """Return the searches as columns: what is best with its interval, what it cost, what mattered."""
+    """Return a table with one column per search: best value with its interval, cost, parameter importance."""
     table = Table(show_lines=False)
     table.add_column("")
     for snapshot in snapshots:
@@ -69,13 +69,14 @@ def side_by_side(snapshots: Sequence[Snapshot]) -> Table:
 
 
 def verdict(snapshots: Sequence[Snapshot]) -> str:
-    """Return which search found the best, and whether by more than chance.
+    """Return which search has the best value, and whether the difference to the second exceeds chance.
 
-    The chance is that of both: of a mean over seeds, or of a single value, which was chosen for being high.
+    The variances of both values are added. A value is a mean over seeds, or a single value, which is biased
+    because it was selected as the best.
     """
     bests = [best for best in map(_best, snapshots) if best is not None]
     if len(bests) < MIN_COMPARED:
-        return "fewer than two of the searches have a trial that may win"
+        return "fewer than two of the searches have a completed, feasible trial"
     sign = -1 if snapshots[0].maximize else 1
     first, second = sorted(bests, key=lambda best: sign * best.value)[:MIN_COMPARED]
     gap = abs(first.value - second.value)
@@ -87,7 +88,7 @@ def verdict(snapshots: Sequence[Snapshot]) -> str:
         for best in (first, second)
     ]
     if None in variances:
-        return f"{line}; how much of that is chance is not known"
+        return f"{line}; whether that exceeds chance is unknown"
     bound = Z_95 * math.sqrt(sum(variance or 0.0 for variance in variances))
     single = [best.snapshot.name for best in (first, second) if best.num_seeds == 1]
     caveat = f"; {single[0]} was not confirmed over seeds" if len(single) == 1 else ""
@@ -102,7 +103,7 @@ class _Best:
 
 
 def _best(snapshot: Snapshot) -> _Best | None:
-    """What the winner of a search is worth: its mean over the seeds, where it was confirmed."""
+    """The value of the winner of a search: its mean over seeds if it was confirmed, else its own value."""
     winner = snapshot.winner
     if winner is None or winner.value is None:
         return None
@@ -145,7 +146,7 @@ def _confirmed(snapshot: Snapshot, winner: TrialRecord) -> list[Candidate]:
 
 
 def _parameter(name: str, snapshot: Snapshot, shares: Mapping[str, float]) -> str:
-    """The value of a parameter in the best trial and its importance, `fixed` where it is not searched."""
+    """The value of a parameter in the best trial, with its importance, or `fixed` if it is not searched."""
     winner = snapshot.winner
     if winner is None or winner.config is None:
         return ""
@@ -155,5 +156,5 @@ def _parameter(name: str, snapshot: Snapshot, shares: Mapping[str, float]) -> st
     return f"{value} (importance {shares[name]:.2f})" if name in shares else value
 
 
-def _sought(snapshot: Snapshot) -> str:
+def _objective(snapshot: Snapshot) -> str:
     return f"{snapshot.objective.direction} {snapshot.objective.metric}"

@@ -1,4 +1,4 @@
-"""The dry run: what a search would do, in plain text, without starting anything."""
+"""`--dry-run`: print what a search would do, as plain text, without starting anything."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -15,19 +15,19 @@ from tune_jobs.space.start_points import StartPoint
 from tune_jobs.study.pruning import rungs
 
 NUM_EXAMPLES = 3
-TO_BEGIN = "To start it, and to go on whenever it stopped"
-TO_GO_ON = "To go on with it, or to see its result"
+TO_START = "To start it, and to resume it after a stop"
+TO_RESUME = "To resume it, or to see its result"
 _WIDTH = 100
 _LABEL = 12
 
 
 def dry_run(space: SearchSpace, options: LaunchOptions, *, taken: Sequence[StartPoint] = ()) -> str:
-    """Return what the search is, what it would try, how much at once and why, and how to start it.
+    """Return the settings of the search, what it explores, how many trials run at once, and its command.
 
-    `taken` are the trials of another search that it would begin with.
+    `taken` holds the best trials of another search, with which this one would start.
     """
     num_trials = options.num_trials or space.search.num_trials
-    begun = is_begun(space, options)
+    started = is_started(space, options)
     lines = [
         *_labelled("search", space.name),
         *_labelled("", space.description),
@@ -37,30 +37,30 @@ def dry_run(space: SearchSpace, options: LaunchOptions, *, taken: Sequence[Start
         *_labelled("budget", _budget(space)),
         *_labelled("pruner", _pruner(space)),
         *_labelled("confirm", _confirm(space, num_trials)),
-        *_labelled("at once", _at_once(space, options)),
+        *_labelled("concurrent", _concurrent(space, options)),
         *_labelled("disk", _disk(space, options)),
         *_labelled("experiment", space.tracking.experiment),
         *_labelled("registers", space.tracking.registered_model),
-        *_labelled("state in", f"{options.output / space.name}{', where it was begun' if begun else ''}"),
+        *_labelled("folder", f"{options.output / space.name}{' (already started)' if started else ''}"),
         *_section(f"explored: {counts(space)}", space_tree(space)),
         *_section("never tried", [_settings(entry, " with ") for entry in space.forbid]),
         *_section("tried first", _first(space) + _taken(space, taken)),
-        *_section("fixed (all else has its default)", _table(dict(space.train))),
-        *_section("examples of what may be tried", _examples(space)),
+        *_section("fixed (everything else has its default)", _table(dict(space.train))),
+        *_section("example configurations", _examples(space)),
         "",
-        f"Nothing was started. {TO_GO_ON if begun else TO_BEGIN}:",
+        f"Nothing was started. {TO_RESUME if started else TO_START}:",
         f"  {options.command()}",
     ]
     return "\n".join(lines)
 
 
-def is_begun(space: SearchSpace, options: LaunchOptions) -> bool:
-    """Return whether a search of this name has its folder already."""
+def is_started(space: SearchSpace, options: LaunchOptions) -> bool:
+    """Return whether the folder of the search exists."""
     return (options.output / space.name).is_dir()
 
 
 def _labelled(label: str, text: str) -> list[str]:
-    """A label and a text beside it, wrapped."""
+    """A label and next to it a text, wrapped."""
     lines = textwrap.wrap(text, _WIDTH - _LABEL)
     return [f"{label if i == 0 else '':<{_LABEL}}{line}" for i, line in enumerate(lines)]
 
@@ -87,9 +87,9 @@ def _first(space: SearchSpace) -> list[str]:
 
 
 def _taken(space: SearchSpace, taken: Sequence[StartPoint]) -> list[str]:
-    """The trials of another search that this one begins with, or began with."""
+    """The trials of another search with which this one starts, or started."""
     if space.start_from is not None and not taken:
-        return [f"the best trials of {space.start_from} when this search began"]
+        return [f"the best trials of {space.start_from} when this search was started"]
     return [f"{_settings(point.given)}   of {space.start_from}" for point in taken]
 
 
@@ -109,10 +109,10 @@ def _constraints(space: SearchSpace) -> str:
 
 def _budget(space: SearchSpace) -> str:
     time, hours = space.search.time_budget, space.search.accelerator_hours
-    idle = ", of which these trials take none" if not space.trial.gpus_per_worker else ""
+    unused = " (these trials use no accelerator)" if not space.trial.gpus_per_worker else ""
     budgets = [
         "" if time is None else f"{time if isinstance(time, str) else f'{time:g} s'} over all launches",
-        "" if hours is None else f"{hours:g} accelerator-hours{idle}",
+        "" if hours is None else f"{hours:g} accelerator-hours{unused}",
     ]
     return " and ".join(filter(None, budgets))
 
@@ -120,39 +120,37 @@ def _budget(space: SearchSpace) -> str:
 def _pruner(space: SearchSpace) -> str:
     pruner, kind = space.pruner, space.pruner.kind.replace("_", " ")
     if pruner.kind == "none":
-        return "none: every trial trains all its epochs"
+        return "none: every trial trains for all its epochs"
     epochs = max(values["optim.epochs"] for values in space.tree.combinations(["optim.epochs"]))
-    first, best = pruner.min_epochs, f"the best 1/{pruner.reduction_factor} go on"
+    first, best = pruner.min_epochs, f"the best 1/{pruner.reduction_factor} continue"
     if first >= epochs:
-        return f"{kind} would judge after epoch {first}, but training ends with {epochs}"
+        return f"{kind} would first prune after epoch {first}, but training ends at epoch {epochs}"
     if pruner.kind == "median":
-        return f"{kind}: from epoch {first} of {epochs} on, what is behind the median of the others ends"
+        return f"{kind}: from epoch {first} of {epochs} on, trials worse than the median are pruned"
     if pruner.kind == "hyperband":
-        return f"{kind}: in brackets that begin to judge at epoch {first} of {epochs} or later, {best}"
-    judged = " and ".join(map(str, rungs(pruner, epochs=epochs)))
-    return f"{kind}: after epoch {judged} of {epochs} {best}"
+        return f"{kind}: first rungs at epoch {first} of {epochs} or later, {best}"
+    at_rungs = " and ".join(map(str, rungs(pruner, epochs=epochs)))
+    return f"{kind}: after epoch {at_rungs} of {epochs}, {best}"
 
 
 def _confirm(space: SearchSpace, num_trials: int) -> str:
     confirm, more = space.confirm, _num_confirming(space, num_trials)
     if confirm is None:
         return ""
-    return (
-        f"the best {confirm.top_k} are trained over {confirm.seeds} seeds each: at most {more} more trainings"
-    )
+    return f"the best {confirm.top_k} are trained with {confirm.seeds} seeds each: at most {more} more runs"
 
 
 def _num_confirming(space: SearchSpace, num_trials: int) -> int:
-    """How many trainings the confirmation adds at most: the first seed of each is the trial itself."""
+    """Maximum number of runs that the confirmation adds: the first seed of each is the trial itself."""
     confirm = space.confirm
     return 0 if confirm is None else min(confirm.top_k, num_trials) * (confirm.seeds - 1)
 
 
-def _at_once(space: SearchSpace, options: LaunchOptions) -> str:
+def _concurrent(space: SearchSpace, options: LaunchOptions) -> str:
     limit = space.search.max_concurrent
     at_most = "" if limit == "auto" else f", at most {limit} (search.max_concurrent)"
     if options.address is not None:
-        return f"not asked: as many as the cluster at {options.address} holds when it runs{at_most}"
+        return f"as many as fit on the cluster at {options.address} when the search runs{at_most}"
     fit = trials_at_once([machine_resources()], space.trial)
     count = fit.count if limit == "auto" else min(fit.count, limit)
     return f"{count} on this machine: {fit.arithmetic}{at_most}"
@@ -160,13 +158,13 @@ def _at_once(space: SearchSpace, options: LaunchOptions) -> str:
 
 def _disk(space: SearchSpace, options: LaunchOptions) -> str:
     return (
-        f"at most {_megabytes(most_disk_bytes(space, options))} of checkpoints of at most"
-        f" {_megabytes(most_checkpoint_bytes(space))} each, and some MB of records and logs"
+        f"at most {_megabytes(most_disk_bytes(space, options))} of checkpoints (at most"
+        f" {_megabytes(most_checkpoint_bytes(space))} each), plus a few MB of records and logs"
     )
 
 
 def most_disk_bytes(space: SearchSpace, options: LaunchOptions) -> int:
-    """Return how much the checkpoints of a search take at most at any moment, with these flags."""
+    """Return the maximum size of a search's checkpoints at any moment, in bytes, with these flags."""
     num_trials, limit = options.num_trials or space.search.num_trials, space.search.max_concurrent
     trainings = num_trials + _num_confirming(space, num_trials)
     at_once = trainings if limit == "auto" else limit
@@ -180,5 +178,5 @@ def _megabytes(num_bytes: int) -> str:
 
 
 def _examples(space: SearchSpace) -> list[str]:
-    drawn = [_settings(parameters) for parameters in example_parameters(space, NUM_EXAMPLES)]
-    return list(dict.fromkeys(drawn))  # a space may have fewer
+    examples = [_settings(parameters) for parameters in example_parameters(space, NUM_EXAMPLES)]
+    return list(dict.fromkeys(examples))  # a small space yields duplicates

@@ -1,4 +1,4 @@
-"""The process that trains: the user's terminal and signals, the Ray cluster, and the lock on the search."""
+"""The launcher process: the user's terminal and signals, the Ray cluster, and the lock on the search."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +26,7 @@ from tune_jobs.wording import shown_place
 
 @dataclass(frozen=True, kw_only=True)
 class Launcher:
-    """Holds a search until its context ends. `files` is the folder that this launcher writes to."""
+    """Holds the lock on a search until its context ends. `files` is the folder that it writes to."""
 
     space: SearchSpace
     files: Path
@@ -56,7 +56,7 @@ class Launcher:
         retention: Retention,
         places: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
-        """Run the trials of a study until it has no more, or the user asks the launcher to stop.
+        """Run the trials of a study until none remains, or the user asks the launcher to stop.
 
         `places` are shown while it runs, name to path or link. Raises what `run_trials` raises.
         """
@@ -81,7 +81,7 @@ class Launcher:
         )
 
     def disconnect(self) -> None:
-        """Leave the cluster; no trial may run any more."""
+        """Disconnect from the cluster; no trial can run after that."""
         self._connection.close()
 
 
@@ -89,13 +89,13 @@ class Launcher:
 def launcher(
     space: SearchSpace, options: LaunchOptions, *, folder: Path, below: str = "", connect_first: bool = False
 ) -> Iterator[Launcher]:
-    """Hold the search in `folder` for one launcher, which writes to `below` in it.
+    """Lock the search in `folder` for one launcher, which writes to its subfolder `below`.
 
-    With `connect_first` nothing is written before the cluster is connected and can hold a trial.
+    With `connect_first`, nothing is written before the cluster is connected and a trial fits on it.
 
     Raises:
-        AlreadyRunningError: Another launcher holds the search.
-        InterruptedSearchError: The user stopped it while it waited for the cluster.
+        AlreadyRunningError: Another launcher runs the search.
+        InterruptedSearchError: The user stopped the launcher while it waited for the cluster.
         BadInputError, ClusterLostError: See `Connection.open`.
         StorageError: The study's database or the folder cannot be used.
     """
@@ -104,7 +104,7 @@ def launcher(
     connection = Connection(space, options.address, interruption, on_lost=lost.abort, terminal=terminal)
     with terminal.libraries_redirected() as redirect_to, interruption.caught(), connection:
         if connect_first:
-            connection.open(terminal.tell)
+            connection.open(terminal.info)
             if interruption.requested:
                 raise InterruptedSearchError(interruption.exit_code)
         with storage_faults(folder), held(database, study=study_name(space), folder=folder):

@@ -1,4 +1,4 @@
-"""A search that one launcher holds: its study, its MLflow runs, and what they are made from."""
+"""A search opened by one launcher: its study, its MLflow runs, and the checked inputs of both."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ from tune_jobs.wording import printable
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """One launch of a search: what was asked for, its durable state, and the MLflow runs that follow it."""
+    """One launch of a search: its checked input, its stored state, and its MLflow runs."""
 
     checked: CheckedSearch
     launcher: Launcher
@@ -63,29 +63,29 @@ class Search:
         )
 
     def write_files(self) -> None:
-        """Write report.html, best.yaml and trials.csv; a file that cannot be written costs one line."""
+        """Write report.html, best.yaml and trials.csv; print one line per file that cannot be written."""
         for line in write_files(self.folder, report_files(self.study.snapshot())):
             self.console.write_line(line)
 
     def close_tracking(
         self, status: Literal["FINISHED", "KILLED", "FAILED"], metrics: dict[str, float] | None = None
     ) -> None:
-        """End the run of the search in MLflow; the run of an interrupted search gets its files later."""
+        """End the MLflow run of the search; with status KILLED, no files are uploaded yet."""
         snapshot = self.study.snapshot()
-        words, files = summary(snapshot), {}
+        text, files = summary(snapshot), {}
         if status != "KILLED":
-            files = {"report.md": words.encode(), **report_files(snapshot)}
-        self.tracker.close(status, metrics=metrics or {}, summary=words, files=files)
+            files = {"report.md": text.encode(), **report_files(snapshot)}
+        self.tracker.close(status, metrics=metrics or {}, summary=text, files=files)
 
     def suspend_tracking(self) -> None:
-        """Send what is recorded and end the MLflow runs until the next launch reopens them."""
+        """Send the recorded metrics and end the MLflow runs; the next launch reopens them."""
         self.follower.finish(with_files=False)
         self.close_tracking("KILLED")
 
 
 @contextmanager
 def open_search(checked: CheckedSearch) -> Iterator[Search]:
-    """Hold a search whose checks have passed, and open its study. Raises what `launcher` raises."""
+    """Lock a search whose checks have passed, and open its study. Raises what `launcher` raises."""
     space, options = checked.space, checked.options
     connect_first = checked.is_first_launch and options.address is not None
     with launcher(space, options, folder=checked.folder, connect_first=connect_first) as held:
@@ -99,7 +99,7 @@ def open_search(checked: CheckedSearch) -> Iterator[Search]:
 
 
 def record_launch(search: Search) -> None:
-    """Record what this launch runs on, and print a line if its code is not that of the launch before."""
+    """Record the environment of this launch, and print a line if the code changed since the last launch."""
     study, dataset, commit = search.study, search.checked.dataset, commit_of_source()
     before = study.snapshot().launches
     study.record_launch(
@@ -117,7 +117,7 @@ def record_launch(search: Search) -> None:
 
 
 def add_warm_start(search: Search) -> None:
-    """Take over the best trials of the search that `start_from` names, once."""
+    """Add the best trials of the search that `start_from` names, once, as the first trials to run."""
     points = search.checked.warm_start
     if points is not None and not search.study.has_warm_start:
         search.study.add_warm_start(points)

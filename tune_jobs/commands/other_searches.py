@@ -1,4 +1,4 @@
-"""Other searches by their names: beside this one, under --output or in its database."""
+"""Look-up of other searches by name, in the --output folder or in the study database."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,17 +15,17 @@ from tune_jobs.study.snapshot import Snapshot, read_snapshot, study_names
 from tune_jobs.study.store import open_database
 
 NUM_TAKEN = 3
-MAX_NAMED = 6  # searches that a refusal lists
+MAX_NAMED = 6  # searches that an error message lists
 
 
 def read_search(name: str, options: LaunchOptions, *, key: str) -> Snapshot:
-    """Return the search called NAME or EXPERIMENT/NAME, in --study-storage, else in a folder of --output.
+    """Return the search NAME or EXPERIMENT/NAME from --study-storage if set, else from a folder of --output.
 
-    Raises `BadInputError`, a line that begins with `key`, where there is none, or more than one.
+    Raises `BadInputError`, whose message begins with `key`, unless exactly one search matches.
     """
     database = _database(name.rpartition("/")[2], options, key=key)
     try:
-        # EXPERIMENT/NAME; what belongs to a search has one more part: its confirmation, its reproductions.
+        # A search is EXPERIMENT/NAME; its confirmation and its reproductions have a third part.
         searches = [study for study in study_names(database) if study.count("/") == 1]
         return read_snapshot(database, _only(name, searches, where=database.shown, key=key))
     finally:
@@ -33,10 +33,10 @@ def read_search(name: str, options: LaunchOptions, *, key: str) -> Snapshot:
 
 
 def warm_start_points(space: SearchSpace, options: LaunchOptions) -> list[StartPoint]:
-    """Return the best trials of the search that `start_from` names, as far as this space has their values.
+    """Return the best trials of the search that `start_from` names, reduced to the values of this space.
 
-    At most three, the best first; a confirmed mean counts before single values. Raises `BadInputError` where
-    there is no such search, or nothing to take.
+    At most three, best first; if the search has a confirmation, its means decide. Raises `BadInputError` if
+    the search does not exist or has no usable trial.
     """
     assert space.start_from is not None
     key = f"{space.place('start_from')}: start_from"
@@ -61,13 +61,13 @@ def _database(name: str, options: LaunchOptions, *, key: str) -> Database:
         return database
     path = options.output / name / STUDY_FILE
     if not path.is_file():
-        there = sorted(found.parent.name for found in options.output.glob(f"*/{STUDY_FILE}"))
-        _refuse(name, there, where=str(options.output), key=key)
+        existing = sorted(found.parent.name for found in options.output.glob(f"*/{STUDY_FILE}"))
+        _refuse(name, existing, where=str(options.output), key=key)
     return open_database(f"sqlite:///{Path(path).resolve()}")
 
 
 def _only(name: str, searches: Sequence[str], *, where: str, key: str) -> str:
-    """The study that is meant."""
+    """The one study whose name matches."""
     found = [search for search in searches if name in (search, search.rpartition("/")[2])]
     if not found:
         _refuse(name, [search.rpartition("/")[2] for search in searches], where=where, key=key)
@@ -77,8 +77,8 @@ def _only(name: str, searches: Sequence[str], *, where: str, key: str) -> str:
     return found[0]
 
 
-def _refuse(name: str, there: Sequence[str], *, where: str, key: str) -> NoReturn:
-    hint = nearest(name, there)
-    is_listed = hint is None and 0 < len(there) <= MAX_NAMED
-    expected = f"a search that was started, in {where}" + (f": {', '.join(there)}" if is_listed else "")
+def _refuse(name: str, existing: Sequence[str], *, where: str, key: str) -> NoReturn:
+    hint = nearest(name, existing)
+    is_listed = hint is None and 0 < len(existing) <= MAX_NAMED
+    expected = f"a search that was started, in {where}" + (f": {', '.join(existing)}" if is_listed else "")
     raise BadInputError(str(ConfigError(key, expected, name, hint)))

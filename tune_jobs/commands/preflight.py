@@ -1,4 +1,4 @@
-"""What cannot work on this machine or cluster is refused before anything is started or written."""
+"""Checks that a search can run on this machine or cluster, before anything is started or written."""
 
 from pathlib import Path
 
@@ -19,9 +19,9 @@ from tune_jobs.space.examples import example_parameters
 
 
 def preflight(space: SearchSpace, options: LaunchOptions) -> None:
-    """Raise `BadInputError` for a search that cannot run: nothing to try, no room, or no data.
+    """Raise `BadInputError` if a search cannot run: an empty space, insufficient resources, or missing data.
 
-    With an address, a cluster does the work: what fits and lies there is looked at when it is connected.
+    With an address, the resources and data of the cluster are checked after connecting to it.
     """
     example_parameters(space, 1)
     check_output(options.output / space.name)
@@ -32,7 +32,7 @@ def preflight(space: SearchSpace, options: LaunchOptions) -> None:
 
 
 def check_output(folder: Path) -> None:
-    """Raise `BadInputError` when a file stands where the folder of the search is to be."""
+    """Raise `BadInputError` if the folder of the search, or one above it, is a file."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir():
         raise BadInputError(f"--output: expected a folder, got the file {existing}")

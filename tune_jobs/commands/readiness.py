@@ -1,4 +1,4 @@
-"""Every check of a search beyond preflight, each once and the cheap ones first.
+"""Checks of a search after preflight, the cheap ones first.
 
 Nothing is written, and no trial is started, before all of them have passed.
 """
@@ -26,11 +26,11 @@ from tune_jobs.urls import checkpoint_place, is_same_database, masked_uri
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedSearch:
-    """A search that can be started or resumed, with what its checks have found.
+    """A search that can be started or resumed, with the results of its checks.
 
-    `warm_start` holds the points of the search that `start_from` names, None if there are none to take;
+    `warm_start` holds the points of the search that `start_from` names, None if there are none to add.
     `tracking_experiment` is the id of the MLflow experiment, None if it does not exist yet or MLflow does not
-    answer now.
+    answer.
     """
 
     space: SearchSpace
@@ -44,7 +44,7 @@ class CheckedSearch:
 
     @property
     def checkpoints(self) -> str:
-        """Where the checkpoints lie: a folder or an s3:// URI."""
+        """Location of the checkpoints: a folder or an s3:// URI."""
         return checkpoint_place(self.options.checkpoint_storage, self.folder)
 
 
@@ -52,8 +52,8 @@ def check_search(space: SearchSpace, options: LaunchOptions) -> CheckedSearch:
     """Return the search once every check has passed.
 
     Raises:
-        BadInputError: Something must be changed first: an immutable setting of the space file differs, the
-            data cannot be used, or, at the first launch, a place does not answer or cannot be written to.
+        BadInputError: An immutable setting of the space file differs, the data cannot be used, or, at the
+            first launch, MLflow does not answer or the checkpoint storage cannot be written.
         StorageError: The study's database cannot be used.
     """
     folder, tracking_uri = (options.output / space.name).resolve(), resolve_uri(options.tracking_uri)
@@ -95,10 +95,9 @@ def load_data(space: SearchSpace) -> ImageDataset:
 
 def _refuse_shared_database(options: LaunchOptions, tracking_uri: str) -> None:
     if options.study_storage is not None and is_same_database(options.study_storage, tracking_uri):
-        expected = "a database of its own, as its tables and MLflow's do not go together"
-        raise BadInputError(
-            str(ConfigError("--study-storage", expected, f"{masked_uri(options.study_storage)}, MLflow's"))
-        )
+        expected = "a separate database, because its tables conflict with MLflow's"
+        got = f"{masked_uri(options.study_storage)}, which is MLflow's"
+        raise BadInputError(str(ConfigError("--study-storage", expected, got)))
 
 
 def _stored_attributes(space: SearchSpace, options: LaunchOptions, folder: Path) -> Mapping[str, Any]:
@@ -118,7 +117,7 @@ def _check_checkpoint_storage(place: str) -> None:
 
 
 def _check_tracking(uri: str, experiment: str, *, is_first_launch: bool) -> str | None:
-    """The id of the experiment. A resumed search may start without MLflow: it delivers its records later."""
+    """The id of the experiment. A resumed search can start without MLflow, and sends its records later."""
     try:
         return check_store(uri, experiment=experiment)
     except TrackingError as error:

@@ -1,4 +1,4 @@
-"""`--reproduce N`: train trial N again from its record, compare, and report what is different now."""
+"""`--reproduce N`: retrain trial N from its record and report the differences from the recorded run."""
 
 from pathlib import Path
 
@@ -24,10 +24,10 @@ FOLDER = "reproductions"
 
 
 def reproduce(space: SearchSpace, options: LaunchOptions) -> int:
-    """Train the trial again and print the comparison; return 0 if it matches its record, else 1.
+    """Retrain the trial and print the comparison; return 0 if it matches its record, else 1.
 
-    Data other than the recorded ones are a drift too, found before anything is trained. The same call resumes
-    a reproduction that was interrupted, and starts another one after that. Raises `SearchError`.
+    Changed data is a drift too, detected before anything is trained. The same call resumes an interrupted
+    reproduction; after a finished one it starts another. Raises `SearchError`.
     """
     assert options.reproduce is not None
     quiet_libraries()
@@ -37,7 +37,7 @@ def reproduce(space: SearchSpace, options: LaunchOptions) -> int:
     if drift:
         print(drift)
         return 1
-    return _print_comparison(snapshot, original, _train_again(space, options, folder, original))
+    return _print_comparison(snapshot, original, _retrain(space, options, folder, original))
 
 
 def _read(space: SearchSpace, options: LaunchOptions, folder: Path) -> Snapshot:
@@ -49,7 +49,7 @@ def _read(space: SearchSpace, options: LaunchOptions, folder: Path) -> Snapshot:
 
 
 def _drift_of_data(space: SearchSpace, snapshot: Snapshot) -> str | None:
-    """What is different about the data, in a line. Raises `BadInputError` if the file is not the search's."""
+    """The difference in the data as one line. Raises `BadInputError` if an immutable setting differs."""
     refuse_changed_space(snapshot.fixed, space)
     digest, now = snapshot.fixed["data_digest"], load_data(space).digest
     if now == digest:
@@ -58,7 +58,7 @@ def _drift_of_data(space: SearchSpace, snapshot: Snapshot) -> str | None:
 
 
 def _trial(snapshot: Snapshot, number: int) -> TrialRecord:
-    """The trial with this number, which has ended with an epoch to compare. Raises `BadInputError`."""
+    """The trial with this number, which must have ended after at least one report. Raises `BadInputError`."""
     found = [r for r in snapshot.counted if r.state != State.RUNNING and r.config and r.last_epoch >= 0]
     for record in found:
         if record.number == number:
@@ -67,12 +67,10 @@ def _trial(snapshot: Snapshot, number: int) -> TrialRecord:
     raise BadInputError(f"--reproduce: expected a trial that ended ({numbers}), got {number}")
 
 
-def _train_again(
-    space: SearchSpace, options: LaunchOptions, folder: Path, original: TrialRecord
-) -> TrialRecord:
-    """Train the trial again, in a folder of its own, and return its record.
+def _retrain(space: SearchSpace, options: LaunchOptions, folder: Path, original: TrialRecord) -> TrialRecord:
+    """Retrain the trial in a separate folder, and return its record.
 
-    The search is held meanwhile: its launcher would take the workers for orphans of its own.
+    The search is locked meanwhile, because its launcher would kill these workers as orphaned actors.
     """
     checkpoints = checkpoint_place(options.checkpoint_storage, folder, FOLDER)
     with launcher(space, options, folder=folder, below=FOLDER) as held:
@@ -82,22 +80,22 @@ def _train_again(
         )
         held.train(study, checkpoints=checkpoints, retention=retention)
         held.disconnect()
-        retention.apply()  # removes its checkpoints once it has ended
+        retention.apply()  # removes the checkpoints of the finished reproduction
         if not study.finished:
             held.raise_if_interrupted()
         return study.records()[0]
 
 
-def _print_comparison(snapshot: Snapshot, original: TrialRecord, again: TrialRecord) -> int:
-    comparison = compare(original, again)
+def _print_comparison(snapshot: Snapshot, original: TrialRecord, retrained: TrialRecord) -> int:
+    comparison = compare(original, retrained)
     different = changes(
         launch_of(original, snapshot.launches),
         environment=environment_tags(),
         commit=commit_of_source(),
-        workers=(set(original.workers), set(again.workers)),
+        workers=(set(original.workers), set(retrained.workers)),
     )
-    print("\n".join(["", f"trial {original.label}, trained again", *comparison.lines()]))
-    difference, bound = comparison.of_the_objective(snapshot.objective.metric), noise(snapshot)
+    print("\n".join(["", f"trial {original.label}, retrained", *comparison.lines()]))
+    difference, bound = comparison.last_difference(snapshot.objective.metric), noise(snapshot)
     if comparison.drifted and difference is not None and bound is not None:
         chance = "within" if difference <= bound else "beyond"
         metric = snapshot.objective.metric
@@ -105,5 +103,5 @@ def _print_comparison(snapshot: Snapshot, original: TrialRecord, again: TrialRec
     for line in different:
         print(f"  different now: {line}")
     if not different:
-        print("  code, versions, data and workers are those that it was recorded with")
+        print("  code, versions, data and workers are the same as in the recorded run")
     return int(comparison.drifted)

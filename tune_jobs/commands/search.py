@@ -1,4 +1,4 @@
-"""Run or resume a search: check, open, run, conclude. The one module that wires the whole platform."""
+"""Run or resume a search: check, open, run, conclude. The only module that connects all packages."""
 
 from contextlib import suppress
 
@@ -29,14 +29,14 @@ def run_search(space: SearchSpace, options: LaunchOptions) -> int:
     checked = check_search(space, options)
     with open_search(checked) as search:
         if search.study.is_published:
-            _show_again(search)
+            _show_result(search)
         else:
             _run(search)
             _conclude(search)
     return 0
 
 
-def _show_again(search: Search) -> None:
+def _show_result(search: Search) -> None:
     if not (search.folder / REPORT).is_file():
         search.write_files()
     search.print_result()
@@ -53,7 +53,7 @@ def _run(search: Search) -> None:
     database = search.launcher.database.shown
     refuse_unknown_trials(store.trials(), study.all_records(), where=store.where, database=database)
     retention = _retention(search, store)
-    retention.apply()  # for what a launcher that was killed did not remove
+    retention.apply()  # removes what a killed launcher did not remove
     record_launch(search)
     add_warm_start(search)
     search.follower.start()
@@ -82,8 +82,8 @@ def _retention(search: Search, store: CheckpointStore) -> Retention:
 
 
 def _suspend(search: Search) -> None:
-    """Leave everything as the next launch needs it, and raise `InterruptedSearchError`."""
-    with suppress(TrackingError):  # the next launch delivers what is missing
+    """Save the state for the next launch, and raise `InterruptedSearchError`."""
+    with suppress(TrackingError):  # the next launch sends the missing records
         search.suspend_tracking()
     search.write_files()
     search.launcher.raise_if_interrupted()
@@ -94,7 +94,7 @@ def _conclude(search: Search) -> None:
     study = search.study
     study.record_end()
     if study.spent_budget:
-        search.console.write_line(f"ended by the {study.spent_budget}")
+        search.console.write_line(f"ended: {study.spent_budget} is used up")
     search.write_files()
     winner = study.winner()
     try:
@@ -113,16 +113,16 @@ def _conclude_without_winner(search: Search) -> None:
         search.follower.finish()
         search.close_tracking("FAILED")
     completed = any(record.state == State.COMPLETE for record in search.study.records())
-    raise NoSuccessError("no trial keeps the constraints" if completed else "no trial succeeded")
+    raise NoSuccessError("no trial satisfies the constraints" if completed else "no trial succeeded")
 
 
 def _deliver(search: Search, winner: TrialRecord) -> None:
-    """Register the winner's encoder and send MLflow what it lacks, the report with test metrics included."""
+    """Register the winner's encoder and send MLflow the missing records and the final report."""
     study = search.study
     search.follower.finish()
     publication = study.publication()
     if publication is None or publication["trial"] != winner.number:
-        search.console.write_line(f"trial {winner.number} is best; its encoder is tested and registered now")
+        search.console.write_line(f"trial {winner.number} is the best; testing and registering its encoder")
         study.set_publication(_publish(search, winner))
     search.write_files()
     search.close_tracking("FINISHED", result_metrics(study.snapshot()))

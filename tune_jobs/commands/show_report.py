@@ -1,4 +1,4 @@
-"""What looks at searches without running them, also while they run: `--report`."""
+"""`--report`: write and print the report of a search without running it, also while it runs."""
 
 import sys
 
@@ -16,9 +16,9 @@ from tune_jobs.tracking.tracker import runs_page
 
 
 def write_report(space: SearchSpace, options: LaunchOptions) -> int:
-    """Write and show the report of what is there, from the study alone; return the exit code.
+    """Write and print the report of the search so far, from the study alone; return the exit code.
 
-    Raises `BadInputError` where the search was not started, `StorageError` where its database fails.
+    Raises `BadInputError` if the search was not started, `StorageError` if its database cannot be used.
     """
     quiet_libraries()
     folder = (options.output / space.name).resolve()

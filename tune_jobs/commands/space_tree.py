@@ -1,4 +1,4 @@
-"""A search space as a tree, in plain text: each parameter below the one that its conditions name."""
+"""A search space as a tree in plain text: each parameter below the one that its conditions depend on."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -12,18 +12,18 @@ MAX_COUNTED = 100_000
 
 
 def space_tree(space: SearchSpace) -> list[str]:
-    """Return the lines of the tree: names, then the values of each branch, then when it applies."""
+    """Return the lines of the tree: parameter name, values of each branch, and condition of the branch."""
     places = list(_places(space, None, indent=""))
     width = max(len(place) for place, _ in places)
     return [
-        f"{place if index == 0 else _continued(place):<{width}}  {words}".rstrip()
+        f"{place if index == 0 else _continued(place):<{width}}  {branch}".rstrip()
         for place, name in places
-        for index, words in enumerate(_branches(space, name))
+        for index, branch in enumerate(_branches(space, name))
     ]
 
 
 def counts(space: SearchSpace) -> str:
-    """Return how much there is to try: combinations of what can be counted, and how many ranges."""
+    """Return the size of the space: the number of discrete combinations and of continuous ranges."""
     tree = space.tree
     ranges = [name for name in tree.branches if _is_continuous(tree, name)]
     counted = [name for name in tree.order() if name not in ranges]
@@ -33,15 +33,15 @@ def counts(space: SearchSpace) -> str:
         at_least = "more than " if number >= MAX_COUNTED else ""
         parts.append(f"{at_least}{number:,} combination{'' if number == 1 else 's'}")
     if ranges:
-        parts.append(f"{len(ranges)} range{'' if len(ranges) == 1 else 's'} of numbers")
-    return " of choices, and ".join(parts)
+        parts.append(f"{len(ranges)} continuous range{'' if len(ranges) == 1 else 's'}")
+    return " and ".join(parts)
 
 
 # --- the tree ----------------------------------------------------------------------------------------------
 
 
 def _places(space: SearchSpace, parent: str | None, *, indent: str) -> Iterator[tuple[str, str]]:
-    """Each parameter below `parent` as it stands in the tree, with its name, then those below it."""
+    """Each parameter below `parent`: its indented line and its name, followed by its own children."""
     children = [name for name in space.parameters if _parent(space.tree, name) == parent]
     for index, name in enumerate(children):
         is_last = index == len(children) - 1
@@ -51,26 +51,26 @@ def _places(space: SearchSpace, parent: str | None, *, indent: str) -> Iterator[
 
 
 def _parent(tree: Parameters, name: str) -> str | None:
-    """The parameter that is decided last of those that the conditions of `name` name."""
+    """Of the parameters that the conditions of `name` depend on, the one that is sampled last."""
     controllers, order = tree.controllers(name), tree.order()
     return max(controllers, key=order.index) if controllers else None
 
 
 def _continued(place: str) -> str:
-    """What stands left of a further branch: the lines that go on downwards."""
+    """The prefix of a further branch of a parameter: the vertical lines of the tree."""
     start = place[: len(place) - len(place.lstrip("│└├─ "))]
     return start.replace("├─", "│ ").replace("└─", "  ")
 
 
 def _branches(space: SearchSpace, name: str) -> Iterator[str]:
     branches, parent = space.parameters[name], _parent(space.tree, name)
-    words = [(str(branch.domain), _condition(branch, parent)) for branch in branches]
+    rows = [(str(branch.domain), _condition(branch, parent)) for branch in branches]
     if all(branch.when for branch in branches):
-        words.append((shown(space.tree.inactive_value(name)), "otherwise"))
+        rows.append((shown(space.tree.inactive_value(name)), "otherwise"))
     elif len(branches) > 1:
-        words[-1] = (words[-1][0], "otherwise")
-    width = max(len(domain) for domain, _ in words)
-    return (f"{domain:<{width}}   {condition}".rstrip() for domain, condition in words)
+        rows[-1] = (rows[-1][0], "otherwise")
+    width = max(len(domain) for domain, _ in rows)
+    return (f"{domain:<{width}}   {condition}".rstrip() for domain, condition in rows)
 
 
 def _condition(branch: Branch, parent: str | None) -> str:
@@ -78,7 +78,7 @@ def _condition(branch: Branch, parent: str | None) -> str:
         f"{'' if name == parent else f'{name} is '}{' or '.join(shown(value) for value in alternatives)}"
         for name, alternatives in branch.when.items()
     )
-    return f"where {' and '.join(conditions)}" if branch.when else ""
+    return f"if {' and '.join(conditions)}" if branch.when else ""
 
 
 # --- counting ----------------------------------------------------------------------------------------------
@@ -89,7 +89,7 @@ def _is_continuous(tree: Parameters, name: str) -> bool:
 
 
 def _count(tree: Parameters, names: Collection[str]) -> int:
-    """How many configurations of these parameters there are, less what is forbidden, up to `MAX_COUNTED`."""
+    """Number of allowed configurations of these parameters, at most `MAX_COUNTED`."""
     forbid = [entry for entry in tree.forbid if all(name in names or name in tree.fixed for name in entry)]
     number = 0
     for values in _extended(tree, {}, tuple(names)):
@@ -113,7 +113,7 @@ def _extended(
 
 
 def _options(tree: Parameters, name: str, values: Mapping[str, Any]) -> Collection[Any]:
-    """What a parameter can be beside these values; a condition on a range of numbers is taken to hold."""
+    """Possible values of a parameter given these values; a condition on a continuous range counts as met."""
     for branch in tree.branches[name]:
         if all(values.get(other, wanted[0]) in wanted for other, wanted in branch.when.items()):
             return _all_values(branch.domain)

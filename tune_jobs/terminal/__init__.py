@@ -1,1 +1,1 @@
-"""What the user reads while a search runs, and the signals they send."""
+"""Terminal output of a running search, and the signals that interrupt it."""

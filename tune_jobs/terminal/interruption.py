@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first lets the running epochs end, the second leaves at once."""
+"""Ctrl-C and SIGTERM: the first lets running epochs finish, the second exits at once."""
 
 import signal
 import threading
@@ -9,12 +9,12 @@ from types import FrameType
 
 from tune_jobs.terminal.streams import Terminal
 
-GRACE_S = 60.0  # an interrupted trial may use this long to end its epoch
+GRACE_S = 60.0  # for interrupted trials to finish their epoch
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
 class Interruption:
-    """Whether the search was asked to end, by which signal, and until when its trials may reach an epoch."""
+    """Whether a signal asked the search to stop, which one, and the deadline for running epochs to finish."""
 
     def __init__(self, grace_s: float, terminal: Terminal | None = None) -> None:
         self._grace_s, self._terminal = grace_s, terminal or Terminal()
@@ -23,17 +23,17 @@ class Interruption:
 
     @property
     def requested(self) -> bool:
-        """Whether no trial may be handed out any more."""
+        """Whether the search was asked to stop, so that no further trial is scheduled."""
         return self._deadline is not None
 
     @property
     def overdue(self) -> bool:
-        """Whether what still runs is to be stopped now."""
+        """Whether the grace period is over, so that running trials are stopped now."""
         return self._deadline is not None and time.monotonic() > self._deadline
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        """Take both signals over for the time of the block; the second one raises KeyboardInterrupt."""
+        """Handle both signals inside the block; the second signal raises KeyboardInterrupt."""
         before = {number: signal.getsignal(number) for number in EXIT_CODES}
         self.take_over()
         try:
@@ -43,7 +43,7 @@ class Interruption:
                 signal.signal(number, handler)
 
     def take_over(self) -> None:
-        """Take both signals over, once more after a library did: ray.init has its own idea of SIGTERM."""
+        """Install the handlers of both signals; again after `ray.init`, which replaces that of SIGTERM."""
         assert threading.current_thread() is threading.main_thread()
         for number in EXIT_CODES:
             signal.signal(number, self._on_signal)
@@ -54,5 +54,5 @@ class Interruption:
         self.exit_code = EXIT_CODES[signal.Signals(number)]
         self._deadline = time.monotonic() + self._grace_s
         self._terminal.warn(
-            f"stopping: running trials may end their epoch, for {self._grace_s:.0f} s (again: leave at once)"
+            f"stopping: running trials have {self._grace_s:.0f} s to finish their epoch (again: exit at once)"
         )

@@ -1,4 +1,4 @@
-"""What the user sees on a terminal while a search runs: one panel that is drawn anew."""
+"""Live panel of a running search, for terminals that can redraw lines."""
 
 import time
 from collections import deque
@@ -21,15 +21,15 @@ from tune_jobs.wording import duration
 
 REFRESH_PER_S = 2
 NUM_EVENTS = 3
-GONE = (OSError, UnicodeError)  # what a terminal raises that was closed, or knows few letters
+TERMINAL_ERRORS = (OSError, UnicodeError)  # of a closed terminal, or one with a limited character set
 BAR_WIDTH = 10
 COLORS = {"complete": "green", "pruned": "yellow", "failed": "red"}
-HINT = "Ctrl-C ends it after the running epochs; the same command goes on"
+HINT = "Ctrl-C stops after the running epochs; the same command resumes"
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What stands around the progress: what runs, for how long, what it may take, and where its files are."""
+class PanelContext:
+    """Content of the panel apart from the trials: title, elapsed time, budgets, locations, last events."""
 
     title: str
     elapsed_s: float
@@ -39,14 +39,14 @@ class Surroundings:
     hint: str
 
 
-def panel(view: ProgressView, around: Surroundings, *, height: int) -> Group:
-    """Return the panel, at most so many lines high: what matters least is left out first."""
-    fixed = [_head(view, around), _best(view), _ended(view)]
+def panel(view: ProgressView, context: PanelContext, *, height: int) -> Group:
+    """Return the panel, at most `height` lines high; the least important lines are omitted first."""
+    fixed = [_head(view, context), _best(view), _ended(view)]
     optional = [
-        [_one_line(Text(f"  {event}", style="dim")) for event in around.events],
-        [_labelled(what, place, style="dim") for what, place in around.places.items()],
-        [_labelled("budget", " · ".join(around.budgets))] if around.budgets else [],
-        [Text(around.hint, style="dim")],
+        [_one_line(Text(f"  {event}", style="dim")) for event in context.events],
+        [_labelled(what, place, style="dim") for what, place in context.places.items()],
+        [_labelled("budget", " · ".join(context.budgets))] if context.budgets else [],
+        [Text(context.hint, style="dim")],
     ]
     free = height - len(fixed) - 1
     num_rows = max(1, min(len(view.running), free - 2))
@@ -55,7 +55,7 @@ def panel(view: ProgressView, around: Surroundings, *, height: int) -> Group:
         running.append(Text(f"  and {len(view.running) - num_rows} more", style="dim"))
     free -= len(running)
     shown: list[list[Text]] = []
-    for lines in reversed(optional):  # the hint and the budget before the places, the events last
+    for lines in reversed(optional):  # priority: hint, budget, places, events
         kept = lines if len(lines) <= free else []
         shown.insert(0, kept)
         free -= len(kept)
@@ -65,9 +65,10 @@ def panel(view: ProgressView, around: Surroundings, *, height: int) -> Group:
 
 
 class LivePanel:
-    """Shows the panel of one stage of a search from `shown` on; is told what happens, as `EventLog` is.
+    """Draws the panel of one stage of a search inside `shown`; receives the same events as `EventLog`.
 
-    `places` says what lies where, `is_stopping` whether no more trials begin; each picture asks them anew.
+    `places` returns the locations to show, `is_stopping` whether no further trial starts. Both are called for
+    every frame.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class LivePanel:
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Draw the panel for the time of the block; nothing of it stays."""
+        """Draw the panel inside the block, and erase it at the end."""
         live = Live(
             get_renderable=self._guarded_panel,
             console=self._console,
@@ -102,13 +103,13 @@ class LivePanel:
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        with suppress(*GONE):
+        with suppress(*TERMINAL_ERRORS):
             live.start()
         try:
-            with self._terminal.with_panel(self._say):
+            with self._terminal.with_panel(self._show_line):
                 yield
         finally:
-            with suppress(*GONE):
+            with suppress(*TERMINAL_ERRORS):
                 live.stop()
 
     def note(self, text: str) -> None:
@@ -116,34 +117,36 @@ class LivePanel:
         self._log.note(text)
 
     def attempt_started(self, attempt: Attempt) -> None:
-        """An attempt of a trial begins."""
+        """Show an attempt that starts."""
         self._live[attempt.number] = attempt.attempt
         self._log.attempt_started(attempt)
 
     def epoch_reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
-        """A trial reported an epoch; its row shows that."""
+        """Do nothing: the row of the trial shows its newest epoch."""
 
     def note_received(self, number: int, text: str) -> None:
-        """A trial tells what it met."""
+        """Show a note that a trial reported."""
         self._log.note_received(number, text)
 
     def attempt_ended(self, number: int) -> None:
-        """An attempt is over."""
+        """Show how an attempt ended."""
         self._live.pop(number, None)
         self._log.attempt_ended(number)
 
-    def _say(self, text: str) -> None:
-        """A line for the user stands above the panel, and in the place of the hint."""
+    def _show_line(self, text: str) -> None:
+        """Print a line above the panel, and show it instead of the hint."""
         self._hint = text
-        with suppress(*GONE):
+        with suppress(*TERMINAL_ERRORS):
             self._console.write_line(text)
 
     def _guarded_panel(self) -> Group:
-        """The panel; one that cannot be drawn says why: it must not end a search."""
+        """The panel, or the error if it cannot be drawn: that must not end the search."""
         try:
             return self._panel()
         except Exception as error:
-            return Group(_one_line(Text(f"{self._space.name} goes on; its panel cannot be drawn: {error!r}")))
+            return Group(
+                _one_line(Text(f"{self._space.name} continues; its panel cannot be drawn: {error!r}"))
+            )
 
     def _panel(self) -> Group:
         objective = self._space.objective
@@ -156,7 +159,7 @@ class LivePanel:
             since_ms=self._since_ms,
             is_stopping=self._is_stopping(),
         )
-        around = Surroundings(
+        context = PanelContext(
             title=f"{self._space.name}: {self._study.plan}",
             elapsed_s=time.monotonic() - self._start_s,
             budgets=self._budgets(view) if isinstance(self._study, SearchStudy) else (),
@@ -164,18 +167,18 @@ class LivePanel:
             events=tuple(self._events),
             hint=self._hint,
         )
-        return panel(view, around, height=self._console.size.height - 1)
+        return panel(view, context, height=self._console.size.height - 1)
 
     def _budgets(self, view: ProgressView) -> tuple[str, ...]:
-        """What was burnt of each budget; the confirmation counts towards none."""
+        """How much of each budget is used; the confirmation counts towards none."""
         search, hours = self._space.search, view.accelerator_hours
-        burnt = []
+        used = []
         if search.time_budget_s is not None:
-            burnt.append(f"{duration(self._study.spent_s)} of {duration(search.time_budget_s)}")
+            used.append(f"{duration(self._study.spent_s)} of {duration(search.time_budget_s)}")
         if search.accelerator_hours is not None or hours:
             limit = "" if search.accelerator_hours is None else f" of {search.accelerator_hours:g}"
-            burnt.append(f"{hours:.2f}{limit} accelerator-hours")
-        return tuple(burnt)
+            used.append(f"{hours:.2f}{limit} accelerator-hours")
+        return tuple(used)
 
 
 def progress_display(
@@ -188,8 +191,8 @@ def progress_display(
     is_stopping: Callable[[], bool],
     start_s: float,
 ) -> EventLog | LivePanel:
-    """Return what shows a stage: the panel on a terminal, else a line for each event."""
-    # FORCE_COLOR makes a pipe a terminal to rich, but nobody sees a panel there.
+    """Return the display of a stage: the panel on a terminal, else one line for each event."""
+    # With FORCE_COLOR, rich treats a pipe as a terminal, but a pipe cannot show a panel.
     is_drawn = console.is_terminal and not console.is_dumb_terminal and console.file.isatty()
     if is_drawn and not console.options.ascii_only:
         return LivePanel(
@@ -201,10 +204,10 @@ def progress_display(
 # --- the lines ---------------------------------------------------------------------------------------------
 
 
-def _head(view: ProgressView, around: Surroundings) -> Text:
+def _head(view: ProgressView, context: PanelContext) -> Text:
     left = "" if view.left_s is None else f" · about {duration(view.left_s)} left"
-    text = Text(around.title, style="bold")
-    text.append(f"   {view.num_ended} ended · {duration(around.elapsed_s)}{left}", "default")
+    text = Text(context.title, style="bold")
+    text.append(f"   {view.num_ended} ended · {duration(context.elapsed_s)}{left}", "default")
     return _one_line(text)
 
 
@@ -231,7 +234,7 @@ def _ended(view: ProgressView) -> Text:
 
 def _row(trial: RunningTrial, metric: str) -> Text:
     text = Text(f"  {trial.label:>4}  ", no_wrap=True, overflow="ellipsis")
-    again = f"attempt {trial.attempt}  " if trial.attempt > 1 else ""
+    attempt = f"attempt {trial.attempt}  " if trial.attempt > 1 else ""
     workers = f"{trial.num_workers} workers  " if trial.num_workers > 1 else ""
     if trial.epoch < 0:
         text.append(f"{'starting':{BAR_WIDTH}}  ", "dim")
@@ -242,16 +245,16 @@ def _row(trial: RunningTrial, metric: str) -> Text:
         text.append(f"{trial.epoch}/{trial.total_epochs}  ")
         text.append("untrained  " if trial.value is None else f"{metric} {trial.value:.4f}  ")
         text.append(_speed(trial), "dim")
-    text.append(f"{again}{workers}", "dim")
+    text.append(f"{attempt}{workers}", "dim")
     text.append(trial.parameters)
     return text
 
 
 def _speed(trial: RunningTrial) -> str:
-    words = "" if not trial.images_per_second else f"{trial.images_per_second:,.0f} images/s  "
+    rate = "" if not trial.images_per_second else f"{trial.images_per_second:,.0f} images/s  "
     if trial.epoch_s is None or trial.left_s is None:
-        return words
-    return f"{words}{duration(trial.left_s)} left  "
+        return rate
+    return f"{rate}{duration(trial.left_s)} left  "
 
 
 def _labelled(label: str, text: str, *, style: str = "") -> Text:

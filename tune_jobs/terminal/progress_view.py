@@ -1,4 +1,4 @@
-"""How far a search is, as the plain values that the live panel shows: taken from its records."""
+"""Progress of a search as plain values for the live panel, computed from the trial records."""
 
 import math
 import statistics
@@ -14,7 +14,7 @@ MS = 1000.0
 
 @dataclass(frozen=True)
 class RunningTrial:
-    """A trial in training; what its first epochs must tell first is None."""
+    """A running trial; values that need reported epochs are None until then."""
 
     label: str
     attempt: int
@@ -28,18 +28,18 @@ class RunningTrial:
 
     @property
     def left_s(self) -> float | None:
-        """How long it takes to its last epoch at the speed of the newest ones."""
+        """Estimated seconds to its last epoch, at the mean speed of this attempt."""
         return None if self.epoch_s is None else self.epoch_s * (self.total_epochs - self.epoch)
 
     @property
     def progress(self) -> float:
-        """Which share of the epochs is trained."""
+        """Fraction of the epochs that are trained."""
         return max(0, self.epoch) / self.total_epochs
 
 
 @dataclass(frozen=True)
 class ProgressView:
-    """A search, or its confirmation, at one moment. `left_s` is an estimate, None before there is one."""
+    """State of a search, or of its confirmation, at one moment. `left_s` is an estimate, or None."""
 
     metric: str
     num_planned: int
@@ -61,10 +61,11 @@ def progress_view(
     since_ms: int,
     is_stopping: bool = False,
 ) -> ProgressView:
-    """Return how far the trials are.
+    """Return the progress of the trials.
 
-    `live` are the numbers of those that a worker group has now. The time left is told by the trials that
-    ended since `since_ms`, the start of this launch; there is none to tell where it `is_stopping`.
+    `live` holds the numbers of the trials that a worker group runs now. The time left is estimated from the
+    trials that started since `since_ms`, the start of this launch, and have ended; it is None if
+    `is_stopping`.
     """
     counted = [record for record in records if record.counts]
     running = tuple(_running(record, metric) for record in counted if record.number in live)
@@ -97,7 +98,7 @@ def _running(record: TrialRecord, metric: str) -> RunningTrial:
 
 
 def _epoch_s(record: TrialRecord) -> float | None:
-    """The time from epoch to epoch in this attempt, the evaluation included."""
+    """Mean seconds per epoch in this attempt, the evaluation included."""
     times = [epoch.timestamp_ms for epoch in record.epochs if epoch.attempt == record.attempts]
     return (times[-1] - times[0]) / MS / (len(times) - 1) if len(times) > 1 else None
 
@@ -121,7 +122,7 @@ def _counts(ended: Sequence[TrialRecord]) -> dict[str, dict[str, int]]:
 def _left_s(
     ended: Sequence[TrialRecord], running: Sequence[RunningTrial], *, num_planned: int, since_ms: int
 ) -> float | None:
-    """Trials of this launch took so long; as many at once as run now share what is left."""
+    """Mean duration of this launch's trials, times the remaining trials, over the number that run now."""
     durations = [
         (record.finished_ms - record.started_ms) / MS
         for record in ended

@@ -1,4 +1,4 @@
-"""The user's own stdout and stderr, and how what libraries print is kept away from them."""
+"""The user's stdout and stderr, separated from what libraries print."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ from typing import TextIO
 
 from rich.console import Console, ConsoleDimensions
 
-# The descriptors, where also the C++ of Ray and gRPC writes.
+# File descriptors, which the C++ code of Ray and gRPC writes to directly.
 STDOUT, STDERR = 1, 2
 
 SHOW_CURSOR = "\x1b[?25h"
@@ -27,11 +27,11 @@ DEFAULT_SIZE = ConsoleDimensions(80, 25)
 
 
 class Terminal:
-    """What the user reads: `out` and `err`, wherever those of the process lead meanwhile."""
+    """Output to the user, also while stdout and stderr of the process are redirected."""
 
     def __init__(self) -> None:
         self._own: tuple[TextIO, TextIO] | None = None
-        self._say: Callable[[str], None] | None = None
+        self._write_above_panel: Callable[[str], None] | None = None
 
     @property
     def out(self) -> TextIO:
@@ -43,63 +43,63 @@ class Terminal:
         """The user's stderr."""
         return sys.stderr if self._own is None else self._own[1]
 
-    def tell(self, text: str) -> None:
-        """Print a line on the user's stdout, at once."""
+    def info(self, text: str) -> None:
+        """Print a line on the user's stdout, flushed."""
         self._print(text, self.out)
 
     def warn(self, text: str) -> None:
-        """Print a line on the user's stderr, at once."""
+        """Print a line on the user's stderr, flushed."""
         self._print(text, self.err)
 
     @contextmanager
-    def with_panel(self, say: Callable[[str], None]) -> Iterator[None]:
-        """While a panel is drawn, lines are for `say`, which knows where there is room for them."""
-        self._say = say
+    def with_panel(self, write_above_panel: Callable[[str], None]) -> Iterator[None]:
+        """Send lines to `write_above_panel` inside the block, so that they do not overwrite the panel."""
+        self._write_above_panel = write_above_panel
         try:
             yield
         finally:
-            self._say = None
+            self._write_above_panel = None
 
     def abandon_panel(self) -> None:
-        """Leave the panel as it is, with the cursor below it, for a process that ends at once."""
-        if self._say is not None:
-            self._say = None
+        """Stop drawing the panel and show the cursor again, before the process exits."""
+        if self._write_above_panel is not None:
+            self._write_above_panel = None
             print(SHOW_CURSOR, file=self.out, flush=True)
 
     def _print(self, text: str, stream: TextIO) -> None:
-        if self._say is None:
+        if self._write_above_panel is None:
             print(text, file=stream, flush=True)
         else:
-            self._say(text)
+            self._write_above_panel(text)
 
     @contextmanager
     def libraries_redirected(self) -> Iterator[Callable[[Path], None]]:
-        """Keep what others print from the user for the time of the block, in Python or below it.
+        """Redirect everything that libraries print inside the block, from Python or from native code.
 
-        It is lost until the value of the block is called with a file: that is where it is added from then on.
+        The output is discarded until the yielded function is called with a file, and then appended to it.
         """
         with ExitStack() as stack:
-            out = stack.enter_context(_led_away(STDOUT, sys.stdout, redirect_stdout))
-            err = stack.enter_context(_led_away(STDERR, sys.stderr, redirect_stderr))
+            out = stack.enter_context(_redirected(STDOUT, sys.stdout, redirect_stdout))
+            err = stack.enter_context(_redirected(STDERR, sys.stderr, redirect_stderr))
             numbers = [number for number, own in ((STDOUT, out), (STDERR, err)) if own is not None]
             self._own = out, err
             stack.callback(setattr, self, "_own", None)
-            _lead(numbers, Path(os.devnull))
-            yield lambda path: _lead(numbers, path)
+            _point_to(numbers, Path(os.devnull))
+            yield lambda path: _point_to(numbers, path)
 
 
 class UserConsole(Console):
-    """As wide and high as the terminal that it writes to, whatever descriptors 0 to 2 are."""
+    """Console with the size of the terminal it writes to, whatever descriptors 0 to 2 are."""
 
     def write_line(self, text: str) -> None:
-        """Print a text as it is."""
+        """Print a line without markup or highlighting."""
         self.print(text, markup=False, highlight=False)
 
-    @property  # type: ignore[misc]  # nobody sets it
+    @property  # type: ignore[misc]  # it is never set
     def size(self) -> ConsoleDimensions:
-        """Return the size now; for what is no terminal it is rich's guess.
+        """Return the current size; rich's guess if the output is not a terminal.
 
-        Some terminals do not know theirs (`script` without one around it) and say 0.
+        Some terminals do not know their size and report 0 (`script` when it runs without a terminal).
         """
         try:
             columns, lines = os.get_terminal_size(self.file.fileno())
@@ -109,13 +109,13 @@ class UserConsole(Console):
 
 
 @contextmanager
-def _led_away(
+def _redirected(
     number: int, stream: TextIO, redirect: Callable[[TextIO], AbstractContextManager[object]]
 ) -> Iterator[TextIO]:
-    """Let Python's stream write to the descriptor, which may lead elsewhere in the block; the user's stream.
+    """Let Python's stream write to the descriptor, which can be redirected in the block; yield the user's.
 
-    What the stream of before still holds is written where it belongs. One that is None was closed from the
-    start: its descriptor may be another file's.
+    Text that is buffered before the block still reaches the user. A stream that is None was closed from the
+    start: its descriptor may belong to another file.
     """
     if stream is None:
         yield stream
@@ -123,33 +123,33 @@ def _led_away(
     stream.flush()
     before = os.dup(number)
     try:
-        with _kept(stream, number) as own, redirect(_unbuffered(number)):
+        with _users_stream(stream, number) as own, redirect(_unbuffered(number)):
             yield own
     finally:
-        with suppress(OSError):  # of a full disk, where it is noise that is lost
+        with suppress(OSError):  # the disk is full; only output of libraries is lost
             stream.flush()
         os.dup2(before, number)
         os.close(before)
 
 
-def _lead(numbers: list[int], path: Path) -> None:
+def _point_to(numbers: list[int], path: Path) -> None:
     with path.open("ab") as file:
         for number in numbers:
             os.dup2(file.fileno(), number)
 
 
-def _kept(stream: TextIO, number: int) -> AbstractContextManager[TextIO]:
-    """The user's stream: the same where it does not end in the descriptor, else one that ends there now."""
+def _users_stream(stream: TextIO, number: int) -> AbstractContextManager[TextIO]:
+    """The user's stream: `stream`, or a stream on a duplicate of the descriptor if `stream` writes to it."""
     try:
-        ends_there = stream.fileno() == number
-    except (OSError, ValueError):  # it has none
-        ends_there = False
-    if not ends_there:
+        uses_descriptor = stream.fileno() == number
+    except (OSError, ValueError):  # it has no descriptor
+        uses_descriptor = False
+    if not uses_descriptor:
         return nullcontext(stream)
     return os.fdopen(os.dup(number), "w", buffering=1, encoding=stream.encoding, errors=stream.errors)
 
 
 def _unbuffered(number: int) -> TextIO:
-    """A stream that writes to the descriptor at once, and leaves it open."""
+    """An unbuffered stream on the descriptor, which stays open when the stream is closed."""
     raw = os.fdopen(number, "wb", buffering=0, closefd=False)
     return TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)

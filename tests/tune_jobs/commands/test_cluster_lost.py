@@ -1,4 +1,4 @@
-"""How a launch ends whose main thread waits for ever."""
+"""Exit of a launcher that loses its Ray cluster while its main thread is blocked."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ import pytest
 
 PythonRunner = Callable[..., subprocess.CompletedProcess[str]]
 
-# The main thread waits for what never comes; a child holds on too.
+# The main thread blocks forever, and a child process keeps running.
 LAUNCH = """
 import subprocess, sys, threading, time
 from pathlib import Path
@@ -34,7 +34,7 @@ threading.Event().wait()
 
 
 @pytest.mark.parametrize("close", ["pass", "raise RuntimeError('no server')", "time.sleep(60)"])
-def test_a_launch_whose_cluster_is_lost_ends_with_one_line_and_without_children(
+def test_a_launch_that_loses_its_cluster_exits_with_one_line_and_kills_its_children(
     run_python: PythonRunner, tmp_path: Path, close: str
 ) -> None:
     done = run_python(LAUNCH.format(close=close, address=None), cwd=tmp_path)
@@ -42,11 +42,11 @@ def test_a_launch_whose_cluster_is_lost_ends_with_one_line_and_without_children(
     assert done.stderr == "error: the head is gone; resume with: python launch.py --space space.yaml\n"
     child, closed = done.stdout.split()
     assert closed == "closed"
-    title = Path(f"/proc/{child}/cmdline")  # empty for a dead process that nobody has waited for
+    title = Path(f"/proc/{child}/cmdline")  # empty for a zombie process
     assert not (title.is_file() and title.read_bytes())
 
 
-def test_the_nodes_of_another_cluster_are_left_alone(run_python: PythonRunner, tmp_path: Path) -> None:
+def test_processes_of_a_remote_cluster_are_not_killed(run_python: PythonRunner, tmp_path: Path) -> None:
     done = run_python(LAUNCH.format(close="pass", address="'host:1'"), cwd=tmp_path)
     assert done.returncode == 4
     assert done.stderr.endswith("--space space.yaml --address host:1\n")

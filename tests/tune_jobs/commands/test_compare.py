@@ -19,7 +19,7 @@ WEIGHT = "loss.exit_weight: {low: 0.1, high: 4.0}"
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Three searches on the same data, of which one has no result, and one on other data."""
+    """Three comparable searches, one without a result; one with other data, one with another objective."""
     monkeypatch.setenv("COLUMNS", "150")
     monkeypatch.delenv("SELFCON_STUDY_STORAGE", raising=False)
     values = [0.5 + 0.04 * i for i in range(10)]
@@ -50,13 +50,13 @@ def test_searches_are_shown_side_by_side(runs: Path, capsys: pytest.CaptureFixtu
     assert lines[-1] == ["hot is ahead of heavy by 0.0600, which is within chance (0.0619)"]
 
 
-def test_a_gap_beyond_chance_is_said_to_be_so(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_difference_beyond_chance_is_reported(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_search(runs, SPACE.format(name="weak", more=WEIGHT), [0.6])
     assert compare(runs, "hot", "weak") == 0
     assert "hot is ahead of weak by 0.2600, which is more than chance" in capsys.readouterr().out
 
 
-def test_a_single_value_against_a_confirmed_mean_is_named(
+def test_an_unconfirmed_value_is_flagged_against_a_confirmed_mean(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = SPACE.format(name="sure", more=WEIGHT) + "confirm: {top_k: 1, seeds: 3}\n"
@@ -71,30 +71,30 @@ def test_a_single_value_against_a_confirmed_mean_is_named(
     assert "; hot was not confirmed over seeds" in out
 
 
-def test_a_gap_within_chance_is_said_to_be_so(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_difference_within_chance_is_reported(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_search(runs, SPACE.format(name="close", more=WEIGHT), [0.85])
     assert compare(runs, "close", "hot", "empty") == 0
     assert "hot is ahead of close by 0.0100, which is within chance" in capsys.readouterr().out
 
 
-def test_one_result_is_no_comparison(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_single_result_is_not_compared(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compare(runs, "heavy", "empty") == 0
-    assert "fewer than two of the searches have a trial that may win" in capsys.readouterr().out
+    assert "fewer than two of the searches have a completed, feasible trial" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
         (["hot", "other"],
-         "expected searches with the same data, such as dddddddddddd of hot, got eeeeeeeeeeee of other"),
+         "expected searches with the same data as hot (dddddddddddd), got eeeeeeeeeeee of other"),
         (["hot", "lower"],
-         "expected searches with the same objective, such as maximize val/top1 of hot, got minimize"),
+         "expected searches with the same objective as hot (maximize val/top1), got minimize"),
         (["hot", "heavi"], "expected a search that was started, in {runs}, got heavi (did you mean heavy?)"),
         (["hot"], "expected the names of two searches or more, got hot"),
         ([], "expected at least one argument"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_compared_is_refused_in_one_line(
+def test_incomparable_searches_are_refused_in_one_line(
     runs: Path, capsys: pytest.CaptureFixture[str], names: list[str], message: str
 ) -> None:
     assert compare(runs, *names) == 2

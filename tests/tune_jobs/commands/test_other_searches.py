@@ -47,16 +47,16 @@ def given(space: SearchSpace, options: LaunchOptions) -> list[dict[str, Any]]:
     return [dict(point.given) for point in warm_start_points(space, options)]
 
 
-def test_the_best_trials_are_taken_as_far_as_they_lie_in_the_space(
+def test_the_best_trials_are_reduced_to_the_values_in_the_space(
     tmp_path: Path, options: LaunchOptions
 ) -> None:
     assert given(target(tmp_path), options) == [
         {"model.exit_stages": (2,), "loss.exit_weight": 2.0},  # a temperature of 0.3 is outside
         {"model.exit_stages": (3,), "loss.temperature": 0.2, "loss.exit_weight": 2.0},
-    ]  # the third, trial 3, is the first once more
+    ]  # the third, trial 3, duplicates the first
 
 
-def test_what_is_forbidden_or_depends_on_what_is_left_out_is_not_taken(
+def test_forbidden_trials_and_values_without_their_condition_are_dropped(
     tmp_path: Path, options: LaunchOptions
 ) -> None:
     depth = "  model.exit_depth: {choices: [fc, small], when: {model.exit_stages: [[2]]}}\n"
@@ -68,7 +68,7 @@ def test_what_is_forbidden_or_depends_on_what_is_left_out_is_not_taken(
     assert given(target(tmp_path, only_one), options) == [{"loss.exit_weight": 2.0}]
 
 
-def test_what_was_taken_is_tried_first_and_once(tmp_path: Path, options: LaunchOptions) -> None:
+def test_warm_start_points_are_tried_first_and_once(tmp_path: Path, options: LaunchOptions) -> None:
     space = target(tmp_path)
     study = write_search(tmp_path / "runs", TARGET, [])
     assert not study.has_warm_start
@@ -84,7 +84,7 @@ def test_what_was_taken_is_tried_first_and_once(tmp_path: Path, options: LaunchO
     assert study.has_warm_start
 
 
-def test_a_dry_run_shows_what_would_be_taken_until_it_is(
+def test_a_dry_run_shows_the_warm_start_points_before_the_first_launch(
     tmp_path: Path, options: LaunchOptions, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target(tmp_path)
@@ -93,14 +93,14 @@ def test_a_dry_run_shows_what_would_be_taken_until_it_is(
     out = capsys.readouterr().out
     assert "tried first\n  model.exit_stages [2], loss.exit_weight 2   of wide\n" in out
     assert "Nothing was started. To start it" in out
-    assert main([*flags, "--set", "start_from=nothere"]) == 2
+    assert main([*flags, "--set", "start_from=missing"]) == 2
     assert "start_from: expected a search that was started, in " in capsys.readouterr().err
     write_search(tmp_path / "runs", TARGET, [])
-    assert main([*flags, "--set", "start_from=nothere"]) == 0
+    assert main([*flags, "--set", "start_from=missing"]) == 0
     out = capsys.readouterr().out
-    assert "tried first\n  the best trials of nothere when this search began\n" in out
-    assert "narrow, where it was begun explored" in " ".join(out.split())
-    assert "Nothing was started. To go on with it, or to see its result:" in out
+    assert "tried first\n  the best trials of missing when this search was started\n" in out
+    assert "narrow (already started) explored" in " ".join(out.split())
+    assert "Nothing was started. To resume it, or to see its result:" in out
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_a_dry_run_shows_what_would_be_taken_until_it_is(
         ),
     ],
 )
-def test_a_search_that_is_not_there_is_one_line(
+def test_a_missing_search_is_refused_in_one_line(
     tmp_path: Path, options: LaunchOptions, name: str, message: str
 ) -> None:
     with pytest.raises(BadInputError) as refused:
@@ -126,7 +126,7 @@ def test_a_search_that_is_not_there_is_one_line(
     )
 
 
-def test_a_search_without_a_finished_trial_has_nothing_to_take(
+def test_a_search_without_a_finished_trial_gives_no_warm_start(
     tmp_path: Path, options: LaunchOptions
 ) -> None:
     write_search(tmp_path / "runs", SOURCE.replace("wide", "empty"), [])
@@ -134,7 +134,7 @@ def test_a_search_without_a_finished_trial_has_nothing_to_take(
         warm_start_points(target(tmp_path, TARGET.replace("wide", "empty")), options)
 
 
-def test_searches_of_one_database_are_told_apart_by_their_experiments(tmp_path: Path) -> None:
+def test_searches_in_one_database_are_distinguished_by_experiment(tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path}/all.db"
     for experiment in ("first", "second"):
         text = SOURCE + f"tracking: {{experiment: {experiment}}}\n"
@@ -152,6 +152,6 @@ def test_searches_of_one_database_are_told_apart_by_their_experiments(tmp_path: 
 
 
 @pytest.mark.parametrize("name", ["confirm", "reproductions"])
-def test_a_search_may_be_called_like_what_belongs_to_one(tmp_path: Path, name: str) -> None:
+def test_a_search_can_be_named_like_a_part_of_a_search(tmp_path: Path, name: str) -> None:
     write_search(tmp_path, SOURCE.replace("wide", name), [0.9])
     assert read_search(name, LaunchOptions(output=tmp_path), key="x").name == name

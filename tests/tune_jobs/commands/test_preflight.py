@@ -15,14 +15,14 @@ def space(folder: Path, *overrides: str) -> SearchSpace:
     return load_space(path, overrides=overrides)
 
 
-def test_the_output_may_lie_in_folders_yet_to_be_made_but_in_no_file(tmp_path: Path) -> None:
+def test_the_output_can_be_in_new_folders_but_not_below_a_file(tmp_path: Path) -> None:
     check_output(tmp_path / "new" / "folder" / "name")
     (tmp_path / "file").touch()
     with pytest.raises(BadInputError, match=rf"^--output: expected a folder, got the file {tmp_path}/file$"):
         check_output(tmp_path / "file" / "folder" / "name")
 
 
-def test_with_an_address_only_what_the_file_says_is_checked(
+def test_with_an_address_only_the_space_file_is_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preflight, "machine_resources", lambda: {"CPU": 1.0, "GPU": 0.0})

@@ -1,4 +1,4 @@
-"""What `--reproduce` refuses or tells before anything is trained; test_search.py trains."""
+"""Checks of `--reproduce` before anything is trained; test_search.py covers the training."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ space: {loss.temperature: {low: 0.05, high: 0.5}}
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A search with one trial that ended, on data that had another digest than those that are here."""
+    """A search with one finished trial, recorded with another data digest than the current data have."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SELFCON_STUDY_STORAGE", raising=False)
     write_search(tmp_path, SPACE, [0.7])
@@ -29,7 +29,7 @@ def reproduce(runs: Path, number: int, *more: str) -> int:
     )
 
 
-def test_other_data_are_a_drift_that_is_told_before_anything_is_trained(
+def test_changed_data_are_reported_as_a_drift_before_training(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = sorted(runs.rglob("*"))
@@ -53,7 +53,7 @@ def test_other_data_are_a_drift_that_is_told_before_anything_is_trained(
         (0, ("--name", "other"), "--reproduce: expected a search that was started, got no study in "),
     ],
 )  # fmt: skip
-def test_what_cannot_be_reproduced_is_refused_in_one_line(
+def test_an_invalid_reproduction_is_refused_in_one_line(
     runs: Path, capsys: pytest.CaptureFixture[str], number: int, more: tuple[str, ...], message: str
 ) -> None:
     assert reproduce(runs, number, *more) == 2

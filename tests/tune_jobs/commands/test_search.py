@@ -1,22 +1,23 @@
-"""The whole platform on real parts: a local Ray cluster, SQLite, MLflow, training on the digits."""
+"""End-to-end searches with a local Ray cluster, SQLite, MLflow and training on the digits."""
 
-import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
 import pytest
 
+from tests.launches import launched, started
 from tests.project import ROOT
-from tests.tune_jobs.ray_nodes import read_until, rest_of
 from tune_jobs.space import load_space
 from tune_jobs.study.records import Reason, State, TrialRecord
 from tune_jobs.study.search_study import SearchStudy
@@ -25,7 +26,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 SPACE = """
 name: end-to-end
-description: Three trials, one at a time. One learns, one has next to no learning rate, one collapses.
+description: Three trials, one at a time. One learns, one has a tiny learning rate, one collapses.
 train:
   data: {dataset: digits, image_size: 16, validation_fraction: 0.2, augmentation: none}
   model: {width: 8, exit_depth: fc}
@@ -42,31 +43,37 @@ pruner: {kind: successive_halving, min_epochs: 4, reduction_factor: 2}
 tracking: {registered_model: selfcon-digits}
 """
 
+FLAGS = ("--space", "space.yaml")
 CONFIRM = "confirm: {top_k: 1, seeds: 2}\n"
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "space.yaml").write_text(SPACE)
-    return tmp_path
+@dataclass(frozen=True)
+class InterruptedSearch:
+    """A search that completed after two interruptions: its folder and the output of the last two launches."""
+
+    folder: Path
+    second: str
+    third: str
 
 
-def command(*more: str) -> list[str]:
-    return [sys.executable, str(ROOT / "launch.py"), "--space", "space.yaml", *more]
-
-
-@contextmanager
-def launched(folder: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
-    """A launcher in the folder, killed at the end of the block if it still runs."""
-    process = subprocess.Popen(
-        command(*more), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    with process:
-        try:
-            yield process
-        finally:
-            process.kill()
+@pytest.fixture(scope="module")
+def search(tmp_path_factory: pytest.TempPathFactory) -> InterruptedSearch:
+    """Return a search that was killed in a trial, then interrupted in a repetition, then completed."""
+    folder = tmp_path_factory.mktemp("search")
+    (folder / "space.yaml").write_text(SPACE + CONFIRM)
+    with launched(folder, *FLAGS) as first:
+        first.read_until("trial 0 +epoch 2/6")
+        first.process.send_signal(signal.SIGKILL)
+        first.process.wait()
+    with launched(folder, *FLAGS) as second:
+        second_text = second.read_until("trial 0-seed-1 epoch 2/6")
+        second.process.send_signal(signal.SIGTERM)
+        code, text = second.end()
+        assert code == 143, text
+    with launched(folder, *FLAGS) as third:
+        code, third_text = third.end()
+        assert code == 0, third_text
+    return InterruptedSearch(folder, second_text + text, third_text)
 
 
 def study(folder: Path) -> SearchStudy:
@@ -99,71 +106,43 @@ assert "ray" not in sys.modules and "optuna" not in sys.modules
 """
 
 
-def test_a_search_that_is_killed_and_stopped_goes_on_to_the_end(folder: Path) -> None:
-    (folder / "space.yaml").write_text(SPACE + CONFIRM)
-    with launched(folder) as first:
-        read_until(first, "trial 0 +epoch 3/6")
-        first.send_signal(signal.SIGKILL)
-        first.wait()
-    with launched(folder) as second:
-        seen = read_until(second, "trial 1 +epoch 1/6")
-        assert "goes on after epoch" in seen
-        second.send_signal(signal.SIGTERM)
-        text = rest_of(second)
-        assert second.returncode == 143, text
-        assert "resume with: python launch.py --space space.yaml" in text
-    with launched(folder) as third:
-        read_until(third, "trial 0-seed-1 epoch 3/6")
-        check_leaves_at_the_second_interrupt(third)
-    with launched(folder) as fourth:
-        text = rest_of(fourth)
-        assert fourth.returncode == 0, text
-
-    trials = records(folder)
+def test_a_killed_and_interrupted_search_resumes_and_completes(search: InterruptedSearch) -> None:
+    assert re.search("trial 0 +resumes after epoch", search.second)
+    assert "resume with: python launch.py --space space.yaml" in search.second
+    trials = records(search.folder)
     assert [trial.number for trial in trials] == [0, 1, 2]
-    assert [trial.attempts for trial in trials] == [2, 2, 1]
+    assert [trial.attempts for trial in trials] == [2, 1, 1]
     assert [trial.state for trial in trials] == [State.COMPLETE, State.PRUNED, State.PRUNED]
     assert [trial.reason for trial in trials] == [None, Reason.RUNG, Reason.COLLAPSED]
     assert [epoch.epoch for epoch in trials[0].epochs] == [0, 1, 2, 3, 4, 5, 6]
-    assert "pruned: 2 (1 rung, 1 collapsed)" in text
-    check_confirmation(folder, trials[0], text)
-    check_tracking(folder, trials)
-    check_registered_encoder(folder)
-    check_finished_search_shows_its_result(folder)
-    check_files(folder)
-    check_reproduction(folder)
+    assert "pruned: 2 (1 rung, 1 collapsed)" in search.third
+    launches = [(launch.number, launch.commit) for launch in study(search.folder).snapshot().launches]
+    assert [number for number, _ in launches] == [1, 2, 3]
+    assert len({commit for _, commit in launches}) == 1
 
 
-def check_leaves_at_the_second_interrupt(process: subprocess.Popen[str]) -> None:
-    process.send_signal(signal.SIGINT)
-    read_until(process, "^stopping: ")
-    process.send_signal(signal.SIGINT)
-    asked_s = time.monotonic()
-    text = rest_of(process)
-    assert time.monotonic() - asked_s < 20  # Ray's processes are ended, no epoch is waited for
-    assert process.returncode == 130, text
-    assert "error: interrupted; resume with: python launch.py --space space.yaml" in text
-
-
-def check_confirmation(folder: Path, trial: TrialRecord, text: str) -> None:
-    """The killed seed went on from its checkpoint, and the trial, not its seed, is what is registered."""
+def test_an_interrupted_repetition_resumes_from_its_checkpoint(search: InterruptedSearch) -> None:
+    """The winner is the trial, not its repetition."""
+    folder, text = search.folder, search.third
+    trial = records(folder)[0]
     (seed,) = study(folder).all_records()[3:]
     assert (seed.name, seed.state, seed.attempts) == ("0000-seed-1", State.COMPLETE, 2)
     assert seed.config == {**(trial.config or {}), "seed": 1}
     assert [epoch.epoch for epoch in seed.epochs] == [0, 1, 2, 3, 4, 5, 6]
     assert {epoch.attempt for epoch in seed.epochs} == {1, 2}
     assert seed.epochs[-1].metrics["train/loss"] != trial.epochs[-1].metrics["train/loss"]
-    assert "trial 0-seed-1 goes on after epoch" in text
+    assert "trial 0-seed-1 resumes after epoch" in text
     assert "2 of 2" in text
     assert "winner: trial 0:" in text
     seed_folder = folder / "runs/end-to-end/trials/0000-seed-1"
-    assert list((seed_folder / "checkpoints").iterdir()) == []  # needed only while it was trained
+    assert list((seed_folder / "checkpoints").iterdir()) == []  # needed only during training
     assert sorted(path.name for path in (seed_folder / "attempts").iterdir()) == ["1", "2"]
     kept = sorted(path.name for path in (seed_folder.with_name("0000") / "checkpoints").iterdir())
-    assert kept == ["0005-a2", "0006-a2"]
+    assert (len(kept), kept[-1]) == (2, "0006-a2")
 
 
-def check_tracking(folder: Path, trials: list[TrialRecord]) -> None:
+def test_mlflow_has_one_run_per_trial_with_its_metrics(search: InterruptedSearch) -> None:
+    folder, trials = search.folder, records(search.folder)
     found = runs(folder)
     names = Counter(run.info.run_name for run in found)
     assert names == dict.fromkeys(
@@ -184,8 +163,9 @@ def check_tracking(folder: Path, trials: list[TrialRecord]) -> None:
     ]
 
 
-def check_registered_encoder(folder: Path) -> None:
-    """In a fresh process the registered model gives the features of the winner's own encoder."""
+def test_the_registered_encoder_gives_the_features_of_the_best_checkpoint(search: InterruptedSearch) -> None:
+    """The registered model is loaded in a fresh process without Ray and Optuna."""
+    folder = search.folder
     import torch
 
     from selfcon.checkpoints.folder import load_checkpoint, newest_valid
@@ -214,59 +194,82 @@ def check_registered_encoder(folder: Path) -> None:
             np.testing.assert_allclose(features, expected[:count], atol=1e-5)
 
 
-def check_finished_search_shows_its_result(folder: Path) -> None:
-    started = time.monotonic()
-    text = subprocess.run(command(), cwd=folder, check=True, capture_output=True, text=True).stdout
-    assert time.monotonic() - started < 60  # no cluster is started for it
+def test_a_completed_search_shows_its_result_again(search: InterruptedSearch) -> None:
+    started_s = time.monotonic()
+    with launched(search.folder, *FLAGS) as again:
+        code, text = again.end()
+    assert code == 0, text
+    assert time.monotonic() - started_s < 60  # no cluster is started
     assert "winner: trial" in text
     assert "test/top1" in text
-    assert len(runs(folder)) == 5
+    assert len(runs(search.folder)) == 5
 
 
-def check_files(folder: Path) -> None:
-    """What people open lies in the folder of the search; the winner as a space file can be started."""
-    place = folder / "runs/end-to-end"
+def test_the_best_trial_is_a_space_file_in_the_folder_of_the_search(search: InterruptedSearch) -> None:
+    place = search.folder / "runs/end-to-end"
     assert (place / "trials.csv").read_text().count("\n") == 1 + 3
     best = load_space(place / "best.yaml")
     assert best.train["optim.learning_rate"] == 0.05
-    dry = subprocess.run(
-        [*command()[:3], str(place / "best.yaml"), "--dry-run"], cwd=folder, capture_output=True, check=False
-    )
-    assert dry.returncode == 0
-    (launches, commits) = zip(
-        *[(one.number, one.commit) for one in study(folder).snapshot().launches], strict=True
-    )
-    assert launches == (1, 2, 3, 4)
-    assert len(set(commits)) == 1
+    with launched(search.folder, "--space", str(place / "best.yaml"), "--dry-run") as dry_run:
+        code, text = dry_run.end()
+    assert code == 0, text
 
 
-def check_reproduction(folder: Path) -> None:
-    """The trial that was killed and went on is what comes out when nothing interrupts it."""
+def test_without_interruption_a_trial_gives_the_values_of_the_resumed_one(search: InterruptedSearch) -> None:
+    folder = search.folder
     before = records(folder)
-    with launched(folder, "--reproduce", "0") as process:
-        text = rest_of(process)
-    assert process.returncode == 0, text
+    with launched(folder, *FLAGS, "--reproduce", "0") as reproduction:
+        code, text = reproduction.end()
+    assert code == 0, text
     assert "values of 7 epochs are identical" in text
     assert records(folder) == before
     assert len(runs(folder)) == 5
     assert list((folder / "runs/end-to-end/reproductions/trials/0000-again-1/checkpoints").iterdir()) == []
 
 
+def example(name: str) -> Callable[..., None]:
+    main: Callable[..., None] = runpy.run_path(str(ROOT / "examples" / name))["main"]
+    return main
+
+
+def test_the_examples_and_the_readme_work_with_a_completed_search(
+    search: InterruptedSearch, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(search.folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    example("read_study.py")("runs/end-to-end/study.db")
+    table, *others = re.split(r"\n(?=end-to-end/)", capsys.readouterr().out)
+    assert len(others) == 2  # the repetitions, and the reproduction
+    assert table.startswith("end-to-end/end-to-end: 3 trials\n")
+    assert len(re.findall(r"^ +\d+  (?:COMPLETE|PRUNED) ", table, re.MULTILINE)) == 3
+    assert "best: trial" in table
+
+    example("load_encoder.py")()
+    printed = capsys.readouterr().out
+    assert "features of 359 test images: (359, 64)" in printed
+    assert float(re.findall(r"pyfunc differs by (\S+)", printed)[0]) < 1e-4
+
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(block, names)
+    assert names["features"].shape == (3, 64)
+    assert names["features"].dtype == np.float32
+
+
 WATCH = """
-import os, pathlib, threading, time
+import os, sys, threading, time
 import ray
 from ray.util import placement_group_table
-from tune_jobs.options import LaunchOptions
+from tune_jobs.__main__ import main
 from tune_jobs.study.records import State
-from tune_jobs.commands.search import run_search
-from tune_jobs.space import load_space
 from tune_jobs.study.search_study import SearchStudy
 
-user = os.fdopen(os.dup(1), "w")  # what is printed during a search goes to its log
+user = os.fdopen(os.dup(1), "w")  # stdout is redirected to the log during a search
 decided = threading.Event()
 finish = SearchStudy._finish
 
-def note(study, number, state, *rest):
+def finish_and_notify(study, number, state, *rest):
     finish(study, number, state, *rest)
     if state == State.PRUNED:
         decided.set()
@@ -276,27 +279,32 @@ def watch():
     start = time.monotonic()
     while True:
         created = [g for g in placement_group_table().values() if g["state"] == "CREATED"]
-        of_workers = [g for g in created if any("CPU" in bundle for bundle in g["bundles"].values())]
-        if len(of_workers) == 1 and ray.available_resources().get("CPU", 0) >= 1:
+        worker_groups = [g for g in created if any("CPU" in bundle for bundle in g["bundles"].values())]
+        if len(worker_groups) == 1 and ray.available_resources().get("CPU", 0) >= 1:
             print(f"freed after {time.monotonic() - start:.1f} s", file=user, flush=True)
-            os._exit(0)
+            return
         time.sleep(0.1)
 
-SearchStudy._finish = note
+SearchStudy._finish = finish_and_notify
 threading.Thread(target=watch, daemon=True).start()
-path = pathlib.Path("space.yaml")
-run_search(load_space(path), LaunchOptions(space=path))
+sys.exit(main(["--space", "space.yaml"]))
 """
 
 
-def test_a_pruned_trial_frees_its_workers_within_five_seconds(tmp_path: Path) -> None:
-    """Two long trials at once: one collapses, so its placement group goes and its CPU is free."""
+def test_a_pruned_trial_frees_its_workers_and_a_second_interrupt_exits_at_once(tmp_path: Path) -> None:
+    """Two long trials run, one collapses: its placement group is removed and its CPU is freed."""
     text = SPACE.replace("num_trials: 3, seed: 0, max_concurrent: 1", "num_trials: 2, max_concurrent: 2")
     text = text.replace("  - {model.projection_normalization: batch, optim.learning_rate: 1e-6}\n", "")
     (tmp_path / "space.yaml").write_text(text.replace("epochs: 6", "epochs: 500"))
-    done = subprocess.run(
-        [sys.executable, "-c", WATCH], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    freed = re.search(r"freed after ([\d.]+) s", done.stdout)
-    assert freed, done.stdout + done.stderr
-    assert float(freed[1]) <= 5.0
+    with started([sys.executable, "-c", WATCH], tmp_path) as launch:
+        freed = re.search(r"freed after ([\d.]+) s", launch.read_until("freed after"))
+        assert freed
+        assert float(freed[1]) <= 5.0
+        launch.process.send_signal(signal.SIGINT)
+        launch.read_until("^stopping: ")
+        launch.process.send_signal(signal.SIGINT)
+        interrupted_s = time.monotonic()
+        code, text = launch.end()
+    assert time.monotonic() - interrupted_s < 20  # Ray's processes are killed without waiting for an epoch
+    assert code == 130, text
+    assert "error: interrupted; resume with: python launch.py --space space.yaml" in text

@@ -45,7 +45,7 @@ def test_a_search_is_reported_from_its_study_alone_also_while_it_runs(
     assert (folder / "trials.csv").read_text().startswith("trial,state,")
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
     study.interrupt_attempt(running.number, running.attempt)
-    assert study.records() == before  # nothing was written, the search goes on
+    assert study.records() == before  # the report changed nothing in the study
     train(study, 0.8)
     study.record_end()
     assert report(runs) == 0
@@ -63,7 +63,7 @@ def test_a_search_that_was_never_started_cannot_be_reported(
     assert [path.name for path in runs.iterdir()] == ["space.yaml"]
 
 
-def test_a_damaged_study_is_a_storage_fault(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_study_is_a_storage_error(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (runs / "space.yaml").write_text(SPACE)
     (runs / "shown").mkdir()
     (runs / "shown" / "study.db").write_text("no database, but text of some length" * 100)
@@ -71,15 +71,15 @@ def test_a_damaged_study_is_a_storage_fault(runs: Path, capsys: pytest.CaptureFi
     assert "the study's database cannot be used" in capsys.readouterr().err
 
 
-def test_a_report_waits_for_no_lock_of_a_launcher(runs: Path) -> None:
+def test_a_report_does_not_wait_for_the_lock_of_a_launcher(runs: Path) -> None:
     write_search(runs, SPACE, [0.7])
     writer = sqlite3.connect(runs / "shown" / "study.db")
-    writer.execute("BEGIN IMMEDIATE")  # as a launcher in the middle of a write
+    writer.execute("BEGIN IMMEDIATE")  # like a launcher in the middle of a write
     assert report(runs) == 0
     writer.close()
 
 
-def test_looking_makes_no_database(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_report_or_comparison_creates_no_database(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (runs / "space.yaml").write_text(SPACE)
     for flags in (["--report", "--space", str(runs / "space.yaml")], ["--compare", "shown", "other"]):
         assert main([*flags, "--study-storage", f"sqlite:///{runs}/none.db"]) == 2
@@ -87,7 +87,7 @@ def test_looking_makes_no_database(runs: Path, capsys: pytest.CaptureFixture[str
     assert sorted(path.name for path in runs.iterdir()) == ["space.yaml"]
 
 
-def test_files_that_cannot_be_written_are_told_after_the_words(
+def test_files_that_cannot_be_written_are_reported_after_the_result(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_search(runs, SPACE, [0.7])

@@ -11,7 +11,7 @@ def space(folder: Path, text: str) -> SearchSpace:
     return load_space(folder / "tree.yaml")
 
 
-def test_parameters_stand_below_those_that_decide_about_them(tmp_path: Path) -> None:
+def test_parameters_are_below_the_parameter_they_depend_on(tmp_path: Path) -> None:
     tree = space_tree(
         space(
             tmp_path,
@@ -29,12 +29,12 @@ def test_parameters_stand_below_those_that_decide_about_them(tmp_path: Path) -> 
     )
     assert tree == [
         "model.exit_stages       [] | [1] | [2]",
-        "├─ model.exit_depth     fc | 2   where [1] or [2]",
+        "├─ model.exit_depth     fc | 2   if [1] or [2]",
         "│                       fc       otherwise",
-        "│  └─ loss.exit_weight  0.1 to 1.0   where model.exit_stages is [1] and fc",
-        "│                       0.5 to 4.0   where model.exit_stages is [1] or [2]",
+        "│  └─ loss.exit_weight  0.1 to 1.0   if model.exit_stages is [1] and fc",
+        "│                       0.5 to 4.0   if model.exit_stages is [1] or [2]",
         "│                       1.0          otherwise",
-        "└─ optim.momentum       0.8 | 0.9   where [1]",
+        "└─ optim.momentum       0.8 | 0.9   if [1]",
         "                        0.9         otherwise",
         "loss.temperature        0.05 to 0.5, log",
     ]
@@ -43,7 +43,7 @@ def test_parameters_stand_below_those_that_decide_about_them(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("loss.temperature: {low: 0.1, high: 0.5}", "1 range of numbers"),
+        ("loss.temperature: {low: 0.1, high: 0.5}", "1 continuous range"),
         ("loss.temperature: {low: 0.1, high: 0.5, step: 0.1}", "5 combinations"),
         ("seed: {choices: [3]}", "1 combination"),
         ("optim.epochs: {low: 10, high: 40, step: 10}", "4 combinations"),
@@ -56,10 +56,10 @@ def test_parameters_stand_below_those_that_decide_about_them(tmp_path: Path) -> 
         (
             "seed: {low: 0, high: 9}\n  loss.temperature: {low: 0.1, high: 0.5}\n"
             "  loss.exit_weight: {low: 0.1, high: 0.5}",
-            "10 combinations of choices, and 2 ranges of numbers",
+            "10 combinations and 2 continuous ranges",
         ),
         ("seed: {low: 0, high: 1000000}", f"more than {MAX_COUNTED:,} combinations"),
     ],
 )
-def test_what_there_is_to_try_is_counted(tmp_path: Path, text: str, expected: str) -> None:
+def test_combinations_and_ranges_are_counted(tmp_path: Path, text: str, expected: str) -> None:
     assert counts(space(tmp_path, f"space:\n  {text}\n")) == expected

@@ -1,4 +1,4 @@
-"""Whole searches that lose their storage, by real causes, and go on once it is mended."""
+"""Searches that lose their storage to real failures, and resume after it is repaired."""
 
 import os
 import subprocess
@@ -12,6 +12,7 @@ import pytest
 
 from selfcon.config import TrainConfig
 from selfcon.data.dataset import load_dataset
+from tests.launches import launched
 from tune_jobs.space import load_space
 from tune_jobs.study.records import State, TrialRecord
 from tune_jobs.study.search_study import SearchStudy
@@ -26,7 +27,7 @@ train:
 space: {loss.temperature: {low: 0.05, high: 0.5}}
 search: {num_trials: 1}
 """
-EXIT_AFTER_S = 60.0  # a fault is noticed within a second or an epoch; the rest is a busy machine
+EXIT_AFTER_S = 60.0  # a failure is detected within a second or an epoch; the rest allows for a busy machine
 DISK_BYTES = 48_000_000
 
 HOLD = """
@@ -62,16 +63,16 @@ def _mount(*words: str) -> bool:
 
 
 def fill(disk: Path) -> Path:
-    """Fill what is left of a disk with one file."""
+    """Fill the free space of a disk with one file."""
     filler = disk / "filler"
     with filler.open("wb", buffering=0) as file:
         for size in (1_000_000, 1):
             with pytest.raises(OSError, match="No space left on device"):
-                _write_for_ever(file, size)
+                _write_forever(file, size)
     return filler
 
 
-def _write_for_ever(file: IO[bytes], size: int) -> None:
+def _write_forever(file: IO[bytes], size: int) -> None:
     while True:
         file.write(b"\0" * size)
 
@@ -83,46 +84,47 @@ def records(folder: Path, storage: str) -> list[TrialRecord]:
     try:
         return SearchStudy(database, space, data_digest=digest).records()
     finally:
-        database.close()  # a file that is open keeps its disk from being mounted anew
+        database.close()  # an open file prevents a remount of its disk
 
 
-def check_stopped(search: Any, fault: Callable[[], object], *, words: str) -> None:
-    """Bring the fault about: the search ends soon, with one line that says why and how it goes on."""
-    fault()
+def check_stopped(search: Any, break_storage: Callable[[], object], *, message: str) -> None:
+    """Break the storage: the search exits soon, with one line that gives the cause and how to resume."""
+    break_storage()
     started_s = time.monotonic()
     code, text = search.end()
     assert code == 6, text
     assert time.monotonic() - started_s < EXIT_AFTER_S
-    errors = [line for line in text.splitlines() if not line.lstrip()[:1].isdigit()]  # no epoch or ending
+    # Lines about trials begin with a time.
+    errors = [line for line in text.splitlines() if not line.lstrip()[:1].isdigit()]
     assert len(errors) == 1, text
     assert errors[0].startswith("error: ")
-    assert words in errors[0]
+    assert message in errors[0]
     assert "; resume with: python launch.py --space space.yaml" in errors[0]
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(400)
-def test_a_search_goes_on_after_a_lost_study_a_full_and_a_read_only_disk(
-    folder: Path, small_disk: Path, launch_search: Any
+def test_a_search_resumes_after_a_lost_study_a_full_disk_and_a_read_only_disk(
+    folder: Path, small_disk: Path
 ) -> None:
     flags = ("--space", "space.yaml", "--output", "disk/runs")
     study = small_disk / "runs/faults/study.db"
-    with launch_search(folder, *flags) as search:
+    with launched(folder, *flags) as search:
         search.read_until("trial 0 +epoch 1/8")
         away = study.with_name("away.db")
-        check_stopped(search, lambda: study.rename(away), words="removed or replaced while in use")
+        check_stopped(search, lambda: study.rename(away), message="removed or replaced while in use")
     away.rename(study)
-    with launch_search(folder, *flags) as search:
-        search.read_until("trial 0 +goes on after epoch")
+    with launched(folder, *flags) as search:
+        search.read_until("trial 0 +resumes after epoch")
         search.read_until("trial 0 +epoch ")
-        check_stopped(search, lambda: fill(small_disk), words="No space left on device")
+        check_stopped(search, lambda: fill(small_disk), message="No space left on device")
     (small_disk / "filler").unlink()
     before = records(folder, f"sqlite:///{study}")[0].epochs
     assert _mount("-o", "remount,ro", str(small_disk))
-    with launch_search(folder, *flags) as search:
-        check_stopped(search, lambda: None, words="ead-only")
+    with launched(folder, *flags) as search:
+        check_stopped(search, lambda: None, message="ead-only")
     assert _mount("-o", f"remount,rw,size={DISK_BYTES}", str(small_disk))
-    with launch_search(folder, *flags) as search:
+    with launched(folder, *flags) as search:
         code, text = search.end()
         assert code == 0, text
     (trial,) = records(folder, f"sqlite:///{study}")
@@ -133,16 +135,14 @@ def test_a_search_goes_on_after_a_lost_study_a_full_and_a_read_only_disk(
 
 @pytest.mark.soak
 @pytest.mark.timeout(300)
-def test_a_search_goes_on_after_its_server_of_studies_stopped(
-    folder: Path, postgresql_server: Any, launch_search: Any
-) -> None:
+def test_a_search_resumes_after_its_study_server_stopped(folder: Path, postgresql_server: Any) -> None:
     url = postgresql_server.new_database()
     environment = {"SELFCON_STUDY_STORAGE": url}
-    with launch_search(folder, "--space", "space.yaml", environment=environment) as search:
+    with launched(folder, "--space", "space.yaml", environment=environment) as search:
         search.read_until("trial 0 +epoch 2/8")
-        check_stopped(search, postgresql_server.stop, words="cannot be used")
+        check_stopped(search, postgresql_server.stop, message="cannot be used")
     postgresql_server.start()
-    with launch_search(folder, "--space", "space.yaml", environment=environment) as search:
+    with launched(folder, "--space", "space.yaml", environment=environment) as search:
         code, text = search.end()
         assert code == 0, text
     assert postgresql_server.password not in text
@@ -151,16 +151,14 @@ def test_a_search_goes_on_after_its_server_of_studies_stopped(
     assert [epoch.epoch for epoch in trial.epochs] == list(range(9))
 
 
-def test_a_second_launcher_is_refused_also_while_the_first_is_paused(
-    folder: Path, launch_search: Any
-) -> None:
+def test_a_second_launcher_is_refused_also_while_the_first_is_paused(folder: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HOLD], cwd=folder, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as first:
         assert first.stdout is not None
         assert first.stdout.readline() == "held\n"
         subprocess.run(["kill", "-STOP", str(first.pid)], check=True)
-        with launch_search(folder, "--space", "space.yaml") as second:
+        with launched(folder, "--space", "space.yaml") as second:
             code, text = second.end()
         first.kill()
     assert code == 7
@@ -171,10 +169,10 @@ def test_a_second_launcher_is_refused_also_while_the_first_is_paused(
     )
 
 
-def test_a_damaged_study_stops_a_launch_and_stays_as_it_is(folder: Path, launch_search: Any) -> None:
+def test_a_damaged_study_stops_a_launch_and_is_not_changed(folder: Path) -> None:
     study = folder / "runs/faults/study.db"
     study.parent.mkdir(parents=True)
     study.write_text("text " * 1000)
-    with launch_search(folder, "--space", "space.yaml") as search:
-        check_stopped(search, lambda: None, words="file is not a database")
+    with launched(folder, "--space", "space.yaml") as search:
+        check_stopped(search, lambda: None, message="file is not a database")
     assert study.read_text() == "text " * 1000

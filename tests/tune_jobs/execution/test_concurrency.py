@@ -14,7 +14,6 @@ import pytest
 from selfcon.config import TrainConfig
 from selfcon.data.dataset import load_dataset
 from tests.tune_jobs import ray_nodes
-from tests.tune_jobs.ray_nodes import read_until, rest_of
 from tune_jobs.space import load_space
 from tune_jobs.study.records import Reason, State, TrialRecord
 from tune_jobs.study.search_study import SearchStudy
@@ -72,27 +71,27 @@ def records(folder: Path) -> list[TrialRecord]:
 def test_the_doctor_looks_at_every_node_and_a_wrong_token_is_told(
     cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with cluster.launched(tmp_path, "--doctor") as process:
-        text = rest_of(process)
-    assert process.returncode == 0, text
+    with cluster.launched(tmp_path, "--doctor") as launch:
+        code, text = launch.end()
+    assert code == 0, text
     assert re.search("^ok     Ray nodes +1 node with 0 CPUs: this project runs there$", text, re.MULTILINE)
     assert re.search("^note   room for trials +none now: 0 CPUs / ", text, re.MULTILINE)
     monkeypatch.setitem(cluster.environment, "RAY_AUTH_TOKEN", secrets.token_hex(32))
-    with cluster.launched(tmp_path, "--doctor") as process:
-        text = rest_of(process)
-    assert process.returncode == 1, text
+    with cluster.launched(tmp_path, "--doctor") as launch:
+        code, text = launch.end()
+    assert code == 1, text
     assert re.search("^fault  Ray token +.* refuses our token  -> RAY_AUTH_MODE=token", text, re.MULTILINE)
-    with cluster.launched(tmp_path) as process:
-        text = rest_of(process)
-    assert process.returncode == 2, text
+    with cluster.launched(tmp_path) as launch:
+        code, text = launch.end()
+    assert code == 2, text
     assert re.fullmatch(r"error: the Ray cluster: expected RAY_AUTH.*, got: \S+ refuses our token\n", text)
     assert [path.name for path in tmp_path.iterdir()] == ["space.yaml"]
 
 
 def test_what_never_fits_is_refused_and_nothing_is_written(cluster: RayCluster, tmp_path: Path) -> None:
-    with cluster.launched(tmp_path, "--set", "trial.cpus_per_worker=2") as process:
-        text = rest_of(process)
-    assert process.returncode == 2, text
+    with cluster.launched(tmp_path, "--set", "trial.cpus_per_worker=2") as launch:
+        code, text = launch.end()
+    assert code == 2, text
     assert text == (
         "error: --set trial.cpus_per_worker=2: trial.cpus_per_worker: "
         "expected workers that each fit one node of the cluster, "
@@ -102,34 +101,34 @@ def test_what_never_fits_is_refused_and_nothing_is_written(cluster: RayCluster, 
 
 
 def test_waiting_can_be_interrupted_before_anything_is_written(cluster: RayCluster, tmp_path: Path) -> None:
-    with cluster.launched(tmp_path, "--set", "trial.num_workers=2") as process:
-        text = read_until(process, "waiting for")
+    with cluster.launched(tmp_path, "--set", "trial.num_workers=2") as launch:
+        text = launch.read_until("waiting for")
         assert text == "waiting for 2 more workers of 1 CPU: 0 of 2 fit on 1 node\n"
-        process.send_signal(signal.SIGTERM)
-        text = rest_of(process)
-    assert process.returncode == 143, text
+        launch.process.send_signal(signal.SIGTERM)
+        code, text = launch.end()
+    assert code == 143, text
     assert f"resume with: python launch.py --space space.yaml --address {cluster.address}" in text
     assert [path.name for path in tmp_path.iterdir()] == ["space.yaml"]
 
 
 @pytest.mark.soak
 def test_trials_follow_the_nodes_that_come_and_go(cluster: RayCluster, tmp_path: Path) -> None:
-    with cluster.launched(tmp_path) as process:
-        read_until(process, "^waiting for 1 more worker of 1 CPU: 0 of 1 fit on 1 node$")
+    with cluster.launched(tmp_path) as launch:
+        launch.read_until("^waiting for 1 more worker of 1 CPU: 0 of 1 fit on 1 node$")
         assert [path.name for path in tmp_path.iterdir()] == ["space.yaml"]
         cluster.add()
-        read_until(process, r"^1 trial at once now \(1 CPU / \(1 worker x 1 CPU\) = 1, 2 nodes\)$")
-        read_until(process, "trial 0 +epoch 1/")
+        launch.read_until(r"^1 trial at once now \(1 CPU / \(1 worker x 1 CPU\) = 1, 2 nodes\)$")
+        launch.read_until("trial 0 +epoch 1/")
         cluster.add()
         joined_s = time.monotonic()
-        read_until(process, r"^2 trials at once now \(2 CPUs / \(1 worker x 1 CPU\) = 2, 3 nodes\)$")
-        read_until(process, "trial 1 +temperature")
+        launch.read_until(r"^2 trials at once now \(2 CPUs / \(1 worker x 1 CPU\) = 2, 3 nodes\)$")
+        launch.read_until("trial 1 +temperature")
         assert time.monotonic() - joined_s < 10
-        read_until(process, "trial 1 +epoch 1/")
+        launch.read_until("trial 1 +epoch 1/")
         cluster.remove()
-        text = read_until(process, r"^1 trial at once now \(1 CPU / \(1 worker x 1 CPU\) = 1, 2 nodes\)$")
-        text += rest_of(process)
-    assert process.returncode == 0, text
+        text = launch.read_until(r"^1 trial at once now \(1 CPU / \(1 worker x 1 CPU\) = 1, 2 nodes\)$")
+        code, text = launch.end()
+    assert code == 0, text
     check_attempts(records(tmp_path), num_epochs=20)
 
 
@@ -146,9 +145,9 @@ def check_attempts(trials: list[TrialRecord], *, num_epochs: int) -> None:
 
 def test_data_that_a_node_lacks_is_refused_with_its_name(cluster: RayCluster, tmp_path: Path) -> None:
     cluster.add()
-    with cluster.launched(tmp_path, "--set", f"train.data.root={tmp_path}/nowhere") as process:
-        text = rest_of(process)
-    assert process.returncode == 2, text
+    with cluster.launched(tmp_path, "--set", f"train.data.root={tmp_path}/nowhere") as launch:
+        code, text = launch.end()
+    assert code == 2, text
     assert (
         "train.data.root: expected a folder that exists on every node that can hold a worker, as on" in text
     )
@@ -158,6 +157,6 @@ def test_data_that_a_node_lacks_is_refused_with_its_name(cluster: RayCluster, tm
 def test_what_an_earlier_launch_left_in_the_cluster_is_ended(cluster: RayCluster, tmp_path: Path) -> None:
     cluster.run(LEAVE, "growing/growing", "another/search")
     assert sorted(cluster.run(LEFT).split()) == ["another/search", "growing/growing"]
-    with cluster.launched(tmp_path, "--set", f"train.data.root={tmp_path}/nowhere") as process:
-        assert "expected a folder that exists" in rest_of(process)
+    with cluster.launched(tmp_path, "--set", f"train.data.root={tmp_path}/nowhere") as launch:
+        assert "expected a folder that exists" in launch.end()[1]
     assert cluster.run(LEFT) == "another/search"

@@ -16,7 +16,6 @@ from selfcon.config import TrainConfig
 from selfcon.data.dataset import load_dataset
 from selfcon.train import EpochReport, fit
 from tests.tune_jobs import ray_nodes
-from tests.tune_jobs.ray_nodes import read_until, rest_of
 from tune_jobs.space import load_space
 from tune_jobs.study.records import Reason, State, TrialRecord
 from tune_jobs.study.search_study import SearchStudy
@@ -71,33 +70,33 @@ def test_a_trial_that_is_preempted_stopped_and_left_waiting_goes_on_to_the_same_
 ) -> None:
     cluster.add()
     cluster.add()
-    with cluster.launched(tmp_path) as process:
+    with cluster.launched(tmp_path) as launch:
         seen = [
-            read_until(process, r"^disturbed: 1 trials, 1 at once \(2 CPUs / \(1 to 2 workers x 1 CPU\) = 1")
+            launch.read_until(r"^disturbed: 1 trials, 1 at once \(2 CPUs / \(1 to 2 workers x 1 CPU\) = 1")
         ]
-        seen.append(read_until(process, "trial 0 +on 2 workers: "))
-        seen.append(read_until(process, "trial 0 +epoch 2/"))
+        seen.append(launch.read_until("trial 0 +on 2 workers: "))
+        seen.append(launch.read_until("trial 0 +epoch 2/"))
         cluster.drain()
-        seen.append(read_until(process, r"trial 0 +preempted in epoch \d+, to be handed out again$"))
+        seen.append(launch.read_until(r"trial 0 +preempted in epoch \d+, will be rescheduled$"))
         preempted = [path.name for path in (tmp_path / "runs/disturbed/trials/0000/checkpoints").iterdir()]
-        seen.append(read_until(process, r"trial 0 +goes on after epoch \d+, attempt 2, on 1 worker: "))
-        seen.append(read_until(process, "trial 0 +epoch 5/"))
+        seen.append(launch.read_until(r"trial 0 +resumes after epoch \d+, attempt 2, on 1 worker: "))
+        seen.append(launch.read_until("trial 0 +epoch 5/"))
         cluster.remove()
         cluster.add()
         (worker,) = cluster.training_workers()
         with stopped(worker):  # nobody but Train can tell
-            seen.append(read_until(process, r"trial 0 +hung in epoch \d+, to be handed out again: A worker"))
-        seen.append(read_until(process, r"trial 0 +goes on after epoch \d+, attempt 3, on 2 workers: "))
-        seen.append(read_until(process, "trial 0 +epoch 8/"))
+            seen.append(launch.read_until(r"trial 0 +hung in epoch \d+, will be rescheduled: A worker"))
+        seen.append(launch.read_until(r"trial 0 +resumes after epoch \d+, attempt 3, on 2 workers: "))
+        seen.append(launch.read_until("trial 0 +epoch 8/"))
         with stopped(cluster.training_workers()[0]):  # the other one waits for it in a collective
             hung = (
                 rf"trial 0 +hung in epoch \d+, .*: no progress for {HANG_TIMEOUT_S} s, last in .*, rank \d$"
             )
-            seen.append(read_until(process, hung))
-        seen.append(read_until(process, r"trial 0 +goes on after epoch \d+, attempt 4, on 2 workers: "))
-        seen.append(rest_of(process))
-    text = "".join(seen)
-    assert process.returncode == 0, text
+            seen.append(launch.read_until(hung))
+        seen.append(launch.read_until(r"trial 0 +resumes after epoch \d+, attempt 4, on 2 workers: "))
+        code, text = launch.end()
+    text = "".join(seen) + text
+    assert code == 0, text
     difference = check(the_trial(tmp_path), undisturbed(tmp_path), text)
     (moment,) = [order for order in map(order_of_checkpoint, preempted) if order and order[1]]
     with capsys.disabled():

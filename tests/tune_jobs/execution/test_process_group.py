@@ -8,12 +8,12 @@ import pytest
 from tune_jobs.cluster.session import ray_session
 
 
-def join_and_add(task: dict[str, Any]) -> None:
-    """Each rank writes the sum of the ranks' numbers, and what it knows of itself."""
+def add_then_fail_on_rank_1(task: dict[str, Any]) -> None:
+    """Each rank writes the sum of the ranks' numbers and what it knows of itself; then one raises."""
     import torch
     from torch import distributed
 
-    from selfcon.distributed import rank, reduce_sum, world_size
+    from selfcon.distributed import rank, reduce_sum, row_counts, world_size
     from tune_jobs.execution.process_group import process_group
 
     with process_group(hang_timeout_s=60):
@@ -25,17 +25,10 @@ def join_and_add(task: dict[str, Any]) -> None:
         }
         Path(task["folder"], f"{rank()}.json").write_text(json.dumps(found))
     assert not distributed.is_initialized()
-
-
-def fail_on_rank_1(_: dict[str, Any]) -> None:
-    """One rank raises while the other waits for it."""
-    from selfcon.distributed import rank, row_counts
-    from tune_jobs.execution.process_group import process_group
-
     with process_group(hang_timeout_s=60):
         if rank() == 1:
             raise ValueError("photo.jpg: damaged")
-        row_counts(1)
+        row_counts(1)  # waits for the rank that fails
 
 
 @pytest.mark.cluster
@@ -52,20 +45,14 @@ def test_the_workers_of_a_run_are_the_ranks_of_one_group_and_the_one_that_fails_
 
     num_workers = 2
     with ray_session(None, {"CPU": 2, "GPU": 0}, namespace="test"):
-        DataParallelTrainer(
-            join_and_add,
+        trainer = DataParallelTrainer(
+            add_then_fail_on_rank_1,
             train_loop_config={"folder": str(tmp_path)},
             scaling_config=ScalingConfig(num_workers=num_workers),
             run_config=RunConfig(name="1", storage_path=str(tmp_path / "train")),
-        ).fit()
-        failing = DataParallelTrainer(
-            fail_on_rank_1,
-            train_loop_config={},
-            scaling_config=ScalingConfig(num_workers=num_workers),
-            run_config=RunConfig(name="2", storage_path=str(tmp_path / "train")),
         )
         with pytest.raises(TrainingFailedError) as failure:
-            failing.fit()
+            trainer.fit()
     assert failure_of(failure.value) == (Reason.ERROR, "photo.jpg: damaged")
     found = [json.loads((tmp_path / f"{number}.json").read_text()) for number in range(num_workers)]
     assert found == [

@@ -131,7 +131,7 @@ def test_an_attempt_that_was_preempted_is_handed_out_again_however_often(search:
         search.searcher.on_trial_complete(trial_id="a")
     record = search.study.record(0)
     assert {end.reason for end in record.attempt_ends} == {Reason.PREEMPTED}
-    assert ending(record) == "preempted in epoch 0, to be handed out again"
+    assert ending(record) == "preempted in epoch 0, will be rescheduled"
 
 
 def test_a_search_whose_budget_is_spent_waits_for_no_room(search: Search) -> None:

@@ -7,7 +7,7 @@ from tune_jobs.terminal.interruption import Interruption
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_the_first_signal_asks_and_the_second_leaves(
+def test_the_first_signal_requests_a_stop_and_the_second_exits(
     number: signal.Signals, exit_code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     interruption = Interruption(grace_s=60)
@@ -22,7 +22,7 @@ def test_the_first_signal_asks_and_the_second_leaves(
     assert "stopping" in capsys.readouterr().err
 
 
-def test_what_runs_is_stopped_when_the_time_is_over(capsys: pytest.CaptureFixture[str]) -> None:
+def test_running_trials_are_overdue_after_the_grace_period(capsys: pytest.CaptureFixture[str]) -> None:
     interruption = Interruption(grace_s=0)
     with interruption.caught():
         os.kill(os.getpid(), signal.SIGTERM)
@@ -30,7 +30,7 @@ def test_what_runs_is_stopped_when_the_time_is_over(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err
 
 
-def test_the_handlers_of_before_come_back() -> None:
+def test_the_previous_handlers_are_restored() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with Interruption(grace_s=1).caught():
         assert signal.getsignal(signal.SIGTERM) is not before

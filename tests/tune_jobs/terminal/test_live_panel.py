@@ -22,11 +22,11 @@ from rich.console import Console
 
 from tests.project import ROOT
 from tune_jobs.study.records import EpochRecord, TrialRecord
-from tune_jobs.terminal.live_panel import HINT, REFRESH_PER_S, Surroundings, panel
+from tune_jobs.terminal.live_panel import HINT, REFRESH_PER_S, PanelContext, panel
 from tune_jobs.terminal.progress_view import progress_view
 
 RecordMaker = Callable[..., TrialRecord]
-AROUND = Surroundings(
+CONTEXT = PanelContext(
     title="exits: 9 trials",
     elapsed_s=83.0,
     budgets=("1 min of 2 h",),
@@ -42,10 +42,10 @@ def view(records: list[TrialRecord], *live: int, **changes: Any) -> Any:
 
 
 def drawn(records: list[TrialRecord], *live: int, width: int = 100, height: int = 30) -> list[str]:
-    """The lines of the panel in a terminal of that size."""
+    """The lines of the panel on a terminal of this size."""
     console = Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
     with console.capture() as captured:
-        console.print(panel(view(records, *live), AROUND, height=height))
+        console.print(panel(view(records, *live), CONTEXT, height=height))
     return [line.rstrip() for line in captured.get().splitlines()]
 
 
@@ -53,7 +53,7 @@ def running(make_record: RecordMaker, number: int, **changes: Any) -> TrialRecor
     return replace(make_record(number, "RUNNING", num_epochs=2), workers=(1,), **changes)
 
 
-def test_before_the_first_trial_it_says_so() -> None:
+def test_the_panel_before_the_first_trial() -> None:
     assert drawn([]) == [
         "exits: 9 trials   0 ended · 1 min 23 s",
         "best    no trial is complete yet",
@@ -67,13 +67,13 @@ def test_before_the_first_trial_it_says_so() -> None:
     ]
 
 
-def test_the_best_the_running_and_the_ended_are_shown(make_record: RecordMaker) -> None:
+def test_best_running_and_ended_trials_are_shown(make_record: RecordMaker) -> None:
     records = [
         make_record(0),
         make_record(1, "PRUNED", num_epochs=1, reason="rung"),
         make_record(2, "PRUNED", num_epochs=1, reason="collapsed"),
         make_record(3, "FAIL", num_epochs=1, reason="out of memory"),
-        make_record(4, "FAIL", num_epochs=1, reason="invalid"),  # counts not
+        make_record(4, "FAIL", num_epochs=1, reason="invalid"),  # does not count
         running(make_record, 5),
         running(make_record, 6, epochs=()),
     ]
@@ -86,7 +86,7 @@ def test_the_best_the_running_and_the_ended_are_shown(make_record: RecordMaker) 
     assert lines[4] == "ended   1 complete · 2 pruned (1 rung, 1 collapsed) · 1 failed (1 out of memory)"
 
 
-def test_a_running_trial_says_how_fast_it_is_and_what_is_left(make_record: RecordMaker) -> None:
+def test_a_running_trial_shows_its_speed_and_the_time_left(make_record: RecordMaker) -> None:
     record = running(make_record, 5, attempts=2)
     config = {**(record.config or {}), "optim.epochs": 12}
     times = ((0, 0, 1), (1, 1000, 1), (2, 9000, 2), (3, 19000, 2), (4, 29000, 2))
@@ -99,7 +99,7 @@ def test_a_running_trial_says_how_fast_it_is_and_what_is_left(make_record: Recor
     )
 
 
-def test_the_time_left_is_told_by_the_trials_of_this_launch(make_record: RecordMaker) -> None:
+def test_the_time_left_is_estimated_from_the_trials_of_this_launch(make_record: RecordMaker) -> None:
     ended = [make_record(number) for number in range(3)]  # 9.5 s each
     found = view([*ended, running(make_record, 3), running(make_record, 4)], 3, 4, num_planned=9)
     assert found.left_s == pytest.approx(9.5 * (9 - 3 - 2) / 2)
@@ -108,7 +108,7 @@ def test_the_time_left_is_told_by_the_trials_of_this_launch(make_record: RecordM
     assert view([*ended, running(make_record, 3)], 3, is_stopping=True).left_s is None
 
 
-def test_the_best_keeps_the_constraints_and_the_direction(make_record: RecordMaker) -> None:
+def test_the_best_trial_follows_the_constraints_and_the_direction(make_record: RecordMaker) -> None:
     records = [make_record(0), replace(make_record(1), violations={"cost": 1.0}), make_record(2)]
     assert view(records, direction="minimize").best[0] == "2"
     assert view(records).best[0] == "0"
@@ -116,7 +116,9 @@ def test_the_best_keeps_the_constraints_and_the_direction(make_record: RecordMak
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
 @pytest.mark.parametrize("height", [6, 10, 15, 40])
-def test_it_is_never_larger_than_the_terminal(make_record: RecordMaker, width: int, height: int) -> None:
+def test_the_panel_is_never_larger_than_the_terminal(
+    make_record: RecordMaker, width: int, height: int
+) -> None:
     records = [make_record(0), *(running(make_record, number) for number in range(1, 21))]
     lines = drawn(records, *range(1, 21), width=width, height=height)
     assert len(lines) <= height
@@ -125,7 +127,7 @@ def test_it_is_never_larger_than_the_terminal(make_record: RecordMaker, width: i
     assert any(line.startswith("ended   1 complete") for line in lines)
 
 
-def test_where_lines_are_few_the_events_go_first_and_the_hint_last(make_record: RecordMaker) -> None:
+def test_on_a_small_terminal_events_are_omitted_first_and_the_hint_last(make_record: RecordMaker) -> None:
     records = [make_record(0), running(make_record, 1)]
     assert drawn(records, 1, height=10)[-1] == HINT
     assert not any("trial 0   complete" in line for line in drawn(records, 1, height=8))
@@ -157,17 +159,18 @@ with terminal.libraries_redirected() as redirect_to:
     redirect_to(Path("ray.log"))
     console = UserConsole(file=terminal.out, soft_wrap=True)
     interruption = Interruption(60.0, terminal)
-    shows = progress_display(
+    display = progress_display(
         terminal, console, study, space, places=lambda: {"log": "ray.log"},
         is_stopping=lambda: interruption.requested, start_s=time.monotonic(),
     )
-    with interruption.caught(), shows.shown():
-        given = study.next_attempt()
-        shows.attempt_started(given)
+    with interruption.caught(), display.shown():
+        attempt = study.next_attempt()
+        display.attempt_started(attempt)
         for epoch in range(41):
             print("noise")
-            study.report(given.number, given.attempt, epoch, {"val/top1": 0.01 * epoch, "train/loss": 1.0})
-            shows.epoch_reported(given.number, epoch, {})
+            metrics = {"val/top1": 0.01 * epoch, "train/loss": 1.0}
+            study.report(attempt.number, attempt.attempt, epoch, metrics)
+            display.epoch_reported(attempt.number, epoch, {})
             time.sleep(0.25)
             if interruption.requested and epoch > 20:
                 time.sleep(1.0)
@@ -180,7 +183,7 @@ with terminal.libraries_redirected() as redirect_to:
 def on_terminal(
     folder: Path, *, script: str = SEARCH, columns: int = 80, lines: int = 20
 ) -> Iterator[tuple[Any, Any, int]]:
-    """The process of a script, the screen of its terminal, and what to read it from."""
+    """A script in a process with a terminal: the process, the screen, and the descriptor of its output."""
     parent, child = pty.openpty()
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
     environment = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT)}
@@ -197,7 +200,7 @@ def on_terminal(
 
 
 def wait_for(pattern: str, screen: Any, parent: int) -> list[str]:
-    """Feed the screen until a line has the pattern; return its lines."""
+    """Feed the screen until a line matches the pattern; return its lines."""
     stream, deadline = pyte.ByteStream(screen), time.monotonic() + 60
     while not any(re.search(pattern, line) for line in screen.display):
         assert time.monotonic() < deadline, "\n".join(screen.display)
@@ -209,7 +212,7 @@ def wait_for(pattern: str, screen: Any, parent: int) -> list[str]:
     return [line.rstrip() for line in screen.display]
 
 
-def test_on_a_terminal_there_is_one_panel_which_ctrl_c_leaves_whole(tmp_path: Path) -> None:
+def test_a_terminal_shows_one_panel_that_ctrl_c_does_not_break(tmp_path: Path) -> None:
     with on_terminal(tmp_path) as (process, screen, parent):
         lines = wait_for("1[0-9]/40", screen, parent)
         assert lines[0].startswith("live: 2 trials   0 ended · ")
@@ -217,24 +220,24 @@ def test_on_a_terminal_there_is_one_panel_which_ctrl_c_leaves_whole(tmp_path: Pa
         assert sum("/40  val/top1 0.1" in line for line in lines) == 1
         assert "log     ray.log" in lines
         process.send_signal(signal.SIGINT)
-        lines = wait_for("stopping: running trials may end their epoch", screen, parent)
+        lines = wait_for("stopping: running trials have 60 s to finish their epoch", screen, parent)
         lines = wait_for("the end", screen, parent)
         assert process.wait(timeout=30) == 0
         assert not screen.cursor.hidden
-        assert not any("val/top1" in line or "noise" in line for line in lines)  # nothing of it stays
+        assert not any("val/top1" in line or "noise" in line for line in lines)  # the panel is erased
     assert (tmp_path / "ray.log").read_text().count("noise") > 20
 
 
-def test_a_panel_that_cannot_be_drawn_ends_no_search(tmp_path: Path) -> None:
+def test_a_panel_that_cannot_be_drawn_does_not_end_the_search(tmp_path: Path) -> None:
     broken = SEARCH.replace('places=lambda: {"log": "ray.log"}', 'places=lambda: {}["no such place"]')
     with on_terminal(tmp_path, script=broken) as (process, screen, parent):
-        wait_for("live goes on; its panel cannot be drawn: KeyError", screen, parent)
+        wait_for("live continues; its panel cannot be drawn: KeyError", screen, parent)
         process.send_signal(signal.SIGINT)
         wait_for("the end", screen, parent)
         assert process.wait(timeout=30) == 0
 
 
-def test_in_a_pipe_there_are_lines_whatever_colours_are_asked_for(tmp_path: Path) -> None:
+def test_a_pipe_gets_lines_even_with_forced_colours(tmp_path: Path) -> None:
     short = SEARCH.replace("range(41)", "range(2)")
     environment = {**os.environ, "FORCE_COLOR": "1", "TERM": "xterm-256color", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
@@ -245,24 +248,25 @@ def test_in_a_pipe_there_are_lines_whatever_colours_are_asked_for(tmp_path: Path
         text=True,
         check=True,
     )
-    assert done.stdout.count("\n") == 4  # handed out, two epochs, the end
+    assert done.stdout.count("\n") == 4  # the start, two epochs, the end
     assert "trial 0   epoch 1/40" in done.stdout
 
 
-def test_a_terminal_of_few_letters_gets_lines(tmp_path: Path) -> None:
-    few = "import sys\nsys.stdout.reconfigure(encoding='latin-1')\n" + SEARCH.replace("range(41)", "range(3)")
-    with on_terminal(tmp_path, script=few) as (process, screen, parent):
+def test_a_terminal_with_a_limited_character_set_gets_lines(tmp_path: Path) -> None:
+    latin = "import sys\nsys.stdout.reconfigure(encoding='latin-1')\n"
+    short = SEARCH.replace("range(41)", "range(3)")
+    with on_terminal(tmp_path, script=latin + short) as (process, screen, parent):
         lines = wait_for("the end", screen, parent)
         assert process.wait(timeout=30) == 0
         assert any("trial 0   epoch 2/40" in line for line in lines)
 
 
-def test_drawing_a_large_search_costs_next_to_nothing(make_record: RecordMaker) -> None:
+def test_drawing_the_panel_of_a_large_search_is_cheap(make_record: RecordMaker) -> None:
     records = [make_record(number) for number in range(500)]
     records += [running(make_record, number) for number in range(500, 508)]
     start_s = time.process_time()
     for _ in range(20):
         drawn(records, *range(500, 508))
     each_s = (time.process_time() - start_s) / 20
-    print(f"a picture costs {1000 * each_s:.1f} ms of CPU, {100 * REFRESH_PER_S * each_s:.2f} % of a core")
+    print(f"a frame costs {1000 * each_s:.1f} ms of CPU, {100 * REFRESH_PER_S * each_s:.2f} % of a core")
     assert REFRESH_PER_S * each_s < 0.02

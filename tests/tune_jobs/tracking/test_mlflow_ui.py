@@ -36,7 +36,7 @@ def test_a_search_unfolds_into_its_trials(
         metric="val/top1",
     )
     tracker.sync(records, remember_run=lambda *_: None)
-    page = mlflow_screenshot.unfolded_search(browser, tracker.where)
+    page = mlflow_screenshot.expanded_search(browser, tracker.where)
     columns = ["attributes.`Run Name`", "metrics.`val/top1`", "params.`loss.temperature`"]
     columns += ["params.`model.exit_stages`", "tags.`selfcon.state`", "tags.`selfcon.reason`"]
     assert [row(page, number, columns) for number in range(5)] == [

@@ -108,8 +108,10 @@ def with_history(record: TrialRecord, num: int, rng: random.Random, *, epochs: i
     )
 
 
-@pytest.fixture
-def large(make_record: RecordMaker, make_snapshot: SnapshotMaker, tmp_path: Path) -> Snapshot:
+@pytest.fixture(scope="module")
+def large(
+    make_record: RecordMaker, make_snapshot: SnapshotMaker, tmp_path_factory: pytest.TempPathFactory
+) -> Snapshot:
     """A search of 500 trials of up to 100 epochs in three launches."""
     records = trials(make_record, 500)
     start, end = records[0].started_ms, records[-1].finished_ms or 0
@@ -132,7 +134,12 @@ def large(make_record: RecordMaker, make_snapshot: SnapshotMaker, tmp_path: Path
         "why": "the first",
         "metrics": {"test/top1": 0.9},
     }
-    return make_snapshot(make_space(tmp_path), records, launches=tuple(launches), publication=publication)
+    return make_snapshot(
+        make_space(tmp_path_factory.mktemp("large")),
+        records,
+        launches=tuple(launches),
+        publication=publication,
+    )
 
 
 def embedded(page: bytes) -> dict[str, Any]:
