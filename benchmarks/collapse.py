@@ -1,8 +1,8 @@
-"""When training collapses: the digits, three kinds of projection head, three seeds, one setting at a time.
+"""Conditions of training collapse: one changed setting at a time, three projection heads, three seeds.
 
-Each run differs from the base in one setting. A run is stuck when its last epoch's loss is within 1 % of that
-of features that are all the same (selfcon/collapse.py). Runs go to docs/collapse.csv as they end, and those
-that are there already are not run again; the table is printed and the plot drawn from that file:
+A run is stuck if the loss of its last epoch is within 1 % of that of identical features
+(selfcon/collapse.py). Runs are appended to docs/collapse.csv and not repeated if they are in it. Prints a
+table and draws a plot:
 
     .venv/bin/python benchmarks/collapse.py
 """
@@ -33,7 +33,7 @@ BASE: dict[str, Any] = {
     "optim.learning_rate": 0.1,
     "evaluate.every_epochs": 8,
 }
-# The first value of each is the base's.
+# The first value is that of BASE.
 FACTORS: dict[str, tuple[Any, ...]] = {
     "optim.learning_rate": (0.1, 0.005, 0.02, 0.05, 0.3),
     "optim.warmup_epochs": (1, 0, 4),
@@ -46,7 +46,7 @@ SEEDS = (0, 1, 2)
 
 
 def main() -> None:
-    """Run what is missing, then show everything."""
+    """Run the missing runs, then print the table and draw the plot."""
     done = {_key(row) for row in _rows()}
     missing = [run for run in _runs() if tuple(map(str, run)) not in done]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def _runs() -> Iterator[tuple[str, Any, str, int]]:
-    """The base once, under its first factor, then each other value of each factor."""
+    """The base once, as the first factor, then each other value of each factor."""
     first = next(iter(FACTORS))
     settings = [(name, value) for name, values in FACTORS.items() for value in values[name != first :]]
     return ((*setting, head, seed) for setting, head, seed in itertools.product(settings, HEADS, SEEDS))
@@ -113,7 +113,7 @@ def _is_stuck(row: dict[str, str]) -> bool:
 
 
 def _cell(factor: str, value: Any, head: str) -> list[dict[str, str]]:
-    """The rows of a setting; the base stands under the first factor only."""
+    """Rows of a setting; the base is stored only under the first factor."""
     if value == FACTORS[factor][0]:
         factor = next(iter(FACTORS))
         value = FACTORS[factor][0]

@@ -1,9 +1,8 @@
-"""How long a user waits for the first metric and for the first finished trial: ours beside plain Ray Tune.
+"""Time to the first metric and to the first finished trial, compared with plain Ray Tune.
 
-Both are processes started from nothing that train the trials of search_spaces/exit_position.yaml; the clock
-starts with the process. "plain" is what Ray's documentation writes: a Tuner with its defaults over a function
-that runs a TorchTrainer, which trains by `selfcon.train.fit` and reports each epoch. Prints every turn and
-the ratios of the medians:
+Both train the trials of search_spaces/exit_position.yaml; the time is measured from the start of the process.
+"plain" follows Ray's documentation: a Tuner with defaults and a function with a TorchTrainer, which calls
+`selfcon.train.fit` and reports each epoch. Prints every round and the ratios of the medians:
 
     .venv/bin/python benchmarks/first_minutes.py
 """
@@ -21,26 +20,26 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 SPACE = ROOT / "search_spaces" / "exit_position.yaml"
-TURNS = 3
+ROUNDS = 3
 EVENTS = ("first metric", "first finished trial")
-# As many trials at once as the machine holds, two here, where plain Ray Tune runs one.
+# As many concurrent trials as fit, two here; plain Ray Tune runs one.
 OURS = {"ours": (), "ours, one at a time": ("--set", "search.max_concurrent=1")}
 KINDS = (*OURS, "plain")
-# The line of an epoch and that of a trial's end, as the launcher prints them; plain prints the event.
+# Text in the launcher's lines for an epoch and for the end of a trial; plain prints the names of the events.
 MARKS = (" epoch ", "  complete ")
-END_TIMEOUT_S = 90.0
+EXIT_TIMEOUT_S = 90.0
 
 
 def main() -> None:
-    """Run the turns, one process at a time, in alternating order."""
+    """Run all rounds, one process at a time, in alternating order."""
     times: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
-    for turn in range(TURNS):
-        for kind in KINDS if turn % 2 == 0 else reversed(KINDS):
+    for repeat in range(ROUNDS):
+        for kind in KINDS if repeat % 2 == 0 else reversed(KINDS):
             times[kind].append(timed(kind))
             words = ", ".join(f"{e} {s:.1f} s" for e, s in zip(EVENTS, times[kind][-1], strict=True))
-            print(f"turn {turn + 1}: {kind:19s}  {words}", flush=True)
+            print(f"round {repeat + 1}: {kind:19s}  {words}", flush=True)
     for index, event in enumerate(EVENTS):
-        medians = {kind: statistics.median(turn[index] for turn in times[kind]) for kind in KINDS}
+        medians = {kind: statistics.median(seconds[index] for seconds in times[kind]) for kind in KINDS}
         for kind in OURS:
             ratio = medians[kind] / medians["plain"]
             print(
@@ -49,7 +48,7 @@ def main() -> None:
 
 
 def timed(kind: str) -> tuple[float, float]:
-    """Return the seconds from the start of a process to each of the events, then end it."""
+    """Return the seconds from the start of a process to each event, then stop it."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, "plain", folder]
         if kind in OURS:
@@ -60,7 +59,7 @@ def timed(kind: str) -> tuple[float, float]:
             command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         ) as process:
             found = tuple(seconds_to(process, mark) - start for mark in (MARKS if kind in OURS else EVENTS))
-            end(process)
+            stop(process)
     return found[0], found[1]
 
 
@@ -73,13 +72,13 @@ def seconds_to(process: subprocess.Popen[str], mark: str) -> float:
     raise RuntimeError(f"the process ended with {process.wait()} before it printed {mark!r}")
 
 
-def end(process: subprocess.Popen[str]) -> None:
-    """Interrupt the process as a user would who does not want to wait."""
+def stop(process: subprocess.Popen[str]) -> None:
+    """Interrupt the process twice, so that it does not wait for its trials."""
     for _ in range(2):
         process.send_signal(signal.SIGINT)
         time.sleep(1)
     with suppress(subprocess.TimeoutExpired):
-        process.communicate(timeout=END_TIMEOUT_S)
+        process.communicate(timeout=EXIT_TIMEOUT_S)
         return
     process.kill()
 
@@ -98,7 +97,7 @@ def train_worker(config: dict[str, Any]) -> None:
 
 
 def run_trial(config: dict[str, Any]) -> None:
-    """A trial as Ray's documentation writes it."""
+    """Run a trial as in Ray's documentation."""
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
@@ -115,7 +114,7 @@ def run_trial(config: dict[str, Any]) -> None:
 
 
 def run_plain(folder: str) -> None:
-    """Search the same space with Ray Tune as it comes."""
+    """Search the same space with plain Ray Tune."""
     from ray import tune
 
     class Printer(tune.Callback):
@@ -133,7 +132,7 @@ def run_plain(folder: str) -> None:
     tune.Tuner(
         run_trial,
         param_space={"folder": folder, "parameters": space},
-        # Two at once would take both CPUs for the trials themselves, and their workers would wait for ever.
+        # Two concurrent trials would take both CPUs, and their workers would wait forever.
         tune_config=tune.TuneConfig(metric="val/top1", mode="max", num_samples=12, max_concurrent_trials=1),
         run_config=tune.RunConfig(storage_path=folder, callbacks=[Printer()]),
     ).fit()

@@ -1,7 +1,7 @@
-"""Time and memory of the loss, beside the form that holds rows x rows tensors.
+"""Time and memory of the loss, compared with an implementation with rows x rows tensors.
 
-128 dimensions, 2 exits, forward and backward, labels of 10 images a class; memory is what stands above the
-inputs at the peak. Prints a line for each number of images:
+128 dimensions, 2 exits, 10 images per class, forward and backward. Memory is the peak above the inputs.
+Prints a line for each number of images:
 
     .venv/bin/python benchmarks/loss.py
 
@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Callable
 
 import torch
-from measure import peak_megabytes, seconds_by_turns, spread
+from measure import alternating_seconds, peak_megabytes, spread
 from torch import Tensor
 from torch.nn import functional
 
@@ -24,10 +24,10 @@ REPEATS = 5
 
 
 def mask_form(z_RED: Tensor, labels_B: Tensor) -> Tensor:
-    """Return the same loss as supervised contrastive losses are usually written.
+    """Return the same loss in the usual implementation.
 
-    Mask, logits, exponentials and log-probabilities are rows x rows tensors of their own, as in the authors'
-    code (github.com/raymin0223/self-contrastive-learning, commit 5e7c2c5).
+    Mask, logits, exponentials and log-probabilities are separate rows x rows tensors, as in the authors' code
+    (github.com/raymin0223/self-contrastive-learning, commit 5e7c2c5).
     """
     z_AD = torch.cat(z_RED.unbind(dim=1))
     labels_A = labels_B.to(z_AD.device).repeat(z_RED.shape[1])
@@ -42,7 +42,7 @@ def mask_form(z_RED: Tensor, labels_B: Tensor) -> Tensor:
 
 
 def chunked_form(z_RED: Tensor, labels_B: Tensor) -> Tensor:
-    """Return the package's loss."""
+    """Return the loss of this project."""
     return selfcon_loss(z_RED, labels_B, temperature=TEMPERATURE, base_temperature=BASE_TEMPERATURE)
 
 
@@ -50,12 +50,12 @@ FORMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"ours": chunked_form, "m
 
 
 def prepare(form: str, num_images: int) -> Callable[[], Tensor]:
-    """Return the loss and its gradient as a call, on inputs that are there already."""
+    """Return a function that computes the loss and its gradient on prepared inputs."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     labels_B = torch.arange(num_images) % max(1, num_images // IMAGES_PER_CLASS)
     z_RED = functional.normalize(torch.randn(num_images, NUM_EXITS, DIM), dim=2).requires_grad_()
-    # Torch's own start-up, which every first product and backward pass of a process pays, is not the loss's.
+    # Warm up: the first product and backward pass of a process are slow.
     _loss_with_gradient(FORMS[form], z_RED[:8].detach().requires_grad_(), labels_B[:8] % 2)
     return lambda: _loss_with_gradient(FORMS[form], z_RED, labels_B)
 
@@ -67,17 +67,17 @@ def _loss_with_gradient(form: Callable[[Tensor, Tensor], Tensor], z_RED: Tensor,
 
 
 def main() -> None:
-    """Measure both forms up to 4096 images, and both again at 8192."""
+    """Measure both implementations: repeated up to 4096 images, once at 8192."""
     for num_images in (1024, 4096, 8192):
         runs = {form: prepare(form, num_images) for form in FORMS}
         torch.testing.assert_close(runs["ours"](), runs["mask form"](), rtol=1e-5, atol=0)
-        seconds = seconds_by_turns(runs, repeats=REPEATS if num_images < 8192 else 1)
+        seconds = alternating_seconds(runs, repeats=REPEATS if num_images < 8192 else 1)
         memory = {form: peak_megabytes(prepare, form, num_images) for form in FORMS}
         for form in FORMS:
             print(f"{num_images} images, {form}: {spread(seconds[form])} s, {memory[form]:.0f} MB")
         time = statistics.median(seconds["ours"]) / statistics.median(seconds["mask form"])
         share = memory["ours"] / memory["mask form"]
-        print(f"{num_images} images, ours over mask form: time {time:.2f}, memory {share:.3f}")
+        print(f"{num_images} images, ours / mask form: time {time:.2f}, memory {share:.3f}")
 
 
 if __name__ == "__main__":

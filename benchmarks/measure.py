@@ -1,7 +1,4 @@
-"""How the benchmarks measure: times by turns in one process, memory each in a process of its own.
-
-What runs on a GPU is waited for, and its memory is the GPU's, where the caller says so.
-"""
+"""Measurement of time, alternating in one process, and of peak memory, each in a separate process."""
 
 import multiprocessing
 import statistics
@@ -12,40 +9,40 @@ from pathlib import Path
 from typing import Any
 
 
-def seconds_by_turns(
+def alternating_seconds(
     functions: Mapping[str, Callable[[], object]],
     *,
     repeats: int,
     finished: Callable[[], object] = lambda: None,
 ) -> dict[str, list[float]]:
-    """Return the seconds of each call, function by function: called by turns, so all meet the same load.
+    """Return the seconds of each call of each function. Calls alternate, so that all have the same load.
 
-    The order is reversed in every other round; one round before them is not counted. `finished` returns when
-    all is done that a call began: `torch.cuda.synchronize` on a GPU.
+    The order is reversed in every second round; the first round is a warm-up. `finished` waits for the end of
+    asynchronous work: `torch.cuda.synchronize` on a GPU.
     """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for turn in range(repeats + 1):
-        for name in list(functions) if turn % 2 else reversed(list(functions)):
+    for repeat in range(repeats + 1):
+        for name in list(functions) if repeat % 2 else reversed(list(functions)):
             started = time.perf_counter()
             functions[name]()
             finished()
-            if turn:
+            if repeat:
                 seconds[name].append(time.perf_counter() - started)
     return seconds
 
 
 def spread(values: list[float]) -> str:
-    """Return the median and the range in words."""
+    """Return the median and the range as text."""
     return f"{statistics.median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
 def peak_megabytes(
     prepare: Callable[..., Callable[[], object]], *arguments: Any, on_gpu: bool = False
 ) -> float:
-    """Return what `prepare(*arguments)()` took at its peak above what stood before it, in 10^6 bytes.
+    """Return the peak memory of `prepare(*arguments)()` above that before the call, in 10^6 bytes.
 
-    The resident memory of a fresh process, as Linux counts it, or with `on_gpu` what its tensors take of the
-    GPU. `prepare` makes the inputs, which do not count; it stands at the top level of a module.
+    Measures the resident memory of a new process or, with `on_gpu`, the memory of its tensors on the GPU.
+    `prepare` creates the inputs, which do not count; it must be at the top level of a module.
     """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
@@ -54,14 +51,14 @@ def peak_megabytes(
 
 def _peak_of(prepare: Callable[..., Callable[[], object]], arguments: tuple[Any, ...]) -> float:
     function = prepare(*arguments)
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
+    Path("/proc/self/clear_refs").write_text("5")  # reset the high-water mark
     before = _resident_megabytes("VmRSS")
     function()
     return _resident_megabytes("VmHWM") - before
 
 
 def _peak_of_gpu(prepare: Callable[..., Callable[[], object]], arguments: tuple[Any, ...]) -> float:
-    import torch  # not every benchmark needs it
+    import torch  # not needed by every benchmark
 
     function = prepare(*arguments)
     torch.cuda.reset_peak_memory_stats()

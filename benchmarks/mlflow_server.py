@@ -1,4 +1,4 @@
-"""An MLflow server for the benchmarks that write to one."""
+"""MLflow server for benchmarks."""
 
 import os
 import signal
@@ -18,16 +18,16 @@ READY_TIMEOUT_S = 120.0
 
 @dataclass(frozen=True)
 class Server:
-    """An MLflow server that runs; its processes are a group of their own."""
+    """Running MLflow server; its processes are in a separate process group."""
 
     uri: str
     group: int
 
     def cpu_seconds(self) -> float:
-        """Return the CPU time that its processes have taken."""
+        """Return the CPU time of its processes."""
         ticks = 0
         for path in Path("/proc").glob("[0-9]*/stat"):
-            with suppress(OSError):  # it has ended
+            with suppress(OSError):  # the process has ended
                 fields = path.read_text().rpartition(")")[2].split()
                 if int(fields[2]) == self.group:
                     ticks += int(fields[11]) + int(fields[12])
@@ -36,7 +36,7 @@ class Server:
 
 @contextmanager
 def mlflow_server(folder: Path) -> Iterator[Server]:
-    """Start `mlflow server` on a database in the folder."""
+    """Start `mlflow server` with a database in the folder; stop it at the end of the block."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -55,7 +55,7 @@ def mlflow_server(folder: Path) -> Iterator[Server]:
 
 
 def wait_until_ready(uri: str) -> None:
-    """Return when the server answers."""
+    """Wait until the server answers."""
     deadline = time.monotonic() + READY_TIMEOUT_S
     while True:
         try:

@@ -1,8 +1,8 @@
-"""How long a trial stands still after its worker was killed: from the death to the first new step.
+"""Recovery time of a trial: from the death of its worker to the first new training step.
 
-A real search of one trial on this machine's own Ray cluster, whose worker gets SIGKILL in the middle of an
-epoch. The next attempt writes the state that it found as its own first checkpoint, right before its first
-step: when that is whole is what is measured. Prints each repeat and the median:
+Runs a search of one trial on a local Ray cluster and sends SIGKILL to its worker within an epoch. The next
+attempt saves the state from which it resumes right before its first step; the time of that checkpoint is
+the end of the recovery. Prints each repetition and the median:
 
     .venv/bin/python benchmarks/recovery.py
 """
@@ -32,7 +32,7 @@ PROJECT = Path(__file__).parents[1]
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the recovery times."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "space.yaml").write_text(SPACE)
         command = [sys.executable, str(PROJECT / "launch.py"), "--space", "space.yaml"]
@@ -47,18 +47,18 @@ def main() -> None:
 
 
 def measure(checkpoints: Path, launcher: int, attempt: int) -> float:
-    """Kill the worker of an attempt once it has finished two epochs; return how long the next one takes."""
+    """Kill the worker of an attempt after two epochs; return the seconds until the next attempt trains."""
     wait_for(checkpoints, attempt, num_epochs=3)
     (worker,) = workers_of(launcher)
     os.kill(worker, signal.SIGKILL)
     killed_s = time.time()
-    (begun_s,) = wait_for(checkpoints, attempt + 1, num_epochs=1)
-    print(f"attempt {attempt}: {begun_s - killed_s:.1f} s")
-    return begun_s - killed_s
+    (resumed_s,) = wait_for(checkpoints, attempt + 1, num_epochs=1)
+    print(f"attempt {attempt}: {resumed_s - killed_s:.1f} s")
+    return resumed_s - killed_s
 
 
 def wait_for(checkpoints: Path, attempt: int, *, num_epochs: int) -> list[float]:
-    """Return the times of an attempt's first checkpoints, as soon as there are so many."""
+    """Wait until an attempt has a number of checkpoints; return their times."""
     seen: dict[str, float] = {}
     deadline = time.monotonic() + TIMEOUT_S
     while time.monotonic() < deadline:
@@ -72,15 +72,19 @@ def wait_for(checkpoints: Path, attempt: int, *, num_epochs: int) -> list[float]
 
 
 def workers_of(launcher: int) -> list[int]:
-    """Return the processes below the launcher that train."""
+    """Return the pids of the training workers of a launcher."""
     listing = subprocess.run(
         ["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
     ).stdout
     rows = re.findall(r"^ *(\d+) +(\d+) (.*)$", listing, re.MULTILINE)
-    below = {launcher}
-    while len(grown := below | {int(pid) for pid, parent, _ in rows if int(parent) in below}) > len(below):
-        below = grown
-    return [int(p) for p, _, title in rows if int(p) in below and title.startswith("ray::RayTrainWorker")]
+    descendants = {launcher}
+    while len(
+        grown := descendants | {int(pid) for pid, parent, _ in rows if int(parent) in descendants}
+    ) > len(descendants):
+        descendants = grown
+    return [
+        int(p) for p, _, title in rows if int(p) in descendants and title.startswith("ray::RayTrainWorker")
+    ]
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""What the search itself costs: a suggestion, a report and a start, by the number of finished trials.
+"""Cost of suggestions, reports and starts of a search, by the number of finished trials.
 
-On the default storage, an SQLite file in the working directory for each size, on a conditional space; with
-TPE and the median pruner, which reads most, if no others are named. The sizes are measured by turns. A
-suggestion counts until it is stored; the report that ends a trial stores more than one after which it goes
-on, which a strict pruner leaves few of; a start is to read the study and to make the first suggestion. Prints
-milliseconds, median and range, and the growth from 10 to 1,000 trials:
+Uses the default storage, an SQLite file in the current folder, and a conditional space; by default TPE and
+the median pruner, which reads the most. The sizes alternate. A suggestion includes its storage. "ending" is
+a report that ends a trial; it stores more than other reports. A start reads the study and makes the first
+suggestion. Prints median and range in milliseconds, and the growth from 10 to 1,000 trials:
 
     .venv/bin/python benchmarks/searcher.py [SAMPLER [PRUNER]]
 """
@@ -41,7 +40,7 @@ pruner: {{kind: {pruner}}}
 
 
 def main(sampler: str = "tpe", pruner: str = "median") -> None:
-    """Fill a study of each size and measure them by turns."""
+    """Fill a study of each size and measure them in alternation."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with tempfile.TemporaryDirectory(dir=".") as folder:
         path = Path(folder) / "space.yaml"
@@ -52,15 +51,15 @@ def main(sampler: str = "tpe", pruner: str = "median") -> None:
         for size in SIZES:
             fill(open_study(space, storages[size]), size)
         studies = {size: start(space, storages[size], costs[size]) for size in SIZES}
-        for turn in range(REPEATS):
-            for size in SIZES if turn % 2 else reversed(SIZES):
+        for repeat in range(REPEATS):
+            for size in SIZES if repeat % 2 else reversed(SIZES):
                 measure(studies[size], costs[size])
         print_costs(f"{sampler}, {pruner}", costs)
 
 
 @dataclass
 class Costs:
-    """Milliseconds of each suggestion, report, ending report and start with one number of finished trials."""
+    """Milliseconds of each suggestion, report, ending report and start, for one number of trials."""
 
     suggestion: list[float] = field(default_factory=list)
     report: list[float] = field(default_factory=list)
@@ -69,32 +68,32 @@ class Costs:
 
 
 def fill(study: SearchStudy, size: int) -> None:
-    """Train until the study has as many trials."""
+    """Train until the study has `size` trials."""
     while len(study.records()) < size:
         train(study, next_attempt(study), Costs())
 
 
 def start(space: SearchSpace, storage: str, costs: Costs) -> SearchStudy:
-    """Return the study, opened by a new process as it were, after the first trial it suggests."""
+    """Open the study as a new launcher does, train the first suggested trial, and return the study."""
     started = time.perf_counter()
     study = open_study(space, storage)
-    given = next_attempt(study)
+    attempt = next_attempt(study)
     costs.start.append(1000 * (time.perf_counter() - started))
-    train(study, given, Costs())
+    train(study, attempt, Costs())
     return study
 
 
 def measure(study: SearchStudy, costs: Costs) -> None:
     """Suggest and train one trial."""
     started = time.perf_counter()
-    given = next_attempt(study)
+    attempt = next_attempt(study)
     costs.suggestion.append(1000 * (time.perf_counter() - started))
-    train(study, given, costs)
+    train(study, attempt, costs)
 
 
-def print_costs(what: str, costs: dict[int, Costs]) -> None:
-    """Print a line for each size, and how each cost grows."""
-    print(f"{what}, ms: median (least to most) of {REPEATS}; a start once")
+def print_costs(label: str, costs: dict[int, Costs]) -> None:
+    """Print a line for each size, and the growth of each cost."""
+    print(f"{label}, ms: median (min to max) of {REPEATS}; one start")
     for size, cost in costs.items():
         parts = [f"{name} {spread(getattr(cost, name) or [math.nan])}" for name in MEASURED]
         print(f"{size:5d} trials: {', '.join(parts)}, start {cost.start[0]:.0f}")
@@ -105,7 +104,7 @@ def print_costs(what: str, costs: dict[int, Costs]) -> None:
 
 
 def open_study(space: SearchSpace, storage: str) -> SearchStudy:
-    """Return the study, asked for more trials than are made."""
+    """Return the study, with more requested trials than the benchmark trains."""
     study = SearchStudy(storage, space, data_digest="none")
     study.set_num_trials(space.search.num_trials)
     return study
@@ -113,25 +112,25 @@ def open_study(space: SearchSpace, storage: str) -> SearchStudy:
 
 def next_attempt(study: SearchStudy) -> Attempt:
     """Return the next attempt."""
-    given = study.next_attempt()
-    assert given is not None
-    return given
+    attempt = study.next_attempt()
+    assert attempt is not None
+    return attempt
 
 
-def train(study: SearchStudy, given: Attempt, costs: Costs) -> None:
-    """Report every epoch of an attempt until it ends; the milliseconds of each go to `costs`."""
-    temperature = given.config.loss.temperature
+def train(study: SearchStudy, attempt: Attempt, costs: Costs) -> None:
+    """Report epochs of an attempt until it ends, and record the milliseconds in `costs`."""
+    temperature = attempt.config.loss.temperature
     for epoch in range(EPOCHS + 1):
         metrics = {"val/top1": 1 - abs(temperature - 0.2) - 0.3 / (epoch + 1), "train/loss": 1.0}
         started = time.perf_counter()
-        decision = study.report(given.number, given.attempt, epoch, metrics)
+        decision = study.report(attempt.number, attempt.attempt, epoch, metrics)
         milliseconds = 1000 * (time.perf_counter() - started)
         if decision is Decision.STOP:
             costs.ending.append(milliseconds)
             break
-        if epoch > 0:  # the untrained network has no value to store beside its metrics
+        if epoch > 0:  # the untrained network has no objective value to store
             costs.report.append(milliseconds)
-    study.end_attempt(given.number, given.attempt)
+    study.end_attempt(attempt.number, attempt.attempt)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Time and memory of a training step: SelfCon beside SupCon, and ours beside plain torchvision code.
+"""Time and memory of a training step: SelfCon compared with SupCon, and with plain torchvision code.
 
-A step is forward, loss, backward and descent, on images that are there already; the memory is what it takes
-at its peak above network, optimiser and images. Prints medians, ranges and ratios:
+A step is forward, loss, backward and optimiser step on images in memory. Memory is the peak above network,
+optimiser and images. Prints medians, ranges and ratios:
 
     .venv/bin/python benchmarks/step.py
 
-SelfCon sees one view of each image and SupCon two, with the same backbone, batch of images and data. The
-paper's figures, on GPUs with ResNet-50 at 224 pixels, are 0.48 of the time and 0.59 of the memory; where
-there is a GPU this is what is measured.
+SelfCon uses one view of each image and SupCon two, with the same backbone, batch size and data. The paper
+reports 0.48 of the time and 0.59 of the memory for ResNet-50 at 224 pixels on GPUs. If there is a GPU, this
+setting is measured.
 """
 
 import statistics
@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from loss import mask_form
-from measure import peak_megabytes, seconds_by_turns, spread
+from measure import alternating_seconds, peak_megabytes, spread
 from torch import nn
 from torch.nn import functional
 
@@ -67,18 +67,18 @@ def started(changes: dict[str, Any]) -> tuple[Run, torch.Tensor, torch.Tensor]:
 
 
 def prepare(changes: dict[str, Any]) -> Callable[[], float]:
-    """Return a step of ours as a call, with the kernels that `fit` takes."""
-    return deterministic_kernels()(prepare_any_order(changes))
+    """Return a training step as a function, with the deterministic kernels of `fit`."""
+    return deterministic_kernels()(prepare_default_kernels(changes))
 
 
-def prepare_any_order(changes: dict[str, Any]) -> Callable[[], float]:
-    """Return a step of ours as a call, with the kernels that torch would take."""
+def prepare_default_kernels(changes: dict[str, Any]) -> Callable[[], float]:
+    """Return a training step as a function, with the default kernels of torch."""
     run, images_RCHW, labels_B = started(changes)
     return lambda: train_step(run, images_RCHW, labels_B, place="benchmark")
 
 
 def prepare_plain() -> Callable[[], None]:
-    """Return the step of ONE_VIEW as plain torchvision code, on the same batch."""
+    """Return the same step as ONE_VIEW in plain torchvision code, as a function."""
     from torchvision.models import resnet18
 
     run, images_RCHW, labels_B = started(ONE_VIEW)
@@ -104,9 +104,9 @@ def prepare_plain() -> Callable[[], None]:
 
 
 def compare_methods(name: str) -> None:
-    """Print what the steps of the methods cost, and SelfCon's as shares of SupCon's."""
+    """Print time and memory of a step of each method, and their ratio to SupCon."""
     changes = {method: SETTINGS[name] | settings for method, settings in METHODS.items()}
-    seconds = seconds_by_turns(
+    seconds = alternating_seconds(
         {key: prepare(value) for key, value in changes.items()}, repeats=REPEATS, finished=FINISHED
     )
     megabytes = {method: peak_megabytes(prepare, value, on_gpu=HAS_GPU) for method, value in changes.items()}
@@ -115,23 +115,26 @@ def compare_methods(name: str) -> None:
         time = statistics.median(seconds[method]) / supcon_seconds
         memory = megabytes[method] / megabytes["SupCon"]
         print(f"{name}, {method}: {spread(seconds[method])} s, {megabytes[method]:.0f} MB", end="; ")
-        print(f"of SupCon's: time {time:.2f}, memory {memory:.2f}", flush=True)
+        print(f"relative to SupCon: time {time:.2f}, memory {memory:.2f}", flush=True)
 
 
 def compare_kernels(name: str) -> None:
-    """Print what a step costs on a GPU with kernels that add in a fixed order, and in any."""
+    """Print the time of a step on a GPU with deterministic and with default kernels."""
     changes = SETTINGS[name] | METHODS["SelfCon, fc after stage 2"]
-    steps = {"fixed": prepare(changes), "any": prepare_any_order(changes)}
-    seconds = seconds_by_turns(steps, repeats=3 * REPEATS, finished=FINISHED)
+    steps = {"deterministic": prepare(changes), "default": prepare_default_kernels(changes)}
+    seconds = alternating_seconds(steps, repeats=3 * REPEATS, finished=FINISHED)
     for kind, values in seconds.items():
-        print(f"{name}, SelfCon, fc after stage 2, sums in {kind} order: {spread(values)} s")
-    print(f"ratio: {statistics.median(seconds['fixed']) / statistics.median(seconds['any']):.3f}", flush=True)
+        print(f"{name}, SelfCon, fc after stage 2, {kind} kernels: {spread(values)} s")
+    print(
+        f"ratio: {statistics.median(seconds['deterministic']) / statistics.median(seconds['default']):.3f}",
+        flush=True,
+    )
 
 
 def compare_with_plain_code() -> None:
-    """Print what the same step costs here and in plain torchvision code."""
+    """Print the time of the same step here and in plain torchvision code."""
     steps = {"ours": prepare(ONE_VIEW), "plain": prepare_plain()}
-    seconds = seconds_by_turns(steps, repeats=3 * REPEATS, finished=FINISHED)
+    seconds = alternating_seconds(steps, repeats=3 * REPEATS, finished=FINISHED)
     for kind, values in seconds.items():
         print(f"resnet18 at 32 pixels, batch 64, one view, {kind}: {spread(values)} s")
     print(f"ratio: {statistics.median(seconds['ours']) / statistics.median(seconds['plain']):.3f}")

@@ -1,12 +1,11 @@
-"""What MLflow costs a search: the time of a point, and the share of a search's time that the writer takes.
+"""Cost of MLflow tracking: time per metric value, and overhead of a search.
 
-To a real server on this machine, on SQLite. First ten thousand points through the writer: all at once, as
-after a time without a server, and epoch by epoch, as they come. Then a search with the writer and one
-without, by turns: trials trained in a process of their own, their epochs recorded in a study here, which the
-writer follows in its thread. Printed are the seconds from the first epoch to the last, whose ratio is what
-training loses to the writer and to the server on the same CPUs, as far as the noise of the machine lets it
-be seen; the seconds after it until MLflow has all; and the CPU time of the writer, which includes reading
-the study, and of the server, as shares of the whole time.
+Uses a real server with SQLite on this machine. First, the writer sends ten thousand metric values: all at
+once, as after an outage, and epoch by epoch. Then searches with and without the writer alternate: a
+separate process trains, this process records the epochs in a study, and the writer follows the study in a
+thread. Prints the seconds from the first epoch to the last with and without MLflow, and their ratio; the
+seconds until the rest is delivered; and the CPU time of writer (including reads of the study) and server as
+shares of the total time.
 
     .venv/bin/python benchmarks/tracking.py
 """
@@ -38,7 +37,7 @@ from tune_jobs.tracking.tracker import Tracker
 if TYPE_CHECKING:  # only the training process loads torch
     from selfcon.train import EpochReport
 
-TRIALS, EPOCHS, METRICS = 40, 25, 10  # ten thousand points
+TRIALS, EPOCHS, METRICS = 40, 25, 10  # ten thousand values
 REPEATS = 5
 DATASET = TrackedDataset(
     name="digits", digest="0" * 64, source="digits", class_names=tuple("0123456789"), profile={}
@@ -57,11 +56,11 @@ pruner: {kind: none}
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print all costs."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     os.environ.update(CLIENT_SETTINGS)
     with tempfile.TemporaryDirectory(dir=".") as folder, mlflow_server(Path(folder)) as server:
-        send(server.uri, "warm-up", [records(1, 1)])  # imports MLflow, makes the experiment
+        send(server.uri, "warm-up", [records(1, 1)])  # imports MLflow, creates the experiment
         print_points("all at once", *send(server.uri, "at-once", [records(TRIALS, EPOCHS)]))
         print_points("epoch by epoch", *send(server.uri, "by-epoch", list(growing())))
         path = Path(folder) / "space.yaml"
@@ -74,7 +73,7 @@ def main() -> None:
 
 
 def records(num_trials: int, num_epochs: int) -> list[TrialRecord]:
-    """Return running trials with so many epochs each."""
+    """Return records of running trials with this number of epochs."""
     epochs = tuple(
         EpochRecord(epoch, {f"metric/{n}": epoch + 0.1 * n for n in range(METRICS)}, START_MS + epoch, 1)
         for epoch in range(num_epochs)
@@ -90,48 +89,48 @@ def records(num_trials: int, num_epochs: int) -> list[TrialRecord]:
 
 
 def growing() -> Iterator[list[TrialRecord]]:
-    """Yield what a study has after each epoch of one trial after the other."""
-    whole = records(TRIALS, EPOCHS)
-    for number, record in enumerate(whole):
+    """Yield the records of a study after each epoch, for one trial after the other."""
+    complete = records(TRIALS, EPOCHS)
+    for number, record in enumerate(complete):
         for epoch in range(EPOCHS):
-            yield [*whole[:number], replace(record, epochs=record.epochs[: epoch + 1])]
+            yield [*complete[:number], replace(record, epochs=record.epochs[: epoch + 1])]
 
 
 def send(uri: str, search: str, states: list[list[TrialRecord]]) -> tuple[float, float]:
-    """Bring MLflow up to one state after the other; return the wall and the CPU seconds of the writer."""
+    """Send consecutive states to MLflow; return wall-clock and CPU seconds of the writer."""
     tracker = tracker_of(uri, search)
     started_s, started_cpu_s = time.perf_counter(), time.thread_time()
     for state in states:
-        tracker.sync(state, remember_run=forget, max_files=0)  # the points alone
+        tracker.sync(state, remember_run=forget, max_files=0)  # metrics only
     return time.perf_counter() - started_s, time.thread_time() - started_cpu_s
 
 
-def print_points(what: str, wall_s: float, cpu_s: float) -> None:
-    """Print what a point costs."""
+def print_points(label: str, wall_s: float, cpu_s: float) -> None:
+    """Print the time per metric value."""
     num_points = TRIALS * EPOCHS * METRICS
     print(
-        f"{num_points} points {what}: {wall_s:.1f} s, {1000 * wall_s / num_points:.2f} ms a point, "
-        f"of these {1000 * cpu_s / num_points:.2f} ms CPU of the writer",
+        f"{num_points} values {label}: {wall_s:.1f} s, {1000 * wall_s / num_points:.2f} ms per value, "
+        f"including {1000 * cpu_s / num_points:.2f} ms CPU of the writer",
         flush=True,
     )
 
 
 def tracker_of(uri: str, search: str) -> Tracker:
-    """Return the writer of a search."""
+    """Return the tracker of a search."""
     return Tracker(
         uri=uri, experiment="cost", search=search, description="", tags={}, metric="metric/0", dataset=DATASET
     )
 
 
 def forget(_record: TrialRecord, _run_id: str) -> None:
-    """No study has to remember the run."""
+    """Ignore the run, which no study needs."""
 
 
 # --- searches ----------------------------------------------------------------------------------------------
 
 
 class TimedFollower(TrackingFollower):
-    """The writer of a search, which counts its CPU time."""
+    """Follower that measures its CPU time."""
 
     cpu_s = 0.0
 
@@ -145,7 +144,7 @@ class TimedFollower(TrackingFollower):
 
 @dataclass(frozen=True)
 class Times:
-    """From the first epoch to the last, from there until all is delivered, and the CPU time that took."""
+    """Time from the first epoch to the last, from there until delivery is complete, and CPU times."""
 
     training_s: float
     delivery_s: float
@@ -153,47 +152,47 @@ class Times:
     server_s: float
 
     @property
-    def whole_s(self) -> float:
-        """From the first epoch until all is delivered."""
+    def total_s(self) -> float:
+        """Time from the first epoch until delivery is complete."""
         return self.training_s + self.delivery_s
 
 
 def print_searches(space: SearchSpace, server: Server, folder: Path, connection: Connection) -> None:
-    """Run searches with and without the writer by turns and compare their times."""
+    """Run searches with and without the writer in alternation, and compare their times."""
     times: dict[str, list[Times]] = {"with": [], "without": []}
-    for turn in range(REPEATS):
-        for kind in times if turn % 2 else reversed(times):
-            study = SearchStudy(f"sqlite:///{folder}/{kind}-{turn}.db", space, data_digest="none")
+    for repeat in range(REPEATS):
+        for kind in times if repeat % 2 else reversed(times):
+            study = SearchStudy(f"sqlite:///{folder}/{kind}-{repeat}.db", space, data_digest="none")
             study.set_num_trials(space.search.num_trials)
-            tracker = tracker_of(server.uri, f"search-{turn}")
+            tracker = tracker_of(server.uri, f"search-{repeat}")
             follower = TimedFollower(tracker, records=study.all_records, remember_run=study.remember_run_of)
             times[kind].append(search(study, follower if kind == "with" else None, server, connection))
-            print(f"turn {turn + 1}: {kind} MLflow {times[kind][-1].training_s:.2f} s", flush=True)
+            print(f"round {repeat + 1}: {kind} MLflow {times[kind][-1].training_s:.2f} s", flush=True)
     ours, theirs = ([one.training_s for one in times[kind]] for kind in ("with", "without"))
     ratio = statistics.median(ours) / statistics.median(theirs)
     print(f"training with MLflow {spread(ours)} s, without {spread(theirs)} s, ratio {ratio:.3f}")
     print(f"delivery after the last epoch {spread([one.delivery_s for one in times['with']])} s")
-    for who in ("writer", "server"):
-        shares = [getattr(one, f"{who}_s") / one.whole_s for one in times["with"]]
-        print(f"CPU time of the {who}: {statistics.median(shares):.2%} of a search's time")
+    for part in ("writer", "server"):
+        shares = [getattr(one, f"{part}_s") / one.total_s for one in times["with"]]
+        print(f"CPU time of the {part}: {statistics.median(shares):.2%} of the time of a search")
 
 
 def search(
     study: SearchStudy, follower: TimedFollower | None, server: Server, connection: Connection
 ) -> Times:
-    """Run a search to its end and return its times, which begin with the epoch of the untrained network."""
+    """Run a search and return its times, which start with the report of the untrained network."""
     first_s, server_s, last_s = 0.0, 0.0, 0.0
-    while (given := study.next_attempt()) is not None:
-        connection.send(given.config.flat())
+    while (attempt := study.next_attempt()) is not None:
+        connection.send(attempt.config.flat())
         while (reported := connection.recv()) is not None:
             if not first_s:
                 first_s, server_s = time.perf_counter(), server.cpu_seconds()
                 if follower is not None:
                     follower.start()
             epoch, metrics, confusion = reported
-            study.report(given.number, given.attempt, epoch, metrics, confusion=confusion)
+            study.report(attempt.number, attempt.attempt, epoch, metrics, confusion=confusion)
             last_s = time.perf_counter()
-        study.end_attempt(given.number, given.attempt)
+        study.end_attempt(attempt.number, attempt.attempt)
     if follower is not None:
         follower.finish()
     return Times(
@@ -206,7 +205,7 @@ def search(
 
 @contextmanager
 def trainer() -> Iterator[Connection]:
-    """Start a process that trains each configuration it is sent, and sends back epochs, then None."""
+    """Start a process that trains the configurations it receives, and sends epochs, then None."""
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=train, args=(theirs,), daemon=True)
     process.start()
@@ -218,7 +217,7 @@ def trainer() -> Iterator[Connection]:
 
 
 def train(connection: Connection) -> None:
-    """Train what comes, on one thread, as the workers of a trial of one CPU do."""
+    """Train received configurations with one thread, like a worker with one CPU."""
     import torch
 
     from selfcon.config import TrainConfig
@@ -226,12 +225,15 @@ def train(connection: Connection) -> None:
 
     torch.set_num_threads(1)
     while True:
-        fit(TrainConfig.from_flat(connection.recv()), report=lambda result: connection.send(told(result)))
+        fit(
+            TrainConfig.from_flat(connection.recv()),
+            report=lambda result: connection.send(message_of(result)),
+        )
         connection.send(None)
 
 
-def told(result: "EpochReport") -> tuple[int, dict[str, float], dict[str, Any]]:
-    """Return what a worker reports of an epoch."""
+def message_of(result: "EpochReport") -> tuple[int, dict[str, float], dict[str, Any]]:
+    """Return the report of a worker for an epoch."""
     assert result.confusion is not None
     return result.epoch, result.metrics, result.confusion.as_json()
 

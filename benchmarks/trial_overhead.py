@@ -1,9 +1,9 @@
-"""The fixed cost of a trial: ours beside Ray's stock settings, with the same training function.
+"""Fixed cost of a trial, compared with Ray's defaults, with the same training function.
 
-Fixed cost = from the hand-out to the first line of the training function, plus from the last report to the
-next hand-out, one trial at a time. "stock" is a TorchTrainer as documented, with Ray's environment untouched;
-"stock settings" the same environment with our way to run a trial. Prints every turn and the ratios of the
-medians:
+The fixed cost is the time from scheduling to the first line of the training function, plus the time from
+the last report to scheduling of the next trial, one trial at a time. "stock" is a TorchTrainer as
+documented, with Ray's default environment; "stock settings" runs trials as the platform does in that
+environment. Prints every round and the ratios of the medians:
 
     .venv/bin/python benchmarks/trial_overhead.py
 """
@@ -19,23 +19,23 @@ from pathlib import Path
 from typing import Any
 
 KINDS = ("ours", "stock settings", "stock")
-TURNS = 3
-TRIALS = 3  # of one search; the first, which also starts the cluster, is left out
+ROUNDS = 3
+TRIALS = 3  # per search; the first one, which includes the start of the cluster, is excluded
 EVENTS = "SELFCON_BENCHMARK_EVENTS"
 
 
 def main() -> None:
-    """Run the turns, each search in a process of its own, in alternating order."""
+    """Run all rounds, each search in a separate process, in alternating order."""
     costs: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    for turn in range(TURNS):
-        for kind in KINDS if turn % 2 == 0 else reversed(KINDS):
+    for repeat in range(ROUNDS):
+        for kind in KINDS if repeat % 2 == 0 else reversed(KINDS):
             with tempfile.TemporaryDirectory() as folder:
                 events = Path(folder) / "events.jsonl"
                 environment = {**os.environ, EVENTS: str(events), "OMP_NUM_THREADS": "1"}
                 command = [sys.executable, __file__, kind, folder]
                 subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
                 costs[kind].append(fixed_cost(events))
-            print(f"turn {turn + 1}: {kind:14s} {costs[kind][-1]:5.1f} s", flush=True)
+            print(f"round {repeat + 1}: {kind:14s} {costs[kind][-1]:5.1f} s", flush=True)
     ours = statistics.median(costs["ours"])
     for kind in KINDS[1:]:
         median = statistics.median(costs[kind])
@@ -44,24 +44,24 @@ def main() -> None:
 
 def fixed_cost(events: Path) -> float:
     """Return the median fixed cost in seconds of the trials between the first and the last."""
-    times: dict[str, list[float]] = {"hand-out": [], "first line": [], "last report": []}
+    times: dict[str, list[float]] = {"scheduled": [], "first line": [], "last report": []}
     for line in events.read_text().splitlines():
         event = json.loads(line)
-        times[event["what"]].append(event["time"])
-    start = [b - a for a, b in zip(times["hand-out"], times["first line"], strict=True)]
-    end = [b - a for a, b in zip(times["last report"], times["hand-out"][1:], strict=False)]
+        times[event["name"]].append(event["time"])
+    start = [b - a for a, b in zip(times["scheduled"], times["first line"], strict=True)]
+    end = [b - a for a, b in zip(times["last report"], times["scheduled"][1:], strict=False)]
     return statistics.median(a + b for a, b in zip(start[1:], end[1:], strict=False))
 
 
-def note(what: str) -> None:
-    """Append an event to the file that the environment names."""
+def record_event(name: str) -> None:
+    """Append an event to the file in the environment variable."""
     with Path(os.environ[EVENTS]).open("a") as file:
-        file.write(json.dumps({"what": what, "time": time.time()}) + "\n")
+        file.write(json.dumps({"name": name, "time": time.time()}) + "\n")
 
 
 def train_worker(_task: dict[str, Any]) -> None:
-    """The training function of both: two empty epochs."""
-    note("first line")
+    """Training function of all kinds: two empty epochs."""
+    record_event("first line")
     import ray.train
 
     for epoch in (1, 2):
@@ -69,7 +69,7 @@ def train_worker(_task: dict[str, Any]) -> None:
 
 
 def run_documented_trial(config: dict[str, Any]) -> None:
-    """A trial as Ray's documentation writes it: a TorchTrainer inside a Tune function."""
+    """Run a trial as in Ray's documentation: a TorchTrainer inside a Tune function."""
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
@@ -81,38 +81,44 @@ def run_documented_trial(config: dict[str, Any]) -> None:
         run_config=RunConfig(
             name=str(config["number"]),
             storage_path=config["search_folder"],
-            callbacks=[TuneReportCallback()],  # type: ignore[list-item]  # typed as the older Train's
+            callbacks=[TuneReportCallback()],  # type: ignore[list-item]  # its type is that of the older Train API
         ),
     ).fit()
 
 
 def run_our_trial(config: dict[str, Any]) -> None:
-    """A trial as the platform runs it."""
+    """Run a trial as the platform does."""
     from tune_jobs.execution.trial import train_attempt
 
     train_attempt(config, train_worker)
 
 
 def searcher() -> Any:
-    """Return a searcher that hands out one trial at a time."""
+    """Return a searcher that schedules one trial at a time."""
     from ray.tune.search import Searcher
 
     class OneAtATime(Searcher):
-        given = 0
-        live = False
+        num_scheduled = 0
+        is_running = False
 
         def suggest(self, trial_id: str) -> Any:
-            if self.live:
+            if self.is_running:
                 return None
-            if self.given == TRIALS:
+            if self.num_scheduled == TRIALS:
                 return Searcher.FINISHED
-            self.given, self.live = self.given + 1, True
-            note("hand-out")
-            return {"number": self.given, "attempt": 1, "train": {}, "last_epoch": -1, "num_workers": 1}
+            self.num_scheduled, self.is_running = self.num_scheduled + 1, True
+            record_event("scheduled")
+            return {
+                "number": self.num_scheduled,
+                "attempt": 1,
+                "train": {},
+                "last_epoch": -1,
+                "num_workers": 1,
+            }
 
         def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
             assert not error
-            self.live = False
+            self.is_running = False
 
         def save(self, checkpoint_path: str) -> None: ...
 
@@ -122,21 +128,21 @@ def searcher() -> Any:
 
 
 def scheduler(kind: str) -> Any:
-    """Return a scheduler that ends a trial with its last report, as the platform does, or lets it close."""
+    """Return a scheduler that stops a trial at its last report, as the platform does, or lets it finish."""
     from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
     class Ending(FIFOScheduler):
         def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
             is_last = result.get("epoch") == 2 and not result.get("done")
             if is_last:
-                note("last report")
+                record_event("last report")
             return str(TrialScheduler.STOP if is_last and kind == "ours" else TrialScheduler.CONTINUE)
 
     return Ending()  # type: ignore[no-untyped-call]
 
 
 def run(kind: str, folder: Path) -> None:
-    """Run one search of empty trials; `stock` leaves Ray as it comes."""
+    """Run one search of empty trials; the kinds except 'ours' use Ray's defaults."""
     from ray import tune
 
     from tune_jobs.cluster import session

@@ -1,6 +1,6 @@
 """Self-Contrastive learning: the method, without a cluster.
 
-The public names are loaded when they are first used: importing `selfcon` loads neither torch nor numpy.
+Public names are loaded at their first use: importing `selfcon` loads neither torch nor numpy.
 
     >>> import selfcon
     >>> selfcon.TrainConfig().loss.temperature

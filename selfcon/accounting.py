@@ -1,4 +1,4 @@
-"""What a training run costs: time, memory, accelerator hours and arithmetic, counted through every resume."""
+"""Cost of a training run: time, memory, accelerator hours and FLOPs, accumulated across resumes."""
 
 import resource
 import sys
@@ -9,15 +9,15 @@ import torch
 
 from selfcon.distributed import gather_rows_without_gradient, world_size
 
-# A step costs about three forward passes: itself, and the gradients of the inputs and of the weights.
+# A step costs about three forward passes: one, and the gradients of inputs and of weights.
 _PASSES_OF_A_TRAINING_STEP = 3
-# Among the totals since a checkpoint may be written within an epoch; it is no metric.
+# Part of the totals, because a checkpoint may be written within an epoch; not a metric.
 EPOCH_SECONDS = "epoch_seconds"
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 class CostMeter:
-    """Totals over all ranks since the start of the trial; `totals` goes into checkpoints and comes back."""
+    """Totals over all ranks since the start of the trial; `totals` is stored in checkpoints."""
 
     def __init__(self, *, device: torch.device, encoder_parameters: int, forward_macs: int) -> None:
         self._device = device
@@ -27,13 +27,13 @@ class CostMeter:
         self.totals[EPOCH_SECONDS] = 0.0
 
     def now(self) -> float:
-        """Return a time in seconds after everything asked of the device so far is done."""
+        """Return the time in seconds after all work queued on the device is done."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         return time.perf_counter()
 
     def add(self, *, seconds: float, num_views: int) -> None:
-        """Count `seconds` of work of all ranks, which trained on `num_views` views of images together."""
+        """Add `seconds` of work of all ranks, which trained on `num_views` views in total."""
         num_accelerators = world_size() if self._device.type == "cuda" else 0
         self.totals["seconds"] += seconds
         self.totals["accelerator_hours"] += num_accelerators * seconds / 3600
@@ -41,20 +41,20 @@ class CostMeter:
         self.totals["peak_memory_mb"] = max(self.totals["peak_memory_mb"], self._peak_memory_mb())
 
     def begin_epoch(self) -> None:
-        """Count the time of an epoch's steps from 0."""
+        """Reset the time of the steps of the epoch."""
         self.totals[EPOCH_SECONDS] = 0.0
 
     def add_steps(self, *, seconds: float, num_views: int) -> float:
-        """Count steps of the epoch in progress, as `add` does, and return how long its steps took so far.
+        """Add steps of the current epoch, and return the time of its steps so far.
 
-        Those before an interruption are among them.
+        Steps before an interruption are included.
         """
         self.add(seconds=seconds, num_views=num_views)
         self.totals[EPOCH_SECONDS] += seconds
         return self.totals[EPOCH_SECONDS]
 
     def restore(self, totals: Mapping[str, float]) -> None:
-        """Go on from the totals of a checkpoint, so that work done before an interruption stays counted."""
+        """Continue from the totals of a checkpoint, so that work before an interruption counts."""
         self.totals = {EPOCH_SECONDS: 0.0, **totals}
 
     def metrics(self) -> dict[str, float]:
@@ -63,7 +63,7 @@ class CostMeter:
         return {**totals, "cost/encoder_parameters": float(self._encoder_parameters)}
 
     def _peak_memory_mb(self) -> float:
-        """The largest of all ranks', in 10^6 bytes: of the device, or of the process on a CPU."""
+        """Maximum over the ranks, in 10^6 bytes: memory of the device, or of the process on a CPU."""
         if self._device.type == "cuda":
             num_bytes = torch.cuda.max_memory_allocated(self._device)
         else:

@@ -1,7 +1,7 @@
-"""How a collapsed run is told from one that learns.
+"""Detection of collapsed runs.
 
-When all features become the same vector, every logit is the same, and the contrastive loss of an anchor is
-the logarithm of the size of its contrast set, whatever its label. A run that stays there learns nothing.
+If all features are the same vector, all logits are equal, and the contrastive loss of an anchor is the
+logarithm of the size of its contrast set, regardless of its label. A run that stays there does not learn.
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from selfcon.config import TrainConfig
 
-# Collapsed runs were seen to stay within 0.5 % of the value, ones that learn left it within two epochs.
+# In experiments, collapsed runs stayed within 0.5 % of the value, and others left it within two epochs.
 _TOLERANCE = 0.01
 _NUM_EPOCHS = 3
 
@@ -31,12 +31,12 @@ def collapsed_loss(
     """Return the contrastive loss of features that are all the same vector.
 
     It is sum_e w_e log(C_e) / sum_e w_e, times temperature / base_temperature, where C_e is the size of the
-    contrast set of an anchor of exit e: all rows at all exits but itself, or, for the backbone's anchors with
-    `backbone_contrast` "backbone", all rows at the backbone but itself. Assumes an anchor with a positive at
-    every weighted exit.
+    contrast set of an anchor of exit e: all rows at all exits except itself, or, for anchors of the backbone
+    with `backbone_contrast` "backbone", all rows at the backbone except itself. Assumes an anchor with a
+    positive at every weighted exit.
 
-    `num_images` counts the images of the global batch, `num_exits` the exits with the backbone among them;
-    `exit_weight` is one number for each of the other exits, or a tuple of them.
+    `num_images` is the size of the global batch, `num_exits` the number of exits including the backbone.
+    `exit_weight` is a number for all other exits, or a tuple with one for each.
     """
     num_rows = num_images * num_views
     backbone_exits = 1 if backbone_contrast == "backbone" else num_exits
@@ -48,9 +48,9 @@ def collapsed_loss(
 
 
 def collapsed_loss_of(config: "TrainConfig") -> float:
-    """Return `collapsed_loss` of the training run that `config` describes; NaN for one without it.
+    """Return `collapsed_loss` for a configuration; NaN if it has none.
 
-    Cross-entropy sees the classes whatever the features have in common: no loss of it is a collapse.
+    With cross-entropy there is none: its loss does not show whether features are equal.
     """
     if config.loss.objective != "contrastive":
         return math.nan
@@ -74,10 +74,10 @@ def is_collapsed(
     top1: float,
     untrained_top1: float,
 ) -> bool:
-    """Return whether a run has collapsed, judged by the mean losses of its epochs 1, 2, ... so far.
+    """Return whether a run has collapsed, given the mean losses of its epochs 1, 2, ... so far.
 
-    It has when its last three epochs, all after warm-up, have a loss within 1 % of `collapsed_loss`, and its
-    accuracy `top1` is no better than that of the untrained network. A NaN anywhere is not a collapse.
+    It has if its last three epochs, all after warm-up, have a loss within 1 % of `collapsed_loss`, and its
+    accuracy `top1` is not better than that of the untrained network. False if a value is NaN.
     """
     if len(losses) < warmup_epochs + _NUM_EPOCHS:
         return False

@@ -1,8 +1,8 @@
-"""TrainConfig: everything that decides one training run, as frozen, strictly typed models.
+"""TrainConfig: the complete configuration of one training run, as frozen, strictly typed models.
 
-A dotted field name (`loss.temperature`) is the same word here, in the search-space file, in MLflow and in
-every error. A value that is malformed, out of range, impossible together with another, or not supported by
-this version is refused with a `ConfigError` of one line; nothing is ever ignored or coerced.
+A field has the same dotted name (`loss.temperature`) here, in the space file, in MLflow and in errors. Values
+that are malformed, out of range, in conflict with another value, or not supported by this version raise a
+`ConfigError` with one line. Nothing is ignored or coerced.
 """
 
 import math
@@ -49,125 +49,125 @@ class _Section(BaseModel):
 
 
 class DataConfig(_Section):
-    """What is trained on, and how the images are split, resized and augmented."""
+    """The data set, and how its images are split, resized and augmented."""
 
     dataset: Dataset = "digits"
-    """The images: a name, or `folder` for any folder of classes."""
+    """Name of the data set, or `folder` for any folder of classes."""
     root: str = "data"
-    """The folder that the data set lies in; `digits` reads none."""
+    """Folder of the data set; `digits` needs none."""
     validation_fraction: Fraction = 0.1
-    """The share of the training images that trials are judged on, unless the data set has a part for it."""
+    """Share of the training images for validation, if the data set has no validation split."""
     num_views: Annotated[int, Field(ge=1, le=2)] = 1
-    """How many augmented views of each image a batch holds."""
+    """Number of augmented views of each image in a batch."""
     augmentation: Augmentation = "standard"
-    """`weak`: crop and flip; `standard`: colours and grey too; `randaugment`: RandAugment before these."""
+    """`weak`: crop and flip; `standard`: also colour jitter and grey; `randaugment`: also RandAugment."""
     image_size: Annotated[int, Field(ge=8, le=1024)] | None = None
-    """The side in pixels that images are resized to; null is the data set's own."""
+    """Side in pixels to which images are resized; null: the default of the data set."""
     split_seed: NonNegativeInt = 0
-    """Draws the images that are split off for validation; no setting changes the test part."""
+    """Seed of the validation split; the test split does not depend on any setting."""
 
 
 class ModelConfig(_Section):
-    """The multi-exit network: a backbone, and sub-networks that leave it after some stages.
+    """The multi-exit network: a backbone with sub-networks after some of its stages.
 
-    A `width` of 64 is every network as published; another scales all its channels in proportion.
+    With a `width` of 64 a network is as published; other widths scale all channels in proportion.
     """
 
     backbone: Backbone = "resnet18"
-    """The network whose last features are the product."""
+    """Backbone network."""
     width: Annotated[int, Field(ge=4, le=1024)] = 64
-    """The channels of the first stage; 64 is each network as published, all others scale in proportion."""
+    """Channels of the first stage; 64: the published network; other widths scale all channels."""
     exit_stages: IntTuple = (2,)
-    """The stages, rising from 1, after which a sub-network leaves: none after the last; [] for no exit."""
+    """Stages followed by an exit, ascending from 1, without the last stage; []: no exits."""
     exit_depth: ExitDepth = "fc"
-    """What a sub-network is: `fc` one linear layer, `small`, `same` or `large` half, as many or twice the
-    blocks of each later stage, or a number of blocks."""
+    """Sub-networks: `fc`: one linear layer; `small`, `same`, `large`: half, equal or twice the blocks of each
+    later stage; or a number of blocks per stage."""
     projection_dim: PositiveInt = 128
-    """The dimensions of the projections that the contrastive loss compares."""
+    """Dimensions of the projections in the contrastive loss."""
     projection_normalization: ProjectionNormalization = "batch"
-    """BatchNorm inside the projection heads (`batch`) or in front of them (`input`); `none`: the authors'."""
+    """BatchNorm inside (`batch`) or before (`input`) the projection heads; `none`: as the authors."""
     normalization: Normalization = "batch"
-    """`batch`: over the images of all workers; `group`: GroupNorm; `frozen`: stored statistics."""
+    """`batch`: BatchNorm over all workers; `group`: GroupNorm; `frozen`: stored statistics."""
     weights: str | None = None
-    """A torchvision state dict (.pth or .safetensors) that the backbone starts from."""
+    """Initial weights of the backbone: a torchvision state dict (.pth or .safetensors)."""
 
 
 class LossConfig(_Section):
-    """The contrastive loss between the exits (paper, eq. 3, and its weighted relatives), or cross-entropy.
+    """The contrastive loss between the exits (paper, eq. 3, with weights), or cross-entropy.
 
-    Temperatures belong to the contrastive loss; the weights of the exits to both.
+    Temperatures are for the contrastive loss, weights of exits for both.
     """
 
     objective: Literal["contrastive", "cross_entropy"] = "contrastive"
-    """What is minimised: the contrastive loss between exits, or cross-entropy at every exit."""
+    """Training objective: the contrastive loss between exits, or cross-entropy at every exit."""
     temperature: PositiveFloat = 0.1
-    """What similarities are divided by in the contrastive loss."""
+    """Temperature of the contrastive loss: divisor of the similarities."""
     base_temperature: PositiveFloat = 0.07
     """The loss is multiplied by temperature / base_temperature."""
     use_labels: bool = True
-    """Whether images of a class are positives; without, only the views and exits of an image are."""
+    """Whether images of the same class are positives; otherwise only views and exits of the same image."""
     exit_weight: NonNegativeFloat | WeightTuple = 1.0
-    """How much the exits count beside `backbone_weight`: a number for all, or a list with one for each."""
+    """Weights of the exits relative to `backbone_weight`: a number for all, or a list with one for each."""
     backbone_weight: NonNegativeFloat = 1.0
-    """How much the backbone counts."""
+    """Weight of the backbone."""
     backbone_contrast: Literal["all", "backbone"] = "all"
-    """Which pairs the backbone's anchors see: those of `all` exits, or the `backbone`'s alone."""
+    """Contrast set of anchors of the backbone: pairs of `all` exits, or only of the `backbone`."""
 
 
 class OptimConfig(_Section):
-    """Stochastic gradient descent with momentum, its schedule and its arithmetic.
+    """SGD with momentum, the learning-rate schedule, and the precision.
 
-    `bf16` and `fp16` are autocast around the network's forward pass; weights and loss stay float32.
+    `bf16` and `fp16` use autocast in the forward pass of the network; weights and loss stay float32.
     """
 
     epochs: PositiveInt = 100
-    """Passes over the training images."""
+    """Number of epochs."""
     global_batch_size: Annotated[int, Field(ge=2)] = 256
-    """The images of a step, over all workers together."""
+    """Images per step, over all workers."""
     learning_rate: PositiveFloat = 0.1
-    """The learning rate that the schedule begins with."""
+    """Initial learning rate of the schedule."""
     momentum: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.9
-    """SGD's, without Nesterov."""
+    """Momentum of SGD, without Nesterov."""
     weight_decay: NonNegativeFloat = 1e-4
-    """SGD's, on all parameters."""
+    """Weight decay of SGD, on all parameters."""
     schedule: Literal["cosine", "step", "constant"] = "cosine"
-    """`cosine`: down to a thousandth; `step`: times `step_factor` after each of `step_epochs`; `constant`."""
+    """`cosine`: to 1/1000; `step`: multiplied by `step_factor` after each of `step_epochs`; `constant`."""
     warmup_epochs: NonNegativeInt = 0
-    """The learning rate rises to the schedule's over so many epochs; fewer than `epochs`."""
+    """Epochs of linear warm-up of the learning rate; fewer than `epochs`."""
     step_epochs: IntTuple = ()
-    """Rising epochs after which `schedule: step` lowers the learning rate."""
+    """Ascending epochs after which `schedule: step` reduces the learning rate."""
     step_factor: Fraction = 0.1
-    """What each step multiplies the learning rate by."""
+    """Factor on the learning rate at each of `step_epochs`."""
     precision: Precision = "fp32"
-    """`bf16` and `fp16` are autocast around the forward pass; `fp64` is for checking exactness."""
+    """`bf16` and `fp16`: autocast in the forward pass; `fp64`: for tests of exactness."""
 
 
 class EvaluateConfig(_Section):
-    """How a frozen encoder is judged: linear probes (the papers' SGD protocol) and nearest neighbours."""
+    """Evaluation of the frozen encoder: linear probes (the papers' SGD protocol) and nearest neighbours."""
 
     every_epochs: PositiveInt = 1
-    """Validation after every so many epochs, and after the last."""
+    """Interval of validation in epochs; the last epoch is always validated."""
     probe_epochs: PositiveInt = 100
-    """Epochs of the linear probes; a tenth of the learning rate after 60 % and again after 80 %."""
+    """Epochs of the linear probes; their learning rate is divided by 10 after 60 % and 80 %."""
     probe_learning_rate: PositiveFloat = 3.0
-    """The linear probes' learning rate."""
+    """Learning rate of the linear probes."""
     probe_batch_size: PositiveInt = 512
-    """The linear probes' batch size."""
+    """Batch size of the linear probes."""
     knn_neighbours: PositiveInt = 20
-    """How many nearest training images vote for a class."""
+    """Number of nearest training images that vote for a class."""
 
 
 class RuntimeConfig(_Section):
-    """How the same mathematics is executed."""
+    """Execution settings that do not change the mathematics."""
 
     channels_last: bool = False
-    """Lay images and weights out with channels last: faster on some hardware."""
+    """Use the channels-last memory format, which is faster on some hardware."""
     compile: bool = False
     """Compile the network with torch.compile."""
 
 
 class TrainConfig(_Section):
-    """One training run. Build it with `from_mapping` or `from_flat`, which raise `ConfigError`."""
+    """Configuration of one training run; create it with `from_mapping` or `from_flat`."""
 
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -176,14 +176,26 @@ class TrainConfig(_Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     seed: NonNegativeInt = 0
-    """Initial weights, order of the images, augmentation, probes."""
+    """Random seed of initial weights, order of images, augmentation and probes."""
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "TrainConfig":
-        """Return the validated config of nested sections, as the `train:` part of a space file has them.
+        """Return the validated config of nested sections, as in the `train:` section of a space file.
 
-        Raises `ConfigError` for the first field that is unknown, malformed, out of range or in conflict
-        with another.
+        Args:
+            values: Sections with their fields; omitted ones have their defaults.
+
+        Returns:
+            The frozen configuration.
+
+        Raises:
+            ConfigError: A field is unknown, malformed, out of range or in conflict with another. The
+                message is one line: `KEY: expected ..., got ... (did you mean ...?)`.
+
+        Example:
+            >>> config = TrainConfig.from_mapping({"loss": {"temperature": 0.2}, "seed": 1})
+            >>> config.loss.temperature, config.optim.epochs, config.flat()["seed"]
+            (0.2, 100, 1)
         """
         config = _validate(cls, {name: _validate_member(name, value) for name, value in values.items()})
         check_rules(config.flat())
@@ -191,7 +203,7 @@ class TrainConfig(_Section):
 
     @classmethod
     def from_flat(cls, values: Mapping[str, Any]) -> "TrainConfig":
-        """Return the validated config of dotted names; what is not named has its default."""
+        """Return the validated config of dotted names; all other fields have their defaults."""
         nested: dict[str, Any] = {}
         for name, value in values.items():
             _check_name(name)
@@ -227,7 +239,7 @@ FIELD_NAMES: tuple[str, ...] = tuple(DEFAULTS)
 
 
 def field_annotation(name: str) -> Any:
-    """Return the type annotation of a dotted field. Raises `ConfigError` for a name that is not one."""
+    """Return the type annotation of a dotted field. Raises `ConfigError` for an unknown name."""
     model, field = _model_of(name)
     return model.model_fields[field].annotation
 
@@ -235,14 +247,14 @@ def field_annotation(name: str) -> Any:
 def parse_field(name: str, value: object) -> Any:
     """Return one value as a TrainConfig holds it (lists as tuples, whole numbers of float fields as floats).
 
-    Raises `ConfigError` for an unknown name, a wrong type or range; other fields are not looked at.
+    Raises `ConfigError` for an unknown name, a wrong type or range; does not check other fields.
     """
     model, field = _model_of(name)
     return getattr(_validate(model, {field: value}, prefix=name.removesuffix(field)), field)
 
 
 def check_field(name: str, value: object) -> None:
-    """Check one value alone: type and range. Raises `ConfigError`; other fields are not looked at."""
+    """Check the type and range of one value. Raises `ConfigError`; does not check other fields."""
     parse_field(name, value)
 
 
@@ -252,14 +264,14 @@ def _check_name(name: str) -> None:
 
 
 def _model_of(name: str) -> tuple[type[BaseModel], str]:
-    """The model that holds a dotted field, and the field's name in it."""
+    """The model of a dotted field, and the name of the field in it."""
     _check_name(name)
     section, _, field = name.partition(".")
     return (SECTIONS[section], field) if field else (TrainConfig, section)
 
 
 def _validate_member(name: str, value: object) -> object:
-    """Return a section as its model and a field without a section as it is."""
+    """Return a section as its model, and other fields unchanged."""
     if name not in TrainConfig.model_fields:
         raise unknown_name(name, f"one of {', '.join(TrainConfig.model_fields)}", TrainConfig.model_fields)
     section = SECTIONS.get(name)

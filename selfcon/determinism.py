@@ -1,4 +1,4 @@
-"""The same bits in every run, on a GPU too."""
+"""Bit-identical results in every run, also on a GPU."""
 
 import os
 from collections.abc import Iterator
@@ -7,19 +7,19 @@ from typing import Any
 
 import torch
 
-# Read when a process first multiplies on a GPU. Some versions of torch insist on one of two values then.
+# Read at the first matrix product of a process on a GPU. Some versions of torch require one of two values.
 _CUBLAS = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 @contextmanager
 def deterministic_kernels() -> Iterator[None]:
-    """On a GPU take the kernels that add in a fixed order, and afterwards those of before. CPUs need nothing.
+    """Use deterministic kernels on a GPU, and restore the previous setting afterwards. No effect on CPUs.
 
-    cuDNN's default kernels for gradients of convolutions, and sums by index, add in whatever order threads
-    come: two runs then differ in their last bits, hence in everything after some epochs. An operation that
-    has no such kernel raises `RuntimeError`, which names it; no network of ours uses one. What it costs is in
-    docs/results.md. CUBLAS_WORKSPACE_CONFIG is set where it is not, and stays; where a process has multiplied
-    on the GPU before without it, those versions of torch that insist on it raise. Serves as a decorator too.
+    The default kernels of cuDNN for gradients of convolutions, and sums by index, add in the order of thread
+    execution: two runs then differ in their last bits, and visibly after some epochs. An operation without a
+    deterministic kernel raises `RuntimeError` with its name; no network of this package uses one. The cost is
+    in docs/results.md. CUBLAS_WORKSPACE_CONFIG is set if it is not; if a process has used cuBLAS before
+    without it, some versions of torch raise an error. Can be used as a decorator.
     """
     if not _has_gpu():
         yield
@@ -27,10 +27,10 @@ def deterministic_kernels() -> Iterator[None]:
     os.environ.setdefault(*_CUBLAS)
     enabled = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    memory: Any = torch.utils.deterministic  # its property is unknown to type checkers
+    memory: Any = torch.utils.deterministic  # type checkers do not know this property
     fill = memory.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
-    memory.fill_uninitialized_memory = False  # it helps code that reads what it never wrote
+    memory.fill_uninitialized_memory = False  # only useful for code that reads uninitialised memory
     try:
         yield
     finally:

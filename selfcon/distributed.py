@@ -1,9 +1,9 @@
-"""How the ranks of a training run talk to each other. Without a process group every function is the identity.
+"""Process-group communication of a training run. Without a process group every function is the identity.
 
-Nothing here starts or ends a process group; all of it uses the default one. Every function that communicates
+All functions use the default process group; none creates or destroys it. Every function that communicates
 must be called by every rank, in the same order.
 
-Shape letters: R rows of this rank, N rows of all ranks in rank order, X whatever follows the rows.
+Shape letters: R rows of this rank, N rows of all ranks in rank order, X the remaining dimensions.
 """
 
 import time
@@ -19,11 +19,11 @@ from selfcon.callbacks import Progress
 
 T = TypeVar("T")
 
-NEWS_S = 1.0  # how often ranks that wait for the first one hear of it, at most
+PROGRESS_INTERVAL_S = 1.0  # minimum interval of progress messages to waiting ranks
 
 
 def rank() -> int:
-    """Return this process's number in the group, 0 without one."""
+    """Return the rank of this process in the group, 0 without one."""
     return dist.get_rank() if _in_a_group() else 0
 
 
@@ -33,9 +33,9 @@ def world_size() -> int:
 
 
 def split_range(total: int) -> range:
-    """Return this rank's contiguous share of `range(total)`; the shares differ by one in length at most.
+    """Return this rank's contiguous share of `range(total)`; the lengths of shares differ by at most one.
 
-    Rank r of W has total * r // W to total * (r + 1) // W, so in rank order the shares make up the whole.
+    Rank r of W has total * r // W to total * (r + 1) // W.
     """
     return range(total * rank() // world_size(), total * (rank() + 1) // world_size())
 
@@ -53,22 +53,21 @@ def row_counts(num_rows: int) -> list[int]:
 def gather_rows(x_RX: Tensor) -> Tensor:
     """Return the rows of all ranks in rank order, shape (N, X); ranks may have different numbers of rows.
 
-    Differentiable: the gradient of this rank's rows is the sum over the ranks of what each of them sends
-    back, that is, the gradient of the sum of all ranks' losses.
+    Differentiable: the gradient of this rank's rows is that of the sum of all ranks' losses.
     """
     return x_RX if world_size() == 1 else cast(Tensor, _GatherRows.apply(x_RX))
 
 
 def gather_rows_without_gradient(x_RX: Tensor) -> Tensor:
-    """Return the rows of all ranks in rank order, shape (N, X), of any dtype and cut off from autograd."""
+    """Return the rows of all ranks in rank order, shape (N, X), of any dtype, detached."""
     x_RX = x_RX.detach()
     return x_RX if world_size() == 1 else _gathered(x_RX, row_counts(len(x_RX)))
 
 
 def gather_rows_on_first(x_RX: Tensor) -> Tensor:
-    """Return the rows of all ranks in rank order on rank 0, shape (N, X), and none (0, X) on the others.
+    """Return the rows of all ranks in rank order on rank 0, shape (N, X), and no rows (0, X) on the others.
 
-    Of any dtype, and cut off from autograd.
+    Of any dtype, detached.
     """
     x_RX = x_RX.detach()
     if world_size() == 1:
@@ -83,9 +82,9 @@ def gather_rows_on_first(x_RX: Tensor) -> Tensor:
 
 
 def reduce_sum(x: Tensor) -> Tensor:
-    """Return the elementwise sum of the ranks' `x`, the same bits on every rank.
+    """Return the elementwise sum of the ranks' `x`, bit-identical on every rank.
 
-    Differentiable: the gradient is the sum over the ranks of what each of them sends back.
+    Differentiable: the gradient is the sum of the gradients of all ranks.
     """
     return x if world_size() == 1 else cast(Tensor, _ReduceSum.apply(x))
 
@@ -98,7 +97,7 @@ def on_any_rank(flag: bool) -> bool:
 
 
 def broadcast_object(value: T) -> T:
-    """Return rank 0's `value` on every rank. It is pickled on the way, so it may be any Python value."""
+    """Return rank 0's `value` on every rank; any value that can be pickled."""
     if world_size() == 1:
         return value
     holder = [value]
@@ -107,7 +106,7 @@ def broadcast_object(value: T) -> T:
 
 
 def gather_objects(value: T) -> list[T]:
-    """Return the ranks' values in the order of the ranks, on every rank; pickled on the way."""
+    """Return the values of all ranks in rank order, on every rank; any values that can be pickled."""
     if world_size() == 1:
         return [value]
     found: list[Any] = [None] * world_size()
@@ -116,41 +115,41 @@ def gather_objects(value: T) -> list[T]:
 
 
 def run_on_first(work: Callable[[Progress], T], *, progress: Progress) -> T:
-    """Return on every rank what `work` returned on rank 0, which alone does it.
+    """Call `work` on rank 0 only, and return its result on every rank.
 
-    `work` must not communicate. It is given a function to call with a place whenever it has got on, which
-    tells `progress` on every rank: the others wait for news, not for the end, so that no time limit of a
-    collective cuts long work short, and who watches a rank sees it get on.
+    `work` must not communicate. Its argument is a callback for its progress, which calls `progress` on every
+    rank. So the other ranks wait in short collectives that do not time out during long work, and a watchdog
+    sees progress on every rank.
     """
     if world_size() == 1:
         return work(progress)
     if rank() == 0:
-        result = work(_told_to_all(progress))
+        result = work(_broadcast_progress(progress))
         broadcast_object((True, result))
         return result
     while True:
-        is_over, news = broadcast_object((False, cast(Any, None)))
-        if is_over:
-            return cast(T, news)
-        progress(news)
+        is_done, message = broadcast_object((False, cast(Any, None)))
+        if is_done:
+            return cast(T, message)
+        progress(message)
 
 
-def _told_to_all(progress: Progress) -> Progress:
-    """Tells `progress` here, and the waiting ranks once in `NEWS_S`."""
-    told_s = time.monotonic()
+def _broadcast_progress(progress: Progress) -> Progress:
+    """Return a callback that calls `progress` here, and every `PROGRESS_INTERVAL_S` on the waiting ranks."""
+    sent_s = time.monotonic()
 
-    def tell(place: str) -> None:
-        nonlocal told_s
+    def report(place: str) -> None:
+        nonlocal sent_s
         progress(place)
-        if time.monotonic() - told_s >= NEWS_S:
+        if time.monotonic() - sent_s >= PROGRESS_INTERVAL_S:
             broadcast_object((False, place))
-            told_s = time.monotonic()
+            sent_s = time.monotonic()
 
-    return tell
+    return report
 
 
 class _GatherRows(torch.autograd.Function):
-    # torch.distributed.nn has the same, but deprecated, and for equal numbers of rows only.
+    # torch.distributed.nn has a deprecated version of this for equal numbers of rows only.
     @staticmethod
     def forward(ctx: Any, x_RX: Tensor) -> Tensor:
         counts = row_counts(len(x_RX))
@@ -183,7 +182,7 @@ def _gathered(x_RX: Tensor, counts: Sequence[int]) -> Tensor:
 
 
 def _padded(x_RX: Tensor, num_rows: int) -> Tensor:
-    """What is gathered must have one shape: every rank pads to the longest, and all cut it off again."""
+    """Pad rows: gathered tensors must have equal shapes; the padding is removed afterwards."""
     padded = x_RX.new_zeros((num_rows, *x_RX.shape[1:]))
     padded[: len(x_RX)] = x_RX
     return padded
@@ -200,7 +199,7 @@ def _in_a_group() -> bool:
 
 
 def _communication_device() -> torch.device:
-    """Where a small tensor must lie to be communicated: NCCL knows nothing but the rank's own GPU."""
+    """Device of a small tensor for communication: NCCL needs the GPU of the rank."""
     if dist.get_backend() == "nccl":
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")

@@ -1,10 +1,10 @@
-"""The exceptions a caller may meet.
+"""Exceptions of this package.
 
 SelfConError
-├── ConfigError          a value the user gave cannot be used
+├── ConfigError          a setting or argument is invalid
 ├── CheckpointError      a checkpoint is missing, damaged or belongs to another run
 ├── NonFiniteLossError   training produced numbers that are not finite
-└── TrainingStopped      a run was asked to stop between two steps: no failure
+└── TrainingStopped      a run was asked to stop between two steps; not a failure
 """
 
 import difflib
@@ -14,17 +14,17 @@ from typing import Any
 
 
 class SelfConError(Exception):
-    """Root of everything this package raises on purpose."""
+    """Base class of the exceptions of this package."""
 
 
 class ConfigError(SelfConError):
-    """A value the user gave cannot be used: one line that says which, what must hold and what was got.
+    """Invalid value of the user; the message is one line with the key, what is expected and what was got.
 
     `key` is the dotted name of the value (`loss.temperature`), `hint` the nearest valid name or None.
     """
 
     def __init__(self, key: str, expected: str, got: str, hint: str | None = None) -> None:
-        # The four parts, not the line, are what pickle hands to __init__ on the other side of a process.
+        # Pickle must pass these four arguments to __init__, not the message.
         super().__init__(key, expected, got, hint)
         self.key, self.expected, self.got, self.hint = key, expected, got, hint
 
@@ -42,10 +42,10 @@ class NonFiniteLossError(SelfConError):
 
 
 class TrainingStopped(SelfConError):  # noqa: N818 - as StopIteration, it is no error
-    """A run was asked to stop and did so after step `step` of epoch `epoch`, both counted from 1.
+    """A run stopped on request after step `step` of epoch `epoch`, both counted from 1.
 
-    `save(directory)` writes a checkpoint of this moment and `payloads()` returns its files' contents; one
-    rank may call them. Other processes get the message only.
+    `save(directory)` writes a checkpoint of this state, and `payloads()` returns the contents of its files;
+    one rank may call them. Other processes get only the message.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class TrainingStopped(SelfConError):  # noqa: N818 - as StopIteration, it is no 
         save: Callable[[Path], None],
         payloads: Callable[[], dict[str, bytes]],
     ) -> None:
-        super().__init__(f"stopped as asked, after step {step} of epoch {epoch}")
+        super().__init__(f"stopped on request after step {step} of epoch {epoch}")
         self.epoch, self.step, self.save, self.payloads = epoch, step, save, payloads
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -64,7 +64,7 @@ class TrainingStopped(SelfConError):  # noqa: N818 - as StopIteration, it is no 
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str | None:
-    """Return the candidate that looks most like `word`, capitals aside, or None when nothing comes close."""
+    """Return the candidate most similar to `word`, ignoring case, or None if none is similar."""
     by_lower_case = {candidate.lower(): candidate for candidate in candidates}
     matches = difflib.get_close_matches(word.lower(), by_lower_case, n=1, cutoff=0.6)
     return by_lower_case[matches[0]] if matches else None

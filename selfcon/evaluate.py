@@ -1,4 +1,4 @@
-"""Evaluation of a frozen encoder, at its public path: `from selfcon.evaluate import evaluate_encoder`."""
+"""Public path of the evaluation: `from selfcon.evaluate import evaluate_encoder`."""
 
 from selfcon.evaluation.evaluate import (
     Evaluation,

@@ -1,9 +1,9 @@
-"""The encoder as a product: plain files that can be checked and run no code, and what they are loaded as.
+"""Export of an encoder: plain files that can be verified and contain no code, and loading them.
 
 encoder.safetensors     the parameters and buffers of the whole network, in float32
 probes.safetensors      a linear layer on each exit's features: `weights` (E, K, D) and `biases` (E, K)
 backbone.safetensors    the backbone alone, under torchvision's names
-encoder.json            how it is built and was made, how pixels are normalised, the others' SHA-256
+encoder.json            its configuration and origin, the normalisation of pixels, the SHA-256 of the others
 """
 
 import hashlib
@@ -47,10 +47,10 @@ def save_encoder(
     metrics: Mapping[str, float],
     probes: Probes | None = None,
 ) -> None:
-    """Write the files into `directory`, made if missing; the description last, so it vouches for a whole.
+    """Write the files to `directory`, which is created if it is missing; the description is written last.
 
-    `probes` are the linear layers on the exits' features, one each. Metrics must be finite. Raises `OSError`
-    for a failing disk.
+    `probes` are the linear layers on the features of the exits. Metrics must be finite. Raises `OSError` if
+    the disk fails.
     """
     files = {WEIGHTS: _bytes(encoder.state_dict()), BACKBONE: _bytes(torchvision_state_dict(encoder))}
     if probes is not None:
@@ -78,35 +78,56 @@ def save_encoder(
 def torchvision_state_dict(encoder: SelfConEncoder) -> dict[str, Tensor]:
     """Return copies of the backbone's weights under torchvision's names, in float32 on the CPU.
 
-    Torchvision's network of the same name takes them strictly once its classifier is `nn.Identity`, and then
-    gives the backbone's features, if the backbone was built at width 64 for images above 64 pixels, with
-    `model.normalization` batch or frozen. In front of that, images are normalised as in training. Elsewhere:
+    Torchvision's network of the same name loads them strictly if its classifier is `nn.Identity`, and then
+    gives the features of the backbone, if that has width 64, images above 64 pixels, and
+    `model.normalization` batch or frozen. Normalise images as in training. In other cases:
 
     * up to 64 pixels, replace the stem first: a ResNet's `conv1` by a 3x3 convolution of stride 1 and its
       `maxpool` by `nn.Identity`, a ConvNeXt's `features[0][0]` likewise; in an EfficientNet set the strides
       of `features[0]` and of the first block of `features[2]` to 1, in a RegNet those of `stem` and `block1`;
-    * a VGG's features are its maps averaged, so its `avgpool` becomes `nn.AdaptiveAvgPool2d(1)`;
-    * a ConvNeXt's last normalisation is in `classifier`, of which only `[2]` becomes `nn.Identity`;
-    * torchvision has no wide ResNets of this kind: their names are our own.
+    * the features of a VGG are averaged maps, so replace its `avgpool` by `nn.AdaptiveAvgPool2d(1)`;
+    * the last normalisation of a ConvNeXt is in `classifier`, so replace only `[2]` by `nn.Identity`;
+    * torchvision has no wide ResNets of this type; their names are defined here.
     """
     return {name: _portable(value).clone() for name, value in published_state(encoder).items()}
 
 
 def save_backbone(path: Path, encoder: SelfConEncoder) -> None:
-    """Write `torchvision_state_dict(encoder)` to `path`, a safetensors file, its folder made if missing.
+    """Write `torchvision_state_dict(encoder)` to the safetensors file `path`; creates its folder.
 
-    It is what `model.weights` reads. Raises `OSError` for a failing disk.
+    `model.weights` reads such a file. Raises `OSError` if the disk fails.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(_bytes(torchvision_state_dict(encoder)))
 
 
 def load_encoder(path: Path | str, *, exit_stage: int | None = None) -> PixelEncoder:
-    """Return the encoder saved in the directory `path`, on the CPU, giving the features of `exit_stage`.
+    """Load an encoder that `save_encoder` has saved, on the CPU, after verifying the SHA-256 of every file.
 
-    Without one it gives the backbone's. Every file is checked against its SHA-256 first. Torch's random
-    generator is left as it was. Raises `CheckpointError`, which names the file, for one that is missing,
-    altered or of another version, and `ConfigError` for a stage without an exit.
+    Args:
+        path: The folder of the encoder.
+        exit_stage: The stage of the exit whose features are returned; None for the backbone.
+
+    Returns:
+        A module that maps float32 images in [0, 1] or uint8 images, (N, 3, H, W), to features (N, D). Torch's
+        random generator is not changed.
+
+    Raises:
+        CheckpointError: A file is missing, altered or of another format version; the message names it.
+        ConfigError: The encoder has no exit after this stage.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from selfcon import TrainConfig, build_encoder, load_dataset
+        >>> from selfcon.export import save_encoder
+        >>> config = TrainConfig.from_flat({"data.image_size": 8, "model.width": 4})
+        >>> dataset = load_dataset(config.data)
+        >>> trained = build_encoder(config.model, image_size=dataset.image_size)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_encoder(Path(folder), encoder=trained, config=config, dataset=dataset, metrics={})
+        ...     encoder = load_encoder(folder)
+        >>> encoder(torch.rand(2, 3, 8, 8)).shape
+        torch.Size([2, 32])
     """
     directory = Path(path)
     description = _description(directory / DESCRIPTION)
@@ -134,7 +155,7 @@ def load_encoder(path: Path | str, *, exit_stage: int | None = None) -> PixelEnc
 def encoder_of_checkpoint(
     checkpoint: Path | TrainingState, *, config: TrainConfig, dataset: ImageDataset
 ) -> SelfConEncoder:
-    """Return the trained network of a checkpoint of `config`, in the run's precision, in evaluation mode.
+    """Return the network of a checkpoint of `config`, in the precision of the run, in evaluation mode.
 
     Raises `CheckpointError` for a damaged checkpoint or one of another configuration.
     """
@@ -148,7 +169,7 @@ def encoder_of_checkpoint(
 
 
 def _build(config: TrainConfig, *, image_size: int, num_classes: int) -> SelfConEncoder:
-    """The network with some weights, which are about to be replaced."""
+    """The network with initial weights, which the caller replaces."""
     of_heads = num_classes_of_heads(config, num_classes=num_classes)
     with torch.random.fork_rng(devices=[]):
         return build_encoder(config.model, image_size=image_size, num_classes=of_heads)

@@ -1,4 +1,4 @@
-"""The loss of the method, at its public path: `from selfcon.loss import selfcon_loss`."""
+"""Public path of the loss: `from selfcon.loss import selfcon_loss`."""
 
 from selfcon.losses.contrastive import selfcon_loss
 

@@ -1,4 +1,4 @@
-"""Stochastic gradient descent and the learning rate of every step, as in the authors' recipe.
+"""SGD and its learning-rate schedule, as in the authors' recipe.
 
 Source: github.com/raymin0223/self-contrastive-learning, commit 5e7c2c5.
 """
@@ -12,14 +12,14 @@ from torch.nn import Parameter
 from selfcon.config import OptimConfig
 
 FINAL_FRACTION = 1e-3  # the cosine ends at this fraction of the learning rate
-WARMUP_START = 0.01  # the learning rate that warm-up begins at
+WARMUP_START = 0.01  # the learning rate at the start of warm-up
 
 
 def build_optimizer(parameters: Iterable[Parameter], optim: OptimConfig) -> torch.optim.SGD:
-    """Return SGD with momentum, no Nesterov; weight decay is on all parameters, biases and norms included.
+    """Return SGD with momentum, without Nesterov; weight decay applies to all parameters.
 
-    The authors' choice: one group of all parameters. The learning rate is that of the configuration until
-    `learning_rate_at` gives each step's.
+    As in the authors' code, biases and norms are included. The learning rate of each step is set by
+    `learning_rate_at`.
     """
     return torch.optim.SGD(
         parameters, lr=optim.learning_rate, momentum=optim.momentum, weight_decay=optim.weight_decay
@@ -29,17 +29,17 @@ def build_optimizer(parameters: Iterable[Parameter], optim: OptimConfig) -> torc
 def learning_rate_at(optim: OptimConfig, *, epoch: int, step: int, steps_per_epoch: int) -> float:
     """Return the learning rate of a step; `epoch` and `step` (within the epoch) count from 0.
 
-    The schedule is constant within an epoch. With n = epoch + 1, the authors' own count:
+    The schedule is constant within an epoch. With n = epoch + 1, as the authors count:
 
     - cosine: end + (learning_rate - end) (1 + cos(pi n / epochs)) / 2, end = learning_rate / 1000,
     - step: learning_rate x step_factor^(number of step_epochs below n),
     - constant: learning_rate.
 
-    So the cosine's last epoch has learning_rate / 1000, and a step comes after that many finished epochs.
+    So the last epoch of cosine has learning_rate / 1000, and each step takes effect after that many epochs.
 
-    In the first `warmup_epochs` it rises by the step instead, linearly from 0.01 to the schedule's value at
-    n = warmup_epochs. A schedule that is below 0.01 there keeps that value through the warm-up: the authors'
-    formula would fall towards it.
+    In the first `warmup_epochs` it increases with each step, linearly from 0.01 to the value of the schedule
+    at n = warmup_epochs. If that is below 0.01, it is constant during warm-up; the authors' formula would
+    decrease towards it.
 
     Raises `ValueError` for an epoch or a step that does not exist.
     """

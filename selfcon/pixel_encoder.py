@@ -1,4 +1,4 @@
-"""An encoder that takes pixels: images in, features of an exit out, and the classes that its probes name.
+"""Encoder for pixels: maps images to features of an exit, or to class logits of its probes.
 
 Shape letters: N images, C = 3 channels, H height, W width, D feature dimensions, E exits (the backbone last),
 K classes.
@@ -17,10 +17,10 @@ from selfcon.model import SelfConEncoder
 
 
 class PixelEncoder(nn.Module):
-    """Images to features: normalisation, the network, and one of its exits. Always in evaluation mode.
+    """Maps images to features: normalisation, network, and one of its exits. Always in evaluation mode.
 
-    `exit_stage` is the stage after which the sub-network leaves; None is the backbone. With `probes`, one for
-    each exit, it also names one of the `class_names`. Raises `ConfigError` for a stage without an exit.
+    `exit_stage` is the stage of the exit, None the backbone. With `probes`, one for each exit, it also
+    predicts `class_names`. Raises `ConfigError` for a stage without an exit.
     """
 
     def __init__(
@@ -39,13 +39,13 @@ class PixelEncoder(nn.Module):
         self.mean, self.std = mean, std
         self.class_names = tuple(class_names)
         self._exit = _exit_index(encoder.exit_stages, exit_stage)
-        # Not persistent: the network's state stays what it was trained as.
+        # Not persistent, so that the state dict is that of the network.
         self.register_buffer("_weights_EKD", None if probes is None else probes.weights, persistent=False)
         self.register_buffer("_biases_EK", None if probes is None else probes.biases, persistent=False)
         self.eval()
 
     def train(self, mode: bool = True) -> "PixelEncoder":
-        """Stay in evaluation mode: features must not depend on what else is in the batch."""
+        """Stay in evaluation mode, so that features do not depend on the other images of a batch."""
         del mode
         super().train(False)
         return self
@@ -53,8 +53,8 @@ class PixelEncoder(nn.Module):
     def forward(self, images_NCHW: Tensor) -> Tensor:
         """Return the features (N, D) in float32 of images (N, 3, H, W): float32 in [0, 1], or uint8.
 
-        Any N and, to the accuracy the network has there, any H and W. Raises `ConfigError` for another shape
-        or type.
+        Any N, H and W; the accuracy at other sizes is that of the network. Raises `ConfigError` for another
+        shape or dtype.
         """
         return self._features(images_NCHW)[self._exit].float()
 
@@ -64,8 +64,8 @@ class PixelEncoder(nn.Module):
 
             log( 1/E sum_e softmax(W_e f_e + b_e) )
 
-        The largest is the class that `val/ensemble_top1` and `test/ensemble_top1` count. Images as in
-        `forward`. Raises `ConfigError` for an encoder that was saved without probes.
+        The metrics `val/ensemble_top1` and `test/ensemble_top1` use the largest. Images as in `forward`.
+        Raises `ConfigError` for an encoder without probes.
         """
         weights_EKD, biases_EK = self._weights_EKD, self._biases_EK
         if not (isinstance(weights_EKD, Tensor) and isinstance(biases_EK, Tensor)):
@@ -81,7 +81,7 @@ class PixelEncoder(nn.Module):
 
 def _exit_index(exit_stages: tuple[int, ...], exit_stage: int | None) -> int:
     if exit_stage is None:
-        return -1  # the backbone is the last
+        return -1  # the backbone is last
     if exit_stage not in exit_stages:
         valid = ", ".join(map(str, exit_stages))
         expected = f"one of the stages with an exit ({valid})" if valid else "none, as there is no exit"

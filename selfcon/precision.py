@@ -1,7 +1,7 @@
-"""The arithmetic of training: `optim.precision` as a dtype of weights, an autocast and a gradient scaler.
+"""Precision of training: the dtype of weights, autocast, and the gradient scaler of `optim.precision`.
 
-In bf16 and fp16 the network's forward pass runs under autocast on float32 weights (Micikevicius et al. 2018,
-Mixed Precision Training); projections, loss, descent and evaluation stay float32.
+In bf16 and fp16 the forward pass of the network uses autocast with float32 weights (Micikevicius et al. 2018,
+Mixed Precision Training). Projections, loss, optimiser and evaluation stay float32.
 """
 
 import warnings
@@ -13,7 +13,7 @@ from torch.nn import functional
 from selfcon.config import Precision
 from selfcon.errors import ConfigError
 
-# Gradients that overflow with a loss scaled by less than this are too large for fp16, not badly scaled.
+# If gradients overflow at a smaller scale, they are too large for fp16.
 SMALLEST_SCALE = 1.0
 _AUTOCAST: Mapping[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -24,27 +24,27 @@ def dtype_of_weights(precision: Precision) -> torch.dtype:
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """Return the context of the network's forward pass; in fp32 and fp64 it does nothing."""
+    """Return the context of the forward pass of the network; no effect in fp32 and fp64."""
     dtype = _AUTOCAST.get(precision)
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
 
 
 def gradient_scaler(device: torch.device, precision: Precision) -> torch.amp.GradScaler:
-    """Return what scales the loss, so that small gradients are not 0 in fp16; elsewhere it does nothing.
+    """Return the scaler of the loss, so that small gradients are not 0 in fp16; no effect otherwise.
 
-    Torch's own schedule: from 65536, halved where a gradient overflows (the step is left out), doubled after
-    2000 steps in a row that did not.
+    The schedule is torch's: start at 65536, halve if a gradient overflows (the step is skipped), double after
+    2000 steps without overflow.
     """
     return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
 
 def check_precision(device: torch.device, precision: Precision) -> None:
-    """Raise `ConfigError` where the device cannot train in this precision. A few numbers are tried out."""
+    """Raise `ConfigError` if the device cannot train in this precision, after a small test."""
     wanted = _AUTOCAST.get(precision)
     if wanted is None:
         return
     try:
-        # Where autocast does not know the dtype it warns and turns itself off.
+        # If autocast does not support the dtype, it warns and is disabled.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             context = autocast(device, precision)
@@ -57,5 +57,5 @@ def check_precision(device: torch.device, precision: Precision) -> None:
         works = False
     if not works:
         raise ConfigError(
-            "optim.precision", f"fp32, as {device.type} here cannot train in {precision}", precision
+            "optim.precision", f"fp32, as this {device.type} device cannot train in {precision}", precision
         )

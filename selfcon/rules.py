@@ -1,6 +1,6 @@
-"""Conditions that tie several fields of a TrainConfig together.
+"""Rules that involve several fields of a TrainConfig.
 
-Each rule is monotone in its numbers, so what holds at the ends of a search's ranges holds inside them.
+Each rule is monotone in its numbers: if it holds at the bounds of a search range, it holds inside.
 """
 
 import itertools
@@ -11,7 +11,7 @@ from typing import Any
 from selfcon.errors import ConfigError
 from selfcon.values import shown
 
-# Stages of each backbone; an exit may leave after any but the last.
+# Number of stages of each backbone; an exit can be after any stage except the last.
 NUM_STAGES: Mapping[str, int] = {
     **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101"), 4),
     **dict.fromkeys(("wrn_16_8", "wrn_28_10"), 3),
@@ -21,25 +21,25 @@ NUM_STAGES: Mapping[str, int] = {
     "regnet_y_400mf": 4,
 }
 
-# Backbones that normalise without BatchNorm, which alone can be replaced.
-_OWN_NORMALIZATION: Mapping[str, str] = {"convnext_tiny": "LayerNorm"}
+# Backbones without BatchNorm; only BatchNorm can be replaced.
+_FIXED_NORMALIZATION: Mapping[str, str] = {"convnext_tiny": "LayerNorm"}
 
-# Backbones of which nothing is left of a smaller image: each stage of a VGG halves it.
+# Minimum image size of backbones: each stage of a VGG halves the image.
 _SMALLEST_IMAGE: Mapping[str, int] = dict.fromkeys(("vgg13_bn", "vgg16_bn"), 32)
 
-# Data sets whose own images are smaller than that.
+# Data sets with smaller images.
 _SMALL_IMAGES: Mapping[str, int] = {"digits": 8}
 
 Weight = float | tuple[float, ...]
-Violation = tuple[str, str, str]  # the field to blame, what is expected, what was got
+Violation = tuple[str, str, str]  # field, expected, got
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A condition that ties several fields together.
+    """Rule that involves several fields.
 
-    `violation` takes the values of `fields` in order and returns None where the condition holds, else
-    (the field to blame, what is expected, what was got); its docstring says what must hold.
+    `violation` gets the values of `fields` in order, and returns None if the rule holds, else (field,
+    expected, got). Its docstring states the rule.
     """
 
     fields: tuple[str, ...]
@@ -47,82 +47,73 @@ class Rule:
 
 
 def as_tuple(value: Any) -> Any:
-    """Return a list as a tuple, anything else as it is: YAML and JSON know lists only."""
+    """Return a list as a tuple, other values unchanged: YAML and JSON have only lists."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def check_rules(flat: Mapping[str, Any]) -> None:
-    """Check every rule whose fields are all in `flat`. Raises `ConfigError` for the first broken one."""
+    """Check every rule whose fields are all in `flat`. Raises `ConfigError` for the first violated one."""
     for rule in RULES:
         if all(name in flat for name in rule.fields):
-            broken = rule.violation(*(as_tuple(flat[name]) for name in rule.fields))
-            if broken:
-                raise ConfigError(*broken)
+            violation = rule.violation(*(as_tuple(flat[name]) for name in rule.fields))
+            if violation:
+                raise ConfigError(*violation)
 
 
-def _exits_rise(exit_stages: tuple[int, ...]) -> Violation | None:
-    """Each stage once, in rising order."""
-    """Each stage once, in rising order."""
+def _exit_stages_ascend(exit_stages: tuple[int, ...]) -> Violation | None:
+    """Each stage is listed once, in ascending order."""
     if all(a < b for a, b in itertools.pairwise(exit_stages)):
         return None
-    return "model.exit_stages", "each stage once, in rising order", shown(exit_stages)
+    return "model.exit_stages", "each stage once, in ascending order", shown(exit_stages)
 
 
-def _exits_leave_the_backbone(backbone: str, exit_stages: tuple[int, ...]) -> Violation | None:
-    """An exit leaves after any stage of the backbone but its last."""
-    """An exit leaves after any stage of the backbone but its last."""
+def _exit_stages_exist(backbone: str, exit_stages: tuple[int, ...]) -> Violation | None:
+    """An exit can be after any stage of the backbone except the last."""
     last = NUM_STAGES[backbone] - 1
     if all(stage <= last for stage in exit_stages):
         return None
     return (
         "model.exit_stages",
-        f"stages from 1 to {last}, after which {backbone} can be left",
+        f"stages from 1 to {last}, all but the last of {backbone}",
         shown(exit_stages),
     )
 
 
 def _batch_norm_can_be_replaced(backbone: str, normalization: str) -> Violation | None:
     """Only a backbone with BatchNorm can have another normalisation."""
-    """Only a backbone with BatchNorm can have another normalisation."""
-    if normalization == "batch" or backbone not in _OWN_NORMALIZATION:
+    if normalization == "batch" or backbone not in _FIXED_NORMALIZATION:
         return None
-    expected = f"batch, as {backbone} has {_OWN_NORMALIZATION[backbone]} and no BatchNorm to be replaced"
+    expected = f"batch, as {backbone} has {_FIXED_NORMALIZATION[backbone]} and no BatchNorm to replace"
     return "model.normalization", expected, normalization
 
 
-def _something_is_left_of_an_image(backbone: str, image_size: int | None) -> Violation | None:
-    """A VGG needs images of 32 pixels."""
-    """A VGG needs images of 32 pixels."""
+def _image_is_large_enough(backbone: str, image_size: int | None) -> Violation | None:
+    """A VGG needs images of at least 32 pixels."""
     smallest = _SMALLEST_IMAGE.get(backbone, 1)
     if image_size is None or image_size >= smallest:
         return None
     return "data.image_size", f"images of at least {smallest} pixels for {backbone}", shown(image_size)
 
 
-def _something_is_left_of_the_data_sets_images(
-    backbone: str, dataset: str, image_size: int | None
-) -> Violation | None:
-    """The same where the data set's own images are smaller."""
-    """The same where the data set's own images are smaller."""
+def _default_image_is_large_enough(backbone: str, dataset: str, image_size: int | None) -> Violation | None:
+    """The same for the default image size of the data set."""
     if image_size is not None:
         return None
-    return _something_is_left_of_an_image(backbone, _SMALL_IMAGES.get(dataset))
+    return _image_is_large_enough(backbone, _SMALL_IMAGES.get(dataset))
 
 
 def _one_weight_per_exit(exit_weight: Weight, exit_stages: tuple[int, ...]) -> Violation | None:
-    """A list of weights has one for each exit."""
-    """A list of weights has one for each exit."""
+    """A list of weights has one weight for each exit."""
     if not isinstance(exit_weight, tuple) or len(exit_weight) == len(exit_stages):
         return None
     expected = f"a number, or a list of {len(exit_stages)}, one for each of model.exit_stages"
     return "loss.exit_weight", expected, shown(exit_weight)
 
 
-def _something_is_weighted(
+def _some_weight_is_positive(
     exit_weight: Weight, backbone_weight: float, exit_stages: tuple[int, ...]
 ) -> Violation | None:
-    """A weight is above 0, of the backbone or of an exit."""
-    """A weight is above 0, of the backbone or of an exit."""
+    """At least one weight, of the backbone or of an exit, is above 0."""
     if backbone_weight > 0 or (exit_stages and _largest(exit_weight) > 0):
         return None
     return "loss.backbone_weight", "a weight above 0 on the backbone or on an exit", "only weights of 0"
@@ -135,8 +126,7 @@ def _a_positive_exists(
     backbone_contrast: str,
     exit_weight: Weight,
 ) -> Violation | None:
-    """An anchor has a positive: by labels, by a second view, or by an exit that is contrasted."""
-    """An anchor has a positive: by labels, by a second view, or by an exit that is contrasted."""
+    """Anchors have positives: from labels, a second view, or a contrasted exit."""
     if use_labels or num_views > 1:
         return None
     if exit_stages and (backbone_contrast == "all" or _largest(exit_weight) > 0):
@@ -148,25 +138,22 @@ def _a_positive_exists(
     )
 
 
-def _classes_are_labels(objective: str, use_labels: bool) -> Violation | None:
-    """Cross-entropy needs labels."""
+def _cross_entropy_has_labels(objective: str, use_labels: bool) -> Violation | None:
     """Cross-entropy needs labels."""
     if use_labels or objective != "cross_entropy":
         return None
-    return "loss.use_labels", "true with the objective cross_entropy, which has nothing but labels", "false"
+    return "loss.use_labels", "true with the objective cross_entropy, which needs labels", "false"
 
 
-def _cross_entropy_contrasts_nothing(objective: str, backbone_contrast: str) -> Violation | None:
-    """Cross-entropy has no pairs to choose."""
-    """Cross-entropy has no pairs to choose."""
+def _cross_entropy_has_no_contrast(objective: str, backbone_contrast: str) -> Violation | None:
+    """Cross-entropy has no contrast set."""
     if backbone_contrast == "all" or objective != "cross_entropy":
         return None
     return "loss.backbone_contrast", "all (the default) with the objective cross_entropy", backbone_contrast
 
 
-def _warmup_ends(warmup_epochs: int, epochs: int) -> Violation | None:
-    """The warm-up is shorter than the training."""
-    """The warm-up is shorter than the training."""
+def _warmup_is_shorter(warmup_epochs: int, epochs: int) -> Violation | None:
+    """Warm-up is shorter than training."""
     if warmup_epochs < epochs:
         return None
     return (
@@ -176,22 +163,20 @@ def _warmup_ends(warmup_epochs: int, epochs: int) -> Violation | None:
     )
 
 
-def _steps_belong_to_the_schedule(schedule: str, step_epochs: tuple[int, ...]) -> Violation | None:
-    """Steps are given with the step schedule, and only with it."""
-    """Steps are given with the step schedule, and only with it."""
+def _step_epochs_match_schedule(schedule: str, step_epochs: tuple[int, ...]) -> Violation | None:
+    """`step_epochs` is set if and only if the schedule is `step`."""
     if (schedule == "step") == bool(step_epochs):
         return None
     if schedule == "step":
-        return "optim.step_epochs", "the epochs after which the step schedule lowers the learning rate", "[]"
+        return "optim.step_epochs", "the epochs after which the step schedule reduces the learning rate", "[]"
     return "optim.step_epochs", f"[] with the {schedule} schedule", shown(step_epochs)
 
 
-def _steps_rise_to_the_end(step_epochs: tuple[int, ...], epochs: int) -> Violation | None:
-    """Steps rise and come before the end."""
-    """Steps rise and come before the end."""
+def _step_epochs_ascend(step_epochs: tuple[int, ...], epochs: int) -> Violation | None:
+    """`step_epochs` are ascending and below `epochs`."""
     if all(a < b for a, b in zip(step_epochs, (*step_epochs[1:], epochs), strict=False)):
         return None
-    return "optim.step_epochs", f"rising epochs below the {epochs} of optim.epochs", shown(step_epochs)
+    return "optim.step_epochs", f"ascending epochs below the {epochs} of optim.epochs", shown(step_epochs)
 
 
 def _largest(weight: Weight) -> float:
@@ -199,13 +184,13 @@ def _largest(weight: Weight) -> float:
 
 
 RULES: tuple[Rule, ...] = (
-    Rule(("model.exit_stages",), _exits_rise),
-    Rule(("model.backbone", "model.exit_stages"), _exits_leave_the_backbone),
+    Rule(("model.exit_stages",), _exit_stages_ascend),
+    Rule(("model.backbone", "model.exit_stages"), _exit_stages_exist),
     Rule(("model.backbone", "model.normalization"), _batch_norm_can_be_replaced),
-    Rule(("model.backbone", "data.image_size"), _something_is_left_of_an_image),
-    Rule(("model.backbone", "data.dataset", "data.image_size"), _something_is_left_of_the_data_sets_images),
+    Rule(("model.backbone", "data.image_size"), _image_is_large_enough),
+    Rule(("model.backbone", "data.dataset", "data.image_size"), _default_image_is_large_enough),
     Rule(("loss.exit_weight", "model.exit_stages"), _one_weight_per_exit),
-    Rule(("loss.exit_weight", "loss.backbone_weight", "model.exit_stages"), _something_is_weighted),
+    Rule(("loss.exit_weight", "loss.backbone_weight", "model.exit_stages"), _some_weight_is_positive),
     Rule(
         (
             "loss.use_labels",
@@ -216,9 +201,9 @@ RULES: tuple[Rule, ...] = (
         ),
         _a_positive_exists,
     ),
-    Rule(("loss.objective", "loss.use_labels"), _classes_are_labels),
-    Rule(("loss.objective", "loss.backbone_contrast"), _cross_entropy_contrasts_nothing),
-    Rule(("optim.warmup_epochs", "optim.epochs"), _warmup_ends),
-    Rule(("optim.schedule", "optim.step_epochs"), _steps_belong_to_the_schedule),
-    Rule(("optim.step_epochs", "optim.epochs"), _steps_rise_to_the_end),
+    Rule(("loss.objective", "loss.use_labels"), _cross_entropy_has_labels),
+    Rule(("loss.objective", "loss.backbone_contrast"), _cross_entropy_has_no_contrast),
+    Rule(("optim.warmup_epochs", "optim.epochs"), _warmup_is_shorter),
+    Rule(("optim.schedule", "optim.step_epochs"), _step_epochs_match_schedule),
+    Rule(("optim.step_epochs", "optim.epochs"), _step_epochs_ascend),
 )

@@ -1,4 +1,4 @@
-"""The parts of one training run, put together from its configuration, and its state on disk and back."""
+"""Parts of one training run, created from its configuration; its state to and from checkpoints."""
 
 import os
 from dataclasses import dataclass, field
@@ -27,10 +27,10 @@ from selfcon.precision import check_precision, dtype_of_weights, gradient_scaler
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What a run is made of, the metrics of its epochs so far (0 is the untrained network), and its losses.
+    """Parts of a run, the metrics of its epochs so far (0 is the untrained network), and its losses.
 
-    `network` is what is trained: the encoder itself, or the encoder replicated over the ranks. `losses` are
-    those of the steps since the last finished epoch, `confusions` has the newest evaluation's, by its epoch.
+    `network` is the trained module: the encoder, or its DistributedDataParallel wrapper. `losses` are those
+    of the steps since the last finished epoch; `confusions` has the newest confusion matrix by its epoch.
     """
 
     config: TrainConfig
@@ -49,7 +49,7 @@ class Run:
 
     @property
     def epoch(self) -> int:
-        """The last epoch that is over."""
+        """The last finished epoch."""
         return len(self.history) - 1
 
     @property
@@ -58,7 +58,7 @@ class Run:
         return self.epoch * self.steps_per_epoch + len(self.losses)
 
     def state(self) -> TrainingState:
-        """Return what a checkpoint holds; its tensors are the run's own, not copies."""
+        """Return the state for a checkpoint; its tensors are not copies."""
         momentum = {
             name: self.optimizer.state[parameter].get("momentum_buffer")
             for name, parameter in self.encoder.named_parameters()
@@ -76,18 +76,18 @@ class Run:
         )
 
     def restore(self, state: TrainingState) -> None:
-        """Put a run that was only just started where `state` was taken.
+        """Restore a newly started run from `state`.
 
-        Raises `CheckpointError`, which names keys, for the state of another network or optimiser.
+        Raises `CheckpointError` with the differing keys if it is the state of another network or optimiser.
         """
         load_network(self.encoder, state.model, source="the checkpoint")
         parameters = dict(self.encoder.named_parameters())
-        # Before the first step, and without momentum, there is none of any parameter.
+        # There is no momentum before the first step, or if it is disabled.
         difference = misfit(parameters, state.optimizer) if state.optimizer else None
         if difference:
             raise CheckpointError(f"the checkpoint: of another optimiser: {difference}")
         for name, momentum in state.optimizer.items():
-            # In the parameter's layout, in which the first step would have made it.
+            # In the memory layout of the parameter, as the first step would create it.
             buffer = torch.empty_like(parameters[name]).copy_(momentum).detach()
             self.optimizer.state[parameters[name]]["momentum_buffer"] = buffer
         if self.scaler.is_enabled():
@@ -101,12 +101,12 @@ class Run:
 
 
 def start_run(config: TrainConfig, *, resumed: bool = False) -> Run:
-    """Return a run that has not trained yet: data loaded, encoder initialised from `config.seed`.
+    """Return a new run: data loaded, encoder initialised from `config.seed`.
 
-    One that is `resumed` gets all its weights from a checkpoint: `model.weights` is not read again.
+    If `resumed`, all weights will come from a checkpoint, so `model.weights` is not read.
 
     Raises `ConfigError` for a data set that cannot be used, a batch larger than its training part,
-    `model.weights` that do not fit, and a precision or a compilation that this machine cannot do.
+    `model.weights` that do not fit, and a precision or compilation that this machine does not support.
     """
     device = _device()
     check_precision(device, config.optim.precision)
@@ -120,14 +120,14 @@ def start_run(config: TrainConfig, *, resumed: bool = False) -> Run:
         load_weights(encoder, Path(config.model.weights))
     encoder.to(device=device, dtype=dtype)
     if config.runtime.channels_last:
-        encoder.to(memory_format=torch.channels_last)  # the images follow the first convolution's weights
+        encoder.to(memory_format=torch.channels_last)  # images follow the weights of the first layer
     costs = CostMeter(
         device=device,
         encoder_parameters=encoder_parameters(encoder),
         forward_macs=forward_macs(encoder, image_size=dataset.image_size),
     )
     if config.runtime.compile:
-        encoder.compile(dynamic=False)  # in place: the names in its state stay as they are
+        encoder.compile(dynamic=False)  # in place, so that the keys of its state dict do not change
     return Run(
         config=config,
         dataset=dataset,
@@ -143,22 +143,22 @@ def start_run(config: TrainConfig, *, resumed: bool = False) -> Run:
 
 
 def check_compiler(device: torch.device) -> None:
-    """Raise `ConfigError` where torch.compile does not work. A tiny function is tried out, for seconds.
+    """Raise `ConfigError` if torch.compile does not work, after compiling a tiny function (seconds).
 
     On CPUs it needs a C++ compiler, on GPUs Triton and a C compiler.
     """
     try:
         torch.compile(torch.sin)(torch.ones(1, device=device))
-    except Exception as error:  # what is missing fails in any way
+    except Exception as error:  # a missing compiler can raise any exception
         reason = str(error).splitlines()[0]
         expected = "false, or a machine on which torch.compile works (on CPUs it needs a C++ compiler)"
         raise ConfigError("runtime.compile", expected, f"true, and {reason}") from error
 
 
 def _device() -> torch.device:
-    """This rank's accelerator, if there is one, made the current one, where NCCL's tensors must lie.
+    """The accelerator of this rank, if there is one, set as the current device for NCCL.
 
-    Launchers number the ranks of a machine in LOCAL_RANK.
+    LOCAL_RANK is the index of the rank on its machine.
     """
     if not torch.cuda.is_available():
         return torch.device("cpu")
@@ -168,7 +168,8 @@ def _device() -> torch.device:
 
 
 def _initialised_encoder(config: TrainConfig, dataset: ImageDataset) -> SelfConEncoder:
-    """Built on the CPU, so that a seed is one network on every device; torch's generator stays as it was."""
+    """Encoder initialised on the CPU, so that a seed gives the same network on every device. Keeps torch's
+    generator."""
     num_classes = num_classes_of_heads(config, num_classes=len(dataset.class_names))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)

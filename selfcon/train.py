@@ -1,7 +1,6 @@
-"""One training run: the epoch loop.
+"""The epoch loop of a training run.
 
-`fit` is the same code in a plain process, in one of several processes of a group, and under Ray: it uses the
-process group it finds and never starts or ends one.
+`fit` is the same code in a single process, in a process group, and under Ray.
 
 Shape letters, of this rank's share of a batch: B images, V views, R rows = V x B, C channels, H height,
 W width, E exits with the backbone last, X dimensions of a projection or classes.
@@ -36,12 +35,12 @@ NO_CALLBACKS = Callbacks()
 
 @dataclass(frozen=True, kw_only=True)
 class EpochReport:
-    """An epoch is over; `epoch` 0 is the untrained network.
+    """Report of a finished epoch; `epoch` 0 is the untrained network.
 
-    `step` counts the steps of the next epoch that are taken already: 0, but in the first report of a run that
-    was resumed within an epoch. `metrics` are the same on every rank, `confusion` is None where the epoch was
-    not evaluated. `save(directory)` writes a checkpoint of this moment, and `payloads()` returns the contents
-    of its files; one rank may call them, before it returns from the report.
+    `step` is the number of finished steps of the next epoch: 0, except in the first report of a run resumed
+    within an epoch. `metrics` are the same on every rank; `confusion` is None if the epoch was not evaluated.
+    `save(directory)` writes a checkpoint, and `payloads()` returns the contents of its files; one rank may
+    call them, before it returns from the report.
     """
 
     epoch: int
@@ -68,16 +67,16 @@ def fit(
     resume_from: Path | TrainingState | None = None,
     callbacks: Callbacks = NO_CALLBACKS,
 ) -> TrainResult:
-    """Train an encoder as `config` says and return it.
+    """Train an encoder with the settings of `config`, and return it.
 
     The same configuration gives bit-identical results on the same machine with the same number of threads,
     also on a GPU, and also if the run was stopped after any epoch or step and resumed. Several ranks compute
     what a single process would. `fit` uses the process group it finds and never starts or ends one.
 
     Args:
-        config: What to train, on which data, and how.
-        report: Called on every rank, once per epoch, epoch 0 (the untrained network) first; after a resume
-            first with the last epoch that the checkpoint had finished. Its metrics: `train/loss` (mean over
+        config: The training configuration.
+        report: Called on every rank, once per epoch, from epoch 0 (the untrained network). A resumed run
+            first reports the last finished epoch of the checkpoint. The metrics are `train/loss` (mean over
             the steps), `train/learning_rate` (of the last step) and `cost/images_per_second` (all ranks,
             without evaluation) from epoch 1 on; `val/...` in epoch 0, in each multiple of
             `evaluate.every_epochs` and in the last epoch; the other `cost/...` always.
@@ -158,7 +157,7 @@ def _payloads(*, run: Run, step: int) -> dict[str, bytes]:
 
 def _state_at(step: int, run: Run) -> TrainingState:
     if step != run.step:
-        raise CheckpointError(f"the run at step {step} can be saved only there: it is at step {run.step} now")
+        raise CheckpointError(f"step {step} can no longer be saved: the run is at step {run.step}")
     return run.state()
 
 
@@ -170,7 +169,7 @@ def _untrained_epoch(run: Run, *, progress: Progress) -> dict[str, float]:
 
 
 def _trained_epoch(run: Run, *, epoch: int, callbacks: Callbacks) -> dict[str, float]:
-    """Take the remaining steps of an epoch and return its metrics."""
+    """Train the remaining steps of an epoch and return its metrics."""
     first_step, started = len(run.losses), run.costs.now()
     try:
         _train(run, epoch=epoch, callbacks=callbacks)
@@ -189,7 +188,7 @@ def _trained_epoch(run: Run, *, epoch: int, callbacks: Callbacks) -> dict[str, f
         metrics |= _evaluated(run, epoch=epoch, progress=_saving_when_stopped(run, callbacks))
         run.costs.add(seconds=run.costs.now() - started, num_views=0)
     run.costs.begin_epoch()
-    # Clocks differ between ranks: all report what the first one measured.
+    # Clocks differ between ranks, so all report the times of rank 0.
     return broadcast_object(metrics | run.costs.metrics())
 
 
@@ -225,7 +224,7 @@ def _evaluated(run: Run, *, epoch: int, progress: Progress) -> dict[str, float]:
 
 
 def _count_costs(run: Run, *, first_step: int, started: float) -> float:
-    """Count the steps that were taken since, and the time; return how long the epoch's steps took so far."""
+    """Add the newest steps and their time to the costs; return the time of the epoch's steps so far."""
     num_views = (
         (len(run.losses) - first_step) * run.config.optim.global_batch_size * run.config.data.num_views
     )
@@ -233,7 +232,7 @@ def _count_costs(run: Run, *, first_step: int, started: float) -> float:
 
 
 def _train(run: Run, *, epoch: int, callbacks: Callbacks) -> None:
-    """Take the steps of an epoch that are left, each loss into `run.losses`."""
+    """Train the remaining steps of an epoch, and append each loss to `run.losses`."""
     run.network.train()
     first_step = len(run.losses)
     batches = epoch_batches(
@@ -259,17 +258,17 @@ def _learning_rate(run: Run, *, epoch: int, step: int) -> float:
 
 
 def train_step(run: Run, images_RCHW: Tensor, labels_B: Tensor, *, place: str) -> float:
-    """Take one step of descent and return the loss of the global batch, the same on every rank.
+    """Take one optimiser step and return the loss of the global batch, the same on every rank.
 
-    In fp16 a step whose gradients overflow changes nothing but the scale of the loss, on every rank alike, as
-    all have the same gradients. Raises `NonFiniteLossError`, which begins with `place`, on every rank alike.
+    In fp16, if gradients overflow, only the loss scale changes, on all ranks, because they have the same
+    gradients. Raises `NonFiniteLossError`, whose message starts with `place`, on all ranks.
     """
     with autocast(run.device, run.config.optim.precision):
         outputs_REX = run.network(images_RCHW)
     try:
         loss = training_loss(outputs_REX, labels_B, config=run.config)
     except ConfigError as error:
-        # The encoder normalises them; where its numbers overflow that fails, on every rank alike.
+        # The encoder normalises projections; if they overflow, this fails on all ranks.
         if error.key != "z_RED":
             raise
         raise NonFiniteLossError(f"{place}: the projections have overflowed, with {error.got}") from error
@@ -281,5 +280,5 @@ def train_step(run: Run, images_RCHW: Tensor, labels_B: Tensor, *, place: str) -
     if not math.isfinite(mean):
         raise NonFiniteLossError(f"{place}: the loss is {mean}")
     if not run.scaler.get_scale() >= SMALLEST_SCALE:
-        raise NonFiniteLossError(f"{place}: gradients overflow in fp16, however small the loss is scaled")
+        raise NonFiniteLossError(f"{place}: gradients overflow in fp16 at every scale of the loss")
     return mean

@@ -1,4 +1,4 @@
-"""Fields and values in words, so that every refusal reads alike: `expected ..., got ...`."""
+"""Text for invalid fields and values, in a uniform format: `expected ..., got ...`."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,14 +21,14 @@ _KINDS: Mapping[object, str] = {
 
 
 def describe(annotation: Any) -> str:
-    """Return what a value of an annotated type must be, e.g. `a finite number greater than 0`.
+    """Return the expected value of an annotated type, e.g. `a finite number greater than 0`.
 
-    The description of a pydantic Field, where there is one, says it instead of type and bounds.
+    If a pydantic Field has a description, it is returned instead.
     """
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        own_words = [item.description for item in arguments[1:] if getattr(item, "description", None)]
-        return str(own_words[0]) if own_words else describe(arguments[0]) + _bounds(arguments[1:])
+        descriptions = [item.description for item in arguments[1:] if getattr(item, "description", None)]
+        return str(descriptions[0]) if descriptions else describe(arguments[0]) + _bounds(arguments[1:])
     if origin is Literal:
         return str(arguments[0]) if len(arguments) == 1 else f"one of {', '.join(map(str, arguments))}"
     if origin in (Union, UnionType):
@@ -39,23 +39,23 @@ def describe(annotation: Any) -> str:
 
 
 def words_of(annotation: Any) -> list[str]:
-    """Return the words a value may be: the strings of a Literal, also inside a union."""
+    """Return the strings of a Literal, also inside a union."""
     if get_origin(annotation) is Literal:
         return list(get_args(annotation))
     return [word for argument in get_args(annotation) for word in words_of(argument)]
 
 
 def unknown_name(key: str, expected: str, candidates: Iterable[str]) -> ConfigError:
-    """Return the refusal of a name that is none of the candidates, which are whole dotted names."""
+    """Return the error for a name that is not among the candidates, which are full dotted names."""
     return ConfigError(key, expected, "an unknown name", nearest(key, candidates))
 
 
 def explain(
     model: type[BaseModel], values: Mapping[str, Any], error: ValidationError, *, prefix: str = ""
 ) -> ConfigError:
-    """Return pydantic's first complaint about a flat model as our one line; all names are known.
+    """Return the first pydantic error of a flat model as a `ConfigError`.
 
-    `values` is what was validated, `prefix` the section with its dot.
+    `values` is the validated mapping, `prefix` the section with its dot.
     """
     field = str(error.errors(include_url=False)[0]["loc"][0])
     annotation = get_type_hints(model, include_extras=True)[field]
@@ -75,7 +75,7 @@ def _hint(annotation: Any, value: object) -> str | None:
 
 
 def _bounds(metadata: tuple[Any, ...]) -> str:
-    """The bounds in pydantic's Field metadata; infinity is none, as a number is said to be finite."""
+    """Bounds in the metadata of a pydantic Field; infinity is omitted, because the text says `finite`."""
     limits = dict(limit for field in metadata for limit in _limits(field))
     if "ge" in limits and "le" in limits:
         return f" from {limits['ge']} to {limits['le']}"

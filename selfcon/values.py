@@ -1,9 +1,9 @@
-"""Configuration values as the user writes them, for messages and tables."""
+"""Configuration values as text, spelled as the user writes them."""
 
 import re
 from collections.abc import Mapping
 
-MAX_SHOWN = 120  # characters of a value; a longer one is cut, an error is one line
+MAX_SHOWN = 120  # characters; longer values are truncated, as an error is one line
 
 _BARE_WORD = re.compile(r"[A-Za-z_/~.][\w./+@-]*")
 
@@ -11,7 +11,7 @@ _READ_AS_SOMETHING_ELSE = ("true", "false", "null", "~")
 
 
 def shown(value: object) -> str:
-    """Return a value as the user would write it, on one line of at most `MAX_SHOWN` characters."""
+    """Return a value as the user would write it, in one line of at most `MAX_SHOWN` characters."""
     text = _written(value)
     return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
 

@@ -1,3 +1,3 @@
-"""The version of the method and of the platform, the one place that says it."""
+"""The version of selfcon and of tune_jobs, defined only here."""
 
 VERSION = "0.2.0"

@@ -14,7 +14,17 @@ MODULES = sorted(
     if ">>> " in path.read_text(encoding="utf-8")
 )
 # The public entry points, each of which must have an example.
-ENTRY_POINTS = {"selfcon", "selfcon.train", "tune_jobs.space.search_space"}
+ENTRY_POINTS = {
+    "selfcon",
+    "selfcon.config",
+    "selfcon.data.dataset",
+    "selfcon.evaluation.evaluate",
+    "selfcon.export",
+    "selfcon.losses.contrastive",
+    "selfcon.model.encoder",
+    "selfcon.train",
+    "tune_jobs.space.search_space",
+}
 
 
 @pytest.mark.parametrize("module", MODULES)

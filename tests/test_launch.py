@@ -85,7 +85,7 @@ REFUSED_FLAGS: list[tuple[list[str], str]] = [
      " of a cluster), got 2 CPUs / (5 workers x 1 CPU) = 0 trials at once"),
     (["--space", "good.yaml", "--set", "train.data.root=/no/such"],
      "--set train.data.root=/no/such: train.data.root: expected a folder that exists (digits is embedded and"
-     " reads none: leave it out), got /no/such"),
+     " needs none: remove the key), got /no/such"),
 ]  # fmt: skip
 
 # Errors found when the data are read; {cwd} is the folder of the search.
@@ -105,12 +105,12 @@ BAD_DATA: list[tuple[str, Callable[[Path], object], str]] = [
     ("imagenet", write_image_folder,
      "a folder with val/<class>/ and images in it, got {cwd}/images with train"),
     ("cifar10", lambda root: root.mkdir(),
-     "data_batch_1 in cifar-10-batches-py/ under data.root, as"
-     " https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz unpacks, got no"
+     "data_batch_1 in cifar-10-batches-py/ under data.root, as unpacked from"
+     " https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz, got no"
      " {cwd}/images/cifar-10-batches-py/data_batch_1"),
     ("tinyimagenet", lambda root: root.mkdir(),
-     "wnids.txt in tiny-imagenet-200/ under data.root, as"
-     " http://cs231n.stanford.edu/tiny-imagenet-200.zip unpacks, got no"
+     "wnids.txt in tiny-imagenet-200/ under data.root, as unpacked from"
+     " http://cs231n.stanford.edu/tiny-imagenet-200.zip, got no"
      " {cwd}/images/tiny-imagenet-200/wnids.txt"),
 ]  # fmt: skip
 

@@ -1,1 +1,1 @@
-"""The state of a run on disk and back."""
+"""Checkpoints of training runs: state, files and names."""

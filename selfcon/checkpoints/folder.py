@@ -1,7 +1,7 @@
-"""Training states in folders: `<epoch>-a<attempt>`, each either whole or recognised as not.
+"""Checkpoints in folders `<epoch>-a<attempt>`; incomplete ones are detected.
 
-Each file is synced before the manifest appears under its name, so a crash at any moment leaves a folder whose
-manifest is missing or disagrees. What the files hold is told in `selfcon.checkpoints.state`.
+All files are synced before the manifest is renamed into place, so after a crash the manifest is missing or
+does not match. `selfcon.checkpoints.state` describes the files.
 """
 
 import os
@@ -30,16 +30,16 @@ __all__ = [
 
 
 def save_checkpoint(directory: Path, state: TrainingState, *, config: TrainConfig) -> None:
-    """Write `state` into `directory`, made if it is missing; when this returns it is complete on the disk.
+    """Write `state` to `directory`, which is created if it is missing; it is durable when this returns.
 
-    A checkpoint that is already there stops being valid first, so no moment mixes two of them.
-    Raises `CheckpointError` for a number that JSON cannot hold (NaN, infinity), `OSError` for a failing disk.
+    An existing checkpoint there is invalidated first, so two are never mixed. Raises `CheckpointError` for a
+    number that JSON cannot store (NaN, infinity), `OSError` if the disk fails.
     """
     write_checkpoint(directory, checkpoint_payloads(state, config=config, source=str(directory)))
 
 
 def write_checkpoint(directory: Path, payloads: Mapping[str, bytes]) -> None:
-    """Write what `checkpoint_payloads` returned, as `save_checkpoint` does. Raises `OSError`."""
+    """Write the files of `checkpoint_payloads`, as `save_checkpoint` does. Raises `OSError`."""
     made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
     directory.mkdir(parents=True, exist_ok=True)
     (directory / MANIFEST).unlink(missing_ok=True)
@@ -56,16 +56,17 @@ def write_checkpoint(directory: Path, payloads: Mapping[str, bytes]) -> None:
 def load_checkpoint(directory: Path, *, config: TrainConfig | None) -> TrainingState:
     """Return the state saved in `directory`, bit for bit, its tensors on the CPU.
 
-    With `config`, the checkpoint must be of exactly this configuration. Raises `CheckpointError`, which names
-    the file, for one that is missing, torn, altered, of another format version or of another configuration.
+    With `config`, the checkpoint must have exactly this configuration. Raises `CheckpointError` with the name
+    of the file if one is missing, incomplete, altered, of another format version or configuration.
     """
     return state_of(read_checkpoint(directory), config=config, source=str(directory))
 
 
 def load_network(network: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
-    """Put a state dict into a network, all of it and nothing else.
+    """Load a state dict strictly into a network.
 
-    Raises `CheckpointError`, which begins with `source` and names keys, for the state of another network.
+    Raises `CheckpointError`, whose message starts with `source` and names keys, for the state of another
+    network.
     """
     difference = misfit(network.state_dict(), state)
     if difference:
@@ -74,17 +75,17 @@ def load_network(network: nn.Module, state: Mapping[str, Tensor], *, source: str
 
 
 def is_valid(directory: Path) -> bool:
-    """Return whether every file is there and agrees with the manifest."""
+    """Return whether every file exists and matches the manifest."""
     return _flaw(directory) is None
 
 
 def newest_valid(
-    checkpoints: Path, *, passed_over: Callable[[CheckpointError], None] | None = None
+    checkpoints: Path, *, on_invalid: Callable[[CheckpointError], None] | None = None
 ) -> Path | None:
-    """Return the valid checkpoint of the latest moment in a folder of checkpoints, or None.
+    """Return the newest valid checkpoint in a folder of checkpoints, or None.
 
-    Folders of other names than `checkpoint_name` gives are not looked at; of one moment the highest attempt
-    is taken. `passed_over` is told of each newer one that is not valid, in one line: file and reason.
+    Other folders than those of `checkpoint_name` are ignored. For equal epoch and step the highest attempt
+    counts. `on_invalid` is called with the file and the reason of each newer checkpoint that is not valid.
     """
     if not checkpoints.is_dir():
         return None
@@ -93,8 +94,8 @@ def newest_valid(
         flaw = _flaw(child)
         if flaw is None:
             return child
-        if passed_over is not None:
-            passed_over(flaw)
+        if on_invalid is not None:
+            on_invalid(flaw)
     return None
 
 
@@ -107,10 +108,10 @@ def _flaw(directory: Path) -> CheckpointError | None:
 
 
 def read_checkpoint(directory: Path) -> dict[str, bytes]:
-    """Return the content of each file that is there, read once: what is checked is what is used."""
+    """Return the content of each existing file, read once, so that the verified bytes are the used ones."""
     payloads = {}
     for name in (MANIFEST, *CONTENT):
-        # Other errors of the disk pass: a store that is away must not look like a lost checkpoint.
+        # Other errors of the disk are raised: an unavailable disk is not a missing checkpoint.
         try:
             payloads[name] = (directory / name).read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -126,7 +127,7 @@ def _write_synced(path: Path, payload: bytes) -> None:
 
 
 def _sync_directory(path: Path) -> None:
-    """Make the names in a folder durable, not only the files' contents."""
+    """Sync a folder, so that the names of its files are durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""The state of a training run, and the bytes it is stored as, wherever they are put.
+"""State of a training run, and its files as bytes, independent of the storage.
 
     model.safetensors       the encoder's parameters and buffers
     optimizer.safetensors   the momentum of each parameter
@@ -6,7 +6,7 @@
                             the scale of the loss, cost totals, the TrainConfig
     manifest.json           the SHA-256 of the three, to be stored last
 
-What is stored so is either whole or recognised as not. No pickle: reading runs no code.
+Incomplete checkpoints are detected by the manifest. No pickle: loading runs no code.
 """
 
 import hashlib
@@ -35,13 +35,13 @@ _JSON_FIELDS = ("epoch", "step", "history", "losses", "scaler", "cost", "confusi
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingState:
-    """All that a training run needs to go on as if it had never stopped.
+    """State from which a training run resumes bit-identically.
 
-    `model` is the encoder's state dict, `optimizer` the momentum buffer of each parameter by its name (empty
-    before the first step), `epoch` and `step` count what is finished, `history[e]` holds the metrics of
-    epoch e (0 is the untrained network), `losses` those of the steps since the last finished epoch, `scaler`
-    the state of the gradient scaler (empty but in fp16), `cost` the totals that go on counting, `confusions`
-    the newest evaluation's confusion matrix by its epoch, as JSON values.
+    `model` is the state dict of the encoder, `optimizer` the momentum buffer of each parameter by name (empty
+    before the first step), `epoch` and `step` the numbers of finished epochs and steps, `history[e]` the
+    metrics of epoch e (0 is the untrained network), `losses` those of the steps since the last finished
+    epoch, `scaler` the state of the gradient scaler (empty except in fp16), `cost` the cost totals,
+    `confusions` the newest confusion matrix by its epoch, as JSON values.
     """
 
     model: dict[str, Tensor]
@@ -58,9 +58,10 @@ class TrainingState:
 def checkpoint_payloads(
     state: TrainingState, *, config: TrainConfig, source: str = "the checkpoint"
 ) -> dict[str, bytes]:
-    """Return the content of each file by its name, in the order in which they must be stored: manifest last.
+    """Return the content of each file by name, in the order in which they must be stored, manifest last.
 
-    Raises `CheckpointError`, which begins with `source`, for a number that JSON cannot hold (NaN, infinity).
+    Raises `CheckpointError`, whose message starts with `source`, for a number that JSON cannot store (NaN,
+    infinity).
     """
     payloads = {
         MODEL: _tensor_bytes(state.model),
@@ -75,11 +76,11 @@ def checkpoint_payloads(
 def state_of(
     payloads: Mapping[str, bytes], *, config: TrainConfig | None, source: str = "the checkpoint"
 ) -> TrainingState:
-    """Return the state that `checkpoint_payloads` gave these bytes for, bit for bit, its tensors on the CPU.
+    """Return the state of the files of `checkpoint_payloads`, bit-identical, with tensors on the CPU.
 
-    With `config`, it must be of exactly this configuration. Raises `CheckpointError`, which begins with
-    `source` and names the file, for content that is missing, torn, altered, of another format version (older
-    ones too: they are not read) or of another configuration.
+    With `config`, it must have exactly this configuration. Raises `CheckpointError`, whose message starts
+    with `source` and names the file, for content that is missing, incomplete, altered, of another format
+    version (also older ones) or of another configuration.
     """
     verify_payloads(payloads, source=source)
     saved = _json_object(f"{source}/{STATE}", payloads[STATE])
@@ -96,7 +97,7 @@ def state_of(
 
 
 def verify_payloads(payloads: Mapping[str, bytes], *, source: str) -> None:
-    """Raise `CheckpointError` unless all files are there and agree with the manifest."""
+    """Raise `CheckpointError` unless all files exist and match the manifest."""
     path = f"{source}/{MANIFEST}"
     manifest = _json_object(path, _present(payloads, MANIFEST, source))
     if manifest.get("version") != FORMAT_VERSION:
@@ -108,7 +109,7 @@ def verify_payloads(payloads: Mapping[str, bytes], *, source: str) -> None:
         raise CheckpointError(f"{path}: expected a digest of each of {', '.join(CONTENT)}")
     for name in CONTENT:
         if hashlib.sha256(_present(payloads, name, source)).hexdigest() != digests[name]:
-            raise CheckpointError(f"{source}/{name}: damaged, its SHA-256 is not the manifest's")
+            raise CheckpointError(f"{source}/{name}: damaged, its SHA-256 differs from the manifest")
 
 
 def _present(payloads: Mapping[str, bytes], name: str, source: str) -> bytes:
@@ -133,7 +134,7 @@ def _state_bytes(state: TrainingState, config: TrainConfig, source: str) -> byte
 
 def _json_object(path: str, payload: bytes) -> dict[str, Any]:
     try:
-        content = json.loads(payload, parse_constant=_refuse_constant)
+        content = json.loads(payload, parse_constant=_reject_constant)
     except ValueError as error:
         raise CheckpointError(f"{path}: damaged, not valid JSON ({error})") from error
     if not isinstance(content, dict):
@@ -141,7 +142,7 @@ def _json_object(path: str, payload: bytes) -> dict[str, Any]:
     return content
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a number of JSON")
 
 

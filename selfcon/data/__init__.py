@@ -1,1 +1,1 @@
-"""Data sets as tensors, and batches whose every random draw is a function of what it is for."""
+"""Data sets as tensors, and augmented batches without random state."""

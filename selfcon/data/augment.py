@@ -1,12 +1,11 @@
-"""Augmentation of whole batches, every image by draws of its own.
+"""Augmentation of batches, with separate random draws for each image.
 
 The distributions are torchvision's (RandAugment, RandomResizedCrop, RandomHorizontalFlip, ColorJitter,
 RandomGrayscale), with the settings of the authors' recipe (github.com/raymin0223/self-contrastive-learning,
-commit 5e7c2c5). What becomes of an image depends on (seed, epoch, index, view) and on nothing else, neither
-batch nor rank.
+commit 5e7c2c5). The result depends only on (seed, epoch, index, view), not on the batch or the rank.
 
-What is drawn is decided on the CPU, in float64, and the pixels are computed where the images are: so a GPU
-takes the CPU's crops, and is never waited for.
+Random parameters are computed on the CPU in float64, and pixels on the device of the images, so that all
+devices use the same crops and there is no synchronisation.
 
 Shape letters: N images, C = 3 channels, H height, W width, T tries, K adjustments or operations.
 """
@@ -28,7 +27,7 @@ FLIP_PROBABILITY = 0.5
 JITTER_PROBABILITY = 0.8
 GREY_PROBABILITY = 0.2
 
-# In torchvision's order: the amount that changes nothing, and how far from it the drawn one may lie.
+# In torchvision's order: the neutral amount, and the maximum deviation of the random one.
 ADJUSTMENTS: tuple[tuple[Callable[[Tensor, Tensor], Tensor], float, float], ...] = (
     (adjust_brightness, 1.0, 0.4),
     (adjust_contrast, 1.0, 0.4),
@@ -36,14 +35,14 @@ ADJUSTMENTS: tuple[tuple[Callable[[Tensor, Tensor], Tensor], float, float], ...]
     (adjust_hue, 0.0, 0.1),
 )
 
-# (stream, count) -> the batch's draws, float64 of shape (N, count), on the CPU.
+# (stream, count) -> the random draws of a batch, float64 of shape (N, count), on the CPU.
 Draw = Callable[[Stream, int], Tensor]
 Step = Callable[[Tensor, Draw], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What becomes of an image: steps on its bytes, a random box of it with a flip, steps on its colours."""
+    """Augmentation recipe: operations on bytes, a random crop with a flip, operations on colours."""
 
     before: tuple[Step, ...] = ()
     crops: bool = True
@@ -52,7 +51,7 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What becomes of the images in one epoch: `num_views` of each, by the recipe `kind`, of `dtype`.
+    """Augmentation in one epoch: `num_views` of each image, by the recipe `kind`, of `dtype`.
 
     "none" only scales; "weak" is a random resized crop and a flip; "standard" adds colour jitter and grey;
     "randaugment" is the same after two operations of RandAugment.
@@ -65,7 +64,7 @@ class Augmentation:
     dtype: torch.dtype
 
     def draw(self, indices_N: Tensor, *, view: int) -> Draw:
-        """Return the draws of a view of the samples `indices_N`, made on the CPU wherever those lie."""
+        """Return the random draws for a view of the samples `indices_N`, computed on the CPU."""
         indices_N = indices_N.cpu()
 
         def draw(stream: Stream, count: int) -> Tensor:
@@ -79,8 +78,8 @@ def augment(
 ) -> Tensor:
     """Return one view of uint8 images, in [0, 1], (N, C, H, W), on their device.
 
-    `indices_N` names the images in their part of the data set. `cropped` images are past everything up to the
-    crop: they get the flip, and what follows.
+    `indices_N` are the indices of the images in their split. `cropped` images get only the flip and the
+    following operations.
 
     Raises `ConfigError` for an unknown kind, `ValueError` for images not uint8 or not one for each index.
     """
@@ -98,12 +97,12 @@ def augment(
         images_NCHW = crop_and_flip(images_NCHW, draw)
     for step in recipe.after:
         images_NCHW = step(images_NCHW, draw)
-    # The weights of an interpolation may sum to a rounding error more than 1.
+    # Interpolation weights may sum to slightly more than 1.
     return images_NCHW.clamp_(0, 1)
 
 
 def recipe_of(kind: str) -> Recipe:
-    """Return the recipe of that name. Raises `ConfigError` for another."""
+    """Return the recipe with this name. Raises `ConfigError` for an unknown one."""
     if kind not in RECIPES:
         hint = nearest(kind, RECIPES)
         raise ConfigError("data.augmentation", f"one of {', '.join(RECIPES)}", repr(kind), hint)
@@ -119,7 +118,7 @@ def normalise(
 
 
 def distort(images_NCHW: Tensor, draw: Draw) -> Tensor:
-    """Return uint8 images after `NUM_OPERATIONS` operations of RandAugment, each image after its own."""
+    """Return uint8 images after `NUM_OPERATIONS` random operations of RandAugment for each image."""
     number_NK = (draw(Stream.DISTORTION, NUM_OPERATIONS) * len(OPERATIONS)).long()
     images_NCHW = images_NCHW.clone()
     for number_N in number_NK.unbind(dim=1):
@@ -137,19 +136,19 @@ def draw_boxes(draw: Draw, *, height: int, width: int) -> Tensor:
 
 
 def crop_and_flip(images_NCHW: Tensor, draw: Draw) -> Tensor:
-    """Return a random box of each image at the image's size, mirrored for half of them."""
+    """Return a random crop of each image, resized to the size of the image, half of them flipped."""
     height, width = images_NCHW.shape[2:]
     return resize_boxes(images_NCHW, draw_boxes(draw, height=height, width=width), _mirrored(draw))
 
 
 def flip(images_NCHW: Tensor, draw: Draw) -> Tensor:
-    """Return the images, half of them mirrored: the same ones as after `crop_and_flip`."""
+    """Return the images, half of them flipped: the same ones as in `crop_and_flip`."""
     mirrored = _mirrored(draw).nonzero()[:, 0].to(images_NCHW.device)
     return images_NCHW.index_copy(0, mirrored, images_NCHW[mirrored].flip(3))
 
 
 def jitter_colors(images_NCHW: Tensor, draw: Draw) -> Tensor:
-    """Return the images, four in five of them after every adjustment once, in an order of their own."""
+    """Return the images, 80 % of them after all colour adjustments in random order."""
     order_NK = draw(Stream.JITTER_ORDER, len(ADJUSTMENTS)).argsort(dim=1)
     signed_NK = 2 * draw(Stream.JITTER_FACTORS, len(ADJUSTMENTS)) - 1
     jittered_N1 = draw(Stream.JITTER, 1) < JITTER_PROBABILITY
@@ -164,7 +163,7 @@ def jitter_colors(images_NCHW: Tensor, draw: Draw) -> Tensor:
 
 
 def drop_colors(images_NCHW: Tensor, draw: Draw) -> Tensor:
-    """Return the images, one in five of them grey."""
+    """Return the images, 20 % of them converted to grey."""
     dropped_N1 = (draw(Stream.GREY, 1) < GREY_PROBABILITY).to(images_NCHW.device)
     return torch.where(dropped_N1[:, :, None, None], grey(images_NCHW), images_NCHW)
 

@@ -1,4 +1,4 @@
-"""The batches of an epoch: the same pixels on any number of workers, and after a resume.
+"""Batches of an epoch: the same pixels for any number of workers, and after a resume.
 
 Shape letters: B images of a batch, V views, R rows = V x B with view 0's images first, C channels, H, W.
 """
@@ -17,10 +17,11 @@ from selfcon.errors import ConfigError
 
 
 def num_steps(num_train: int, global_batch_size: int) -> int:
-    """Return the steps of an epoch; an incomplete last batch is dropped, so contrast sets keep their size.
+    """Return the number of steps of an epoch; an incomplete last batch is dropped, so that contrast sets keep
+    their size.
 
-    Every epoch has another order, so no image is left out for good. Raises `ConfigError` for a batch that is
-    larger than the training part.
+    The order changes with the epoch, so other images are dropped. Raises `ConfigError` if a batch is larger
+    than the training split.
     """
     if not global_batch_size <= num_train:
         raise ConfigError(
@@ -40,12 +41,12 @@ def epoch_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Return an iterator over an epoch's (images_RCHW, labels_B): this rank's share of each global batch.
 
-    The global batches are consecutive pieces of the epoch's permutation; a share is contiguous, and in rank
-    order the shares are the batch. Images are augmented and normalised, of `dtype`, on `device`. `epoch`
-    counts from 0, and so does `first_step`, before which batches are left out.
+    Global batches are consecutive parts of the permutation of the epoch; in rank order, the contiguous shares
+    are the batch. Images are augmented and normalised, of `dtype`, on `device`. `epoch` and `first_step`
+    count from 0; batches before `first_step` are skipped.
 
-    Raises `ConfigError` for a global batch larger than the training part, or too small for every rank to have
-    an image of it.
+    Raises `ConfigError` if the global batch is larger than the training split, or has fewer images than there
+    are ranks.
     """
     global_batch_size = config.optim.global_batch_size
     if not global_batch_size >= world_size():
@@ -77,7 +78,7 @@ def evaluation_batches(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Iterator[Tensor]:
-    """Yield a contiguous share of `split` in its order, (B, C, H, W): not augmented, but normalised.
+    """Yield a contiguous share of `split` in order, (B, C, H, W): normalised, without augmentation.
 
     Of `dtype`, on `device`; the last batch may be smaller than `batch_size`.
     """

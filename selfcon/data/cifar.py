@@ -1,7 +1,7 @@
 """CIFAR-10 and CIFAR-100: 60,000 images of 32 x 32 pixels, in the "Python version" of their files.
 
-Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009. Where the files lie, what
-they are called and their MD5 sums are torchvision's.
+Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009. The names of the files and
+their MD5 sums are those of torchvision.
 
 Shape letters: N images, C = 3 channels, H height, W width.
 """
@@ -21,30 +21,31 @@ from selfcon.data.source import ArraySource
 from selfcon.errors import ConfigError
 
 SHAPE = (3, 32, 32)
-# A data set of as many images is the published one or a damaged one.
+# With this number of images the data set is the published one, or damaged.
 PUBLISHED_COUNT = 60_000
-PUBLISHED = "CIFAR's files as they were published"
+PUBLISHED = "CIFAR's files as published"
 
 
 def read_cifar10(root: Path) -> ArraySource:
-    """Return CIFAR-10 from `root`/cifar-10-batches-py. Raises `ConfigError`, which names the file."""
+    """Return CIFAR-10 from `root`/cifar-10-batches-py. Raises `ConfigError` with the name of the file."""
     from torchvision.datasets import CIFAR10
 
     return _read(root, CIFAR10, labels="labels")
 
 
 def read_cifar100(root: Path) -> ArraySource:
-    """Return CIFAR-100 with its fine classes from `root`/cifar-100-python. Raises `ConfigError` alike."""
+    """Return CIFAR-100 with its fine classes from `root`/cifar-100-python. Raises `ConfigError` as
+    `read_cifar10`."""
     from torchvision.datasets import CIFAR100
 
     return _read(root, CIFAR100, labels="fine_labels")
 
 
 def _read(root: Path, layout: Any, *, labels: str) -> ArraySource:
-    """Read the files that torchvision's class `layout` names."""
+    """Read the files of torchvision's class `layout`."""
     folder, meta = root / layout.base_folder, layout.meta["filename"]
     train, test = ([name for name, _ in names] for names in (layout.train_list, layout.test_list))
-    where = f"in {layout.base_folder}/ under data.root, as {layout.url} unpacks"
+    where = f"in {layout.base_folder}/ under data.root, as unpacked from {layout.url}"
     contents = {name: read_content(folder / name, root=root, where=where) for name in (*train, *test, meta)}
     tables = {name: _table(folder / name, content) for name, content in contents.items()}
     class_names = _class_names(folder / meta, tables[meta], layout.meta["key"])
@@ -71,7 +72,7 @@ def _table(path: Path, content: bytes) -> Mapping[str, Any]:
     try:
         table = load_plain_pickle(content)
         return {key.decode() if isinstance(key, bytes) else str(key): value for key, value in table.items()}
-    except Exception as error:  # a damaged pickle may raise anything
+    except Exception as error:  # a damaged pickle may raise any exception
         raise ConfigError(KEY, PUBLISHED, f"{path}: {error}") from error
 
 
@@ -106,4 +107,4 @@ def _images_and_labels(
 def _check_sums(folder: Path, contents: Mapping[str, bytes], sums: Mapping[str, str]) -> None:
     for name, content in contents.items():
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != sums[name]:
-            raise ConfigError(KEY, PUBLISHED, f"{folder / name}: another MD5 sum")
+            raise ConfigError(KEY, PUBLISHED, f"{folder / name}: wrong MD5 sum")

@@ -1,4 +1,4 @@
-"""Colour adjustments of batches of float images in [0, 1], each image by an amount of its own.
+"""Colour adjustments of batches of float images in [0, 1], with a separate amount for each image.
 
 The definitions are torchvision's (`transforms.functional`, for float images), so that recipes carry over.
 
@@ -18,31 +18,31 @@ def grey(images_NCHW: Tensor) -> Tensor:
 
 
 def adjust_brightness(images_NCHW: Tensor, factors_N: Tensor) -> Tensor:
-    """Return factor x image, cut to [0, 1]."""
+    """Return factor x image, clamped to [0, 1]."""
     return (_by_image(factors_N, images_NCHW) * images_NCHW).clamp_(0, 1)
 
 
 def adjust_contrast(images_NCHW: Tensor, factors_N: Tensor) -> Tensor:
-    """Return factor x image + (1 - factor) x the mean of the image's luma, cut to [0, 1]."""
+    """Return factor x image + (1 - factor) x the mean of the image's luma, clamped to [0, 1]."""
     return _blend(images_NCHW, grey(images_NCHW).mean(dim=(2, 3), keepdim=True), factors_N)
 
 
 def adjust_saturation(images_NCHW: Tensor, factors_N: Tensor) -> Tensor:
-    """Return factor x image + (1 - factor) x its luma, cut to [0, 1]."""
+    """Return factor x image + (1 - factor) x its luma, clamped to [0, 1]."""
     return _blend(images_NCHW, grey(images_NCHW), factors_N)
 
 
 def adjust_hue(images_NCHW: Tensor, turns_N: Tensor) -> Tensor:
-    """Return the images with the hue of each pixel turned by `turns_N`, in whole turns of the colour circle.
+    """Return the images with the hue of each pixel rotated by `turns_N`, in turns of the colour circle.
 
-    That is, to HSV, hue + turns modulo 1, and back. The way there and back is folded into one: a channel is
-    low + span x p, where low and span are the least of the three channels and the distance to the greatest,
-    which a turn leaves alone, and p in [0, 1] is a trapezium of the hue.
+    This equals a conversion to HSV, hue + turns modulo 1, and the conversion back, in one step: a channel is
+    low + span x p, where low is the minimum of the three channels and span the distance to their maximum
+    (both unchanged by a rotation), and p in [0, 1] is a trapezoid function of the hue.
     """
     red, green, blue = images_NCHW.unbind(dim=1)
     high, low = images_NCHW.amax(dim=1), images_NCHW.amin(dim=1)
     span = high - low
-    divisor = torch.where(span > 0, span, 1)  # a grey pixel has any hue: its span is 0
+    divisor = torch.where(span > 0, span, 1)  # the hue of a grey pixel is arbitrary: its span is 0
     hue = torch.where(
         high == red,
         (green - blue) / divisor,

@@ -1,4 +1,4 @@
-"""Random boxes of images, and their resizing to the images' own size, for whole batches at once.
+"""Random crops of batches, resized to the size of the images.
 
 Shape letters: N images, C channels, H height, W width, T tries.
 """
@@ -17,11 +17,12 @@ NUM_TRIES = 10
 def crop_boxes(shape_NT2: Tensor, place_N2: Tensor, *, height: int, width: int) -> Tensor:
     """Return random boxes (top, left, height, width) in whole pixels, int64 of shape (N, 4).
 
-    The distribution of torchvision's RandomResizedCrop: of the tries, each with an area (uniform in `SCALE`)
-    and an aspect ratio (log-uniform in `RATIO`), the first whose rounded sides fit into the image, at a
-    uniform place; where none fits, the largest central box within the ratios.
+    The distribution is that of torchvision's RandomResizedCrop: each try has an area (uniform in `SCALE`) and
+    an aspect ratio (log-uniform in `RATIO`); the first one whose rounded sides fit the image is used at a
+    uniform position. If none fits, it is the largest central box within the ratios.
 
-    The arguments are uniform in [0, 1): `shape_NT2` for area and ratio of each try, `place_N2` for the place.
+    The arguments are uniform in [0, 1): `shape_NT2` for area and ratio of each try, `place_N2` for the
+    position.
     """
     areas_NT = height * width * (SCALE[0] + (SCALE[1] - SCALE[0]) * shape_NT2[..., 0])
     low, high = math.log(RATIO[0]), math.log(RATIO[1])
@@ -31,7 +32,7 @@ def crop_boxes(shape_NT2: Tensor, place_N2: Tensor, *, height: int, width: int) 
     fits_NT = ((sides_NT2 > 0) & (sides_NT2 <= image_2)).all(dim=2)
     first_N = fits_NT.to(torch.uint8).argmax(dim=1)
     first_sides_N2 = sides_NT2[torch.arange(len(first_N), device=first_N.device), first_N]
-    # One of the two is the image's own side, cut where the image is longer than the ratios allow.
+    # One side is that of the image; the other is limited by the ratios.
     central_2 = image_2.new_tensor(
         (min(height, round(width / RATIO[0])), min(width, round(height * RATIO[1])))
     )
@@ -43,11 +44,10 @@ def crop_boxes(shape_NT2: Tensor, place_N2: Tensor, *, height: int, width: int) 
 
 
 def resize_boxes(images_NCHW: Tensor, boxes_N4: Tensor, mirrored_N: Tensor) -> Tensor:
-    """Return the box of each image, resized to the image's size and mirrored (left to right) where asked.
+    """Return the box of each image, resized to the size of the image and optionally flipped horizontally.
 
-    Bilinear as torchvision's `resized_crop`: pixel centres at half coordinates, and nothing from outside the
-    box comes in. A box is never larger than what it becomes, so antialiasing, torchvision's default, would
-    change nothing: it only widens the filter where an image shrinks.
+    Bilinear as torchvision's `resized_crop`: pixel centres at half coordinates, without pixels outside the
+    box. A box is never larger than its result, so antialiasing (torchvision's default) would have no effect.
     """
     height, width = images_NCHW.shape[2:]
     top_N, left_N, box_height_N, box_width_N = boxes_N4.unbind(dim=1)
@@ -62,12 +62,12 @@ def resize_boxes(images_NCHW: Tensor, boxes_N4: Tensor, mirrored_N: Tensor) -> T
 
 
 def _grid_coordinates(start_N: Tensor, length_N: Tensor, size: int) -> Tensor:
-    """Where each of `size` output pixels lies in the input, (N, size), as grid_sample counts.
+    """Coordinates of `size` output pixels in the input, (N, size), in the convention of grid_sample.
 
     That is, from -1 at the outer edge of the first pixel to 1 at that of the last.
     """
     centres = (torch.arange(size, device=start_N.device, dtype=torch.float64) + 0.5) / size
     length_N1 = length_N[:, None].to(centres.dtype)
-    # Pixels beyond the outermost centres repeat the box's edge, not what lies beside it in the image.
+    # Pixels beyond the outermost centres repeat the edge of the box instead of its surroundings.
     inside_NS = torch.minimum((centres * length_N1 - 0.5).clamp(min=0), length_N1 - 1)
     return (2 * (start_N[:, None] + inside_NS) + 1) / size - 1

@@ -1,4 +1,4 @@
-"""A data set as it is trained on and judged with: three parts with labels, and what identifies it."""
+"""Data sets with their training, validation and test splits."""
 
 import hashlib
 import json
@@ -31,11 +31,11 @@ READERS: Mapping[str, Callable[[Path], Source]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class ImageDataset:
-    """A data set as it is trained on and judged with.
+    """Data set with its splits.
 
-    `mean` and `std` are what pixels in [0, 1] are normalised with, by channel: those of the training part, or
-    ImageNet's where the images stay on disk. `digest` is the sha256 of what the images are before any
-    resizing, their classes, and what decides the split; two results compare only where it is equal.
+    `mean` and `std` normalise pixels in [0, 1] by channel: those of the training split, or ImageNet's if
+    images stay on disk. `digest` is the SHA-256 of the original images, their classes and the parameters of
+    the split; results are comparable only if it is equal.
     """
 
     name: str
@@ -50,18 +50,31 @@ class ImageDataset:
 
     @property
     def num_images(self) -> dict[str, int]:
-        """How many images each part has, by `train`, `validation` and `test`."""
+        """Number of images of the splits `train`, `validation` and `test`."""
         return {name: len(getattr(self, name)) for name in ("train", "validation", "test")}
 
 
 def load_dataset(data_config: DataConfig) -> ImageDataset:
-    """Return the data set that the configuration names, its images resized where `image_size` says so.
+    """Load a data set with its training, validation and test splits.
 
-    The test part is the data set's own, else fixed; so is the validation part, else it is
-    `validation_fraction` of the training part, drawn by `split_seed`. What is split off has each class in its
-    share.
+    Predefined splits are kept. A missing test split is taken from the training split with a fixed seed; a
+    missing validation split is `validation_fraction` of the training split, drawn with `split_seed`. Both are
+    stratified by class.
 
-    Raises `ConfigError` for data that are missing, damaged, or not in the layout they must have.
+    Args:
+        data_config: The `data` section of a TrainConfig.
+
+    Returns:
+        The data set, with images of `image_size` pixels, or of their default size if that is None.
+
+    Raises:
+        ConfigError: Files are missing, damaged, or not in the required layout.
+
+    Example:
+        >>> from selfcon import TrainConfig
+        >>> dataset = load_dataset(TrainConfig.from_flat({"data.dataset": "digits"}).data)
+        >>> dataset.num_images
+        {'train': 1295, 'validation': 143, 'test': 359}
     """
     source = READERS[data_config.dataset](Path(data_config.root))
     members, decided = divide(source, data_config)
@@ -82,9 +95,9 @@ def load_dataset(data_config: DataConfig) -> ImageDataset:
 
 
 def data_digest(identities: Iterable[str], *, split: Mapping[str, float]) -> str:
-    """Return the sha256, in hexadecimal, of the images' lines and the parameters of the split.
+    """Return the hexadecimal SHA-256 of the lines of images and the parameters of the split.
 
-    The lines are sorted, so that only what is there counts, not its order.
+    The lines are sorted, so that the order of images does not matter.
     """
     text = "\n".join([json.dumps(split, sort_keys=True), *sorted(identities)])
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()

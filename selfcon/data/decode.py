@@ -1,4 +1,4 @@
-"""Image files to pixels. What cannot be read as an image is refused by its name.
+"""Decoding of image files; errors name the file.
 
 Shape letters: C = 3 channels, H height, W width.
 """
@@ -20,20 +20,20 @@ from torch import Tensor
 
 from selfcon.errors import ConfigError
 
-# Pillow's own `MAX_IMAGE_PIXELS`. Of up to twice as many `Image.open` only warns, and to silence or sharpen a
-# warning is to do so for all threads of the process: so the readers are called without it.
+# Pillow's `MAX_IMAGE_PIXELS`. Up to twice as many, `Image.open` only warns, and warning filters are global to
+# the process; so the format plugins are called directly.
 MAX_PIXELS = 89_478_485
 
 
 class Format(NamedTuple):
-    """How a file of a format begins, what reads it, and what stands at its end."""
+    """Image format: start of its files, reader, and end of its files."""
 
     signature: bytes
     reader: type[ImageFile]
     end: bytes
 
 
-# What a file holds decides, not how it is called: ImageNet has a PNG among its JPEGs.
+# The content decides, not the name: ImageNet has a PNG among its JPEGs.
 FORMATS: Mapping[str, Format] = {
     "JPEG": Format(b"\xff\xd8\xff", JpegImageFile, b"\xff\xd9"),
     "PNG": Format(b"\x89PNG\r\n\x1a\n", PngImageFile, b"IEND"),
@@ -41,18 +41,18 @@ FORMATS: Mapping[str, Format] = {
 
 _NO_IMAGE = f"not an image of format {' or '.join(FORMATS)}"
 _SIGNATURE_BYTES = max(len(kind.signature) for kind in FORMATS.values())
-_TAIL_BYTES = 1024  # some cameras write a little behind the end
-# A JPEG's short side before the centre is cut out, for each pixel of the image: torchvision's references.
+_TAIL_BYTES = 1024  # some cameras append a few bytes
+# Ratio of the short side before the centre crop to the image size, as in torchvision's references.
 _EVALUATION_MARGIN = 256 / 224
 
-# What Pillow raises for a damaged file, apart from OSError.
+# Errors of Pillow for damaged files, in addition to OSError.
 _DAMAGE = (SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 
 
 def inspect_image(path: Path) -> tuple[int, int]:
-    """Return (height, width) from the file's header; a file that looks cut off is decoded to find out.
+    """Return (height, width) from the header of a file; a file that may be truncated is decoded.
 
-    Raises `ConfigError` for what is not an image, a damaged one, or one of more than `MAX_PIXELS`.
+    Raises `ConfigError` if it is not an image, damaged, or larger than `MAX_PIXELS`.
     """
     with _opened(path) as (image, end):
         if end not in _tail(path):
@@ -61,31 +61,32 @@ def inspect_image(path: Path) -> tuple[int, int]:
 
 
 def decode_image(path: Path) -> Image.Image:
-    """Return the whole image in RGB; as in torchvision, transparency and EXIF's rotation are not looked at.
+    """Return the image in RGB; as in torchvision, transparency and EXIF rotation are ignored.
 
-    Raises `ConfigError` for what is not an image, a damaged one, or one of more than `MAX_PIXELS`.
+    Raises `ConfigError` if it is not an image, damaged, or larger than `MAX_PIXELS`.
     """
     with _opened(path) as (image, _):
         image.load()
-        # Straight to RGB, Pillow warns of a palette with transparency; the colours are the same.
+        # In a direct conversion to RGB, Pillow warns about a palette with transparency; the colours are the
+        # same.
         opaque = image.convert("RGBA") if image.mode == "P" and "transparency" in image.info else image
         return opaque if opaque.mode == "RGB" else opaque.convert("RGB")
 
 
 def pixels(image: Image.Image) -> Tensor:
-    """Return the levels of an RGB image, uint8 of shape (C, H, W)."""
+    """Return the pixels of an RGB image, uint8 of shape (C, H, W)."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 def image_of(pixels_CHW: Tensor) -> Image.Image:
-    """Return the RGB image of levels, uint8 of shape (C, H, W)."""
+    """Return the RGB image of pixels, uint8 of shape (C, H, W)."""
     return Image.fromarray(pixels_CHW.permute(1, 2, 0).contiguous().numpy())
 
 
 def resized_box(image: Image.Image, box: tuple[int, int, int, int], size: int) -> Image.Image:
     """Return the box (top, left, height, width) of an image as a square: bilinear, antialiased.
 
-    As torchvision's `resized_crop`: nothing from outside the box comes in.
+    As torchvision's `resized_crop`, without pixels outside the box.
     """
     top, left, height, width = box
     cut = image.crop((left, top, left + width, top + height))
@@ -93,11 +94,11 @@ def resized_box(image: Image.Image, box: tuple[int, int, int, int], size: int) -
 
 
 def resized_center(image: Image.Image, size: int) -> Image.Image:
-    """Return the centre of an image as evaluation sees it, a square of `size` pixels.
+    """Return the centre crop of an image for evaluation, a square of `size` pixels.
 
-    The short side is resized to round(size x 256 / 224), bilinear and antialiased, the long one with it; then
-    the centre is cut out: torchvision's Resize and CenterCrop, as in its reference training. Of an image so
-    long that all of it would be more than `MAX_PIXELS`, only the centre is computed, equal to within a level.
+    The short side is resized to round(size x 256 / 224), bilinear and antialiased, and the centre is cropped:
+    torchvision's Resize and CenterCrop, as in its reference training. If the resized image would have more
+    than `MAX_PIXELS`, only the centre is computed, equal to within one level.
     """
     short = round(size * _EVALUATION_MARGIN)
     width, height = (int(short * side / min(image.size)) for side in image.size)
@@ -112,7 +113,7 @@ def resized_center(image: Image.Image, size: int) -> Image.Image:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[ImageFile, bytes]]:
-    """The image, not decoded yet, and what its file must end with; damage met inside is refused by name."""
+    """The undecoded image, and the required end of its file; errors in the block name the file."""
     try:
         with path.open("rb") as file:
             kind = _format_of(file.read(_SIGNATURE_BYTES))
@@ -135,17 +136,17 @@ def _format_of(beginning: bytes) -> Format:
 def _header(kind: Format, file: BinaryIO) -> ImageFile:
     try:
         return kind.reader(file)
-    except SyntaxError as error:  # as `Image.open` takes it; later it is damage
+    except SyntaxError as error:  # as in `Image.open`; later it means damage
         raise ValueError(_NO_IMAGE) from error
 
 
 def _check_size(image: Image.Image) -> None:
     if not image.width * image.height <= MAX_PIXELS:
-        raise ValueError(f"more than the {MAX_PIXELS} pixels that Pillow takes for safe")
+        raise ValueError(f"more than the {MAX_PIXELS} pixels that Pillow considers safe")
 
 
 def _check_depth(image: Image.Image) -> None:
-    """Pillow would cut grey levels of 16 bits off at 255."""
+    """Pillow would clip 16-bit grey levels at 255."""
     if not image.mode.startswith(("1", "L", "P", "R", "C", "Y")):
         raise ValueError(f"levels of more than 8 bits (Pillow's mode {image.mode})")
 

@@ -9,16 +9,16 @@ import torch
 
 from selfcon.data.source import ArraySource
 
-_BRIGHTEST = 16  # a pixel counts the marks in a cell of 4 x 4
+_MAX_LEVEL = 16  # a pixel is the number of set bits in a cell of 4 x 4
 
 
 def read_digits(_root: Path) -> ArraySource:
-    """Return the images, with the grey repeated in each channel; no folder is read."""
-    # Here, because it takes a second and not everything that knows data sets reads this one.
+    """Return the digits, with the grey level repeated in each channel; reads no folder."""
+    # Imported here, because it takes a second and other data sets do not need it.
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
-    grey_N1HW = torch.from_numpy(pixels).reshape(-1, 1, 8, 8).mul(255 / _BRIGHTEST).round().to(torch.uint8)
+    grey_N1HW = torch.from_numpy(pixels).reshape(-1, 1, 8, 8).mul(255 / _MAX_LEVEL).round().to(torch.uint8)
     return ArraySource(
         labels_N=torch.from_numpy(labels).to(torch.int64),
         class_names=tuple("0123456789"),

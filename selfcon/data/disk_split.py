@@ -1,6 +1,6 @@
-"""A part of a data set that stays on disk: its images are decoded, cut and resized as batches need them.
+"""Split that stays on disk: images are decoded, cropped and resized for each batch.
 
-Shape letters: N images of the part, B of a batch, V views, C = 3 channels, S x S pixels.
+Shape letters: N images of the split, B of a batch, V views, C = 3 channels, S x S pixels.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,20 +19,19 @@ from selfcon.data.prefetch import in_threads
 from selfcon.data.split import Split
 from selfcon.data.statistics import Channels
 
-# Of ImageNet's training images, as everybody uses them: torchvision's reference training, and the authors'.
+# The usual statistics of ImageNet's training images, in torchvision's reference training and the authors'.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, eq=False)
 class DiskSplit(Split):
-    """A part of the images of `files`, `members_N`, each cut to a square of `image_size` pixels.
+    """Split with the images `members_N` of `files`, each cropped to a square of `image_size` pixels.
 
-    What is done with an image before it is cut, and the cut itself, is done in threads, at the size the image
-    has; everything after that on batches.
+    Operations up to the crop run in threads on the original images, later ones on batches.
 
-    A batch raises `ConfigError` for a damaged image, on the one rank whose share has it: the others would
-    wait for that rank, so whoever runs several ends them together.
+    A damaged image raises `ConfigError` only on the rank that has it in its share. The other ranks then wait
+    for that rank, so the caller must end all ranks together.
     """
 
     files: ImageFiles
@@ -40,7 +39,7 @@ class DiskSplit(Split):
     image_size: int
 
     def plain(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Yield the centres of the images of each batch."""
+        """Yield the centre crops of each batch."""
 
         def center(index: int) -> Tensor:
             return pixels(resized_center(self._decoded(index), self.image_size))
@@ -51,7 +50,7 @@ class DiskSplit(Split):
     def views(
         self, batches: Sequence[Tensor], augmentation: Augmentation, *, device: torch.device
     ) -> Iterator[list[Tensor]]:
-        """Yield the views of each batch: boxes of the whole images, augmented further on `device`."""
+        """Yield the views of each batch: random crops of the images, augmented further on `device`."""
 
         recipe = recipe_of(augmentation.kind)
 
@@ -69,7 +68,7 @@ class DiskSplit(Split):
             ]
 
     def channel_statistics(self) -> tuple[Channels, Channels]:
-        """Return ImageNet's: nobody reads a large data set twice for six numbers close to these."""
+        """Return the statistics of ImageNet, to avoid reading a large data set twice."""
         return IMAGENET_MEAN, IMAGENET_STD
 
     def _decoded(self, index: int) -> Image.Image:
@@ -91,7 +90,7 @@ class DiskSplit(Split):
 
 
 def _with_draws(indices_B: Tensor, augmentation: Augmentation) -> list[tuple[int, list[Draw]]]:
-    """Each index with the draws of its views, which are made for the whole batch at once."""
+    """Each index with the random draws of its views, computed for the entire batch."""
     draws = [cache(augmentation.draw(indices_B, view=view)) for view in range(augmentation.num_views)]
     rows = enumerate(indices_B.tolist())
     return [(index, [partial(_draw_row, draw, row) for draw in draws]) for row, index in rows]

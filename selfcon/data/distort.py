@@ -1,8 +1,8 @@
-"""The operations of RandAugment on batches of uint8 images, at one strength.
+"""Operations of RandAugment on batches of uint8 images, at a fixed magnitude.
 
-RandAugment is Cubuk et al. 2020 (arXiv:1909.13719); the operations are those of torchvision's
-`transforms.RandAugment`, with nearest neighbours and black where the image ends, at step 9 of the 31 from 0
-to 30. Each takes images and an amount; what an operation without an amount is given, it ignores.
+RandAugment is Cubuk et al. 2020 (arXiv:1909.13719). The operations are those of torchvision's
+`transforms.RandAugment`, with nearest-neighbour interpolation and black fill, at magnitude 9 of 0 to 30. Each
+takes images and an amount; operations without an amount ignore it.
 
 Shape letters: N images, C = 3 channels, H height, W width, P = H x W pixels, L = 256 levels.
 """
@@ -16,9 +16,9 @@ from torch import Tensor
 from selfcon.data.color import GREY_WEIGHTS
 
 STRENGTH = 9 / 30
-SHEAR = 0.3 * STRENGTH  # pixels aside for each pixel down
+SHEAR = 0.3 * STRENGTH  # horizontal pixels for each vertical pixel
 ANGLE = 30 * STRENGTH  # degrees
-SHIFT = (150 * 9, 331 * 30)  # of the side, as a fraction of whole numbers: its rounding down is exact
+SHIFT = (150 * 9, 331 * 30)  # of the side, as a ratio of integers, so that rounding down is exact
 CHANGE = 0.9 * STRENGTH  # of brightness, colour, contrast and sharpness
 POSTERIZE_BITS = 8 - round(4 * STRENGTH)
 SOLARIZE_FROM = 255 * (1 - STRENGTH)
@@ -56,7 +56,7 @@ def shift_y(images_NCHW: Tensor, sign: float) -> Tensor:
 
 
 def rotate(images_NCHW: Tensor, degrees: float) -> Tensor:
-    """Return the images turned about their centres, counter-clockwise as one looks at them."""
+    """Return the images rotated counter-clockwise about their centres."""
     y_H1, x_1W = _places(images_NCHW)
     middle_y, middle_x = ((size - 1) / 2 for size in images_NCHW.shape[2:])
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
@@ -87,12 +87,12 @@ def change_contrast(images_NCHW: Tensor, change: float) -> Tensor:
 def change_sharpness(images_NCHW: Tensor, change: float) -> Tensor:
     """Return the images with each level's distance from its surroundings multiplied by 1 + change.
 
-    Those are the mean of the 3 x 3 pixels around, the middle one counted five times. The border, which lacks
-    some of them, stays; so do images of fewer than three pixels a side.
+    Those are the mean of the 3 x 3 pixels around it, with weight 5 for the centre. Border pixels, and images
+    with fewer than three pixels per side, are unchanged.
     """
     if min(images_NCHW.shape[2:]) < 3:
         return images_NCHW
-    counts_NCHW = images_NCHW.to(torch.int16)  # whole numbers: the same on every device
+    counts_NCHW = images_NCHW.to(torch.int16)  # integers: the same on every device
     rows = counts_NCHW[:, :, :-2] + counts_NCHW[:, :, 1:-1] + counts_NCHW[:, :, 2:]
     sums = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4 * counts_NCHW[:, :, 1:-1, 1:-1]
     sharp_NCHW = images_NCHW.to(torch.float32)
@@ -114,7 +114,7 @@ def solarize(images_NCHW: Tensor, _amount: float) -> Tensor:
 def stretch_contrast(images_NCHW: Tensor, _amount: float) -> Tensor:
     """Return the images with each channel's darkest level at 0 and its brightest at 255.
 
-    A channel of one level stays as it is.
+    A channel with a single level is unchanged.
     """
     ends = torch.aminmax(images_NCHW.flatten(2), dim=2)
     low_NC11, high_NC11 = (values[:, :, None, None].to(torch.float32) for values in ends)
@@ -123,10 +123,10 @@ def stretch_contrast(images_NCHW: Tensor, _amount: float) -> Tensor:
 
 
 def equalize(images_NCHW: Tensor, _amount: float) -> Tensor:
-    """Return the images with each channel's levels spread so that each range of them has as many pixels.
+    """Return the images with the histogram of each channel equalised.
 
-    A level becomes the number of darker pixels, in steps of a 255th of all pixels but the brightest, rounded.
-    Channels with less than a pixel a step stay as they are.
+    A level becomes the number of darker pixels, divided by 1/255 of all pixels except the brightest, rounded.
+    Channels with less than one pixel per step are unchanged.
     """
     levels_NCP = images_NCHW.flatten(2).long()
     counts_NCL = levels_NCP.new_zeros(*levels_NCP.shape[:2], 256)
@@ -138,8 +138,8 @@ def equalize(images_NCHW: Tensor, _amount: float) -> Tensor:
     return torch.where(step_NC1 > 0, equalized_NCP, levels_NCP).to(torch.uint8).view_as(images_NCHW)
 
 
-# One of these is drawn with equal chances. What has no sign stands here twice, so that each of the fourteen
-# operations is as likely as another, and each sign of one as its opposite.
+# One of these is drawn with equal probability. Operations without a sign are listed twice, so that all
+# fourteen operations are equally likely, and both signs of an operation too.
 OPERATIONS: tuple[tuple[Operation, float], ...] = tuple(
     (operation, sign * amount)
     for operation, amount in (
@@ -153,19 +153,20 @@ OPERATIONS: tuple[tuple[Operation, float], ...] = tuple(
 
 
 def _places(images_NCHW: Tensor) -> tuple[Tensor, Tensor]:
-    """The row and the column of each pixel, (H, 1) and (1, W), on the CPU: so every device rounds alike."""
+    """Row and column of each pixel, (H, 1) and (1, W), on the CPU, so that rounding is the same on every
+    device."""
     height, width = images_NCHW.shape[2:]
     rows_H, columns_W = (torch.arange(size, dtype=torch.float64) for size in (height, width))
     return rows_H[:, None], columns_W[None]
 
 
 def _taken_from(images_NCHW: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """The images whose pixels are those nearest to the given places, black outside."""
+    """The images sampled at the given coordinates: nearest neighbour, black outside."""
     height, width = images_NCHW.shape[2:]
     y, x = y.round().long(), x.round().long()
     inside_HW = (y >= 0) & (y < height) & (x >= 0) & (x < width)
     source_P = torch.where(inside_HW, y * width + x, 0).flatten().to(images_NCHW.device)
-    # On a CPU index_select along the last dimension takes 20 times as long.
+    # On a CPU, index_select along the last dimension is 20 times slower.
     taken_NCP = images_NCHW.flatten(2).gather(2, source_P.expand(*images_NCHW.shape[:2], -1))
     outside_HW = inside_HW.logical_not().to(images_NCHW.device)
     return taken_NCP.view_as(images_NCHW).masked_fill_(outside_HW, 0)
@@ -183,5 +184,5 @@ def _away_from(others: Tensor, images_NCHW: Tensor, change: float) -> Tensor:
 
 
 def _levels(values_NCHW: Tensor) -> Tensor:
-    """Cut to 0 to 255 and rounded down."""
+    """Clamp to [0, 255] and round down."""
     return values_NCHW.clamp(0, 255).to(torch.uint8)

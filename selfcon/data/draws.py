@@ -1,9 +1,9 @@
-"""Random numbers by counter: a draw is a hash of what it is for, so there is no generator state.
+"""Counter-based random numbers: hashes of their keys, without generator state.
 
-Every draw is a pure function of (seed, epoch, index of the sample, view, stream), made of integer arithmetic
-only: the same bits on every device, in every batch, on every number of workers and after a resume.
+Every draw is a pure function of (seed, epoch, sample index, view, stream) in integer arithmetic:
+bit-identical on every device, in every batch, for every number of workers and after a resume.
 
-Shape letters: N samples, K draws a sample.
+Shape letters: N samples, K draws per sample.
 """
 
 from enum import IntEnum
@@ -20,7 +20,7 @@ _MASK = 2**64 - 1
 
 
 class Stream(IntEnum):
-    """What a sample's draws are for. A number once given stays: another one is another training run."""
+    """Purpose of the draws of a sample. Numbers never change, because a training depends on them."""
 
     ORDER = -1
     CROP_SHAPE = 0
@@ -38,7 +38,7 @@ def uniform(seed: int, epoch: int, indices_N: Tensor, *, view: int, stream: int,
     """Return `count` numbers for each sample, uniform in [0, 1), float64 of shape (N, K).
 
     They are multiples of 2^-53, on the device of `indices_N` (integers). The first numbers do not depend on
-    `count`. The seed counts modulo 2^64.
+    `count`. The seed is taken modulo 2^64.
     """
     bits_NK = _hash(seed, epoch, indices_N, view=view, stream=stream, count=count)
     return _shift_right(bits_NK, 11).to(torch.float64) * 2.0**-53
@@ -47,8 +47,8 @@ def uniform(seed: int, epoch: int, indices_N: Tensor, *, view: int, stream: int,
 def permutation(seed: int, epoch: int, num_samples: int) -> Tensor:
     """Return the order of the samples in an epoch: each of 0 to N - 1 once, int64 of shape (N,).
 
-    The samples are sorted by their hashes, of which no two are equal: with all else fixed the hash maps
-    indices one to one.
+    Samples are sorted by their hashes, which are distinct, because for a fixed key the hash is a bijection of
+    indices.
     """
     bits_N1 = _hash(seed, epoch, torch.arange(num_samples), view=0, stream=Stream.ORDER, count=1)
     return bits_N1[:, 0].argsort()
@@ -79,7 +79,7 @@ def _mix_tensor(values: Tensor) -> Tensor:
 
 
 def _shift_right(values: Tensor, bits: int) -> Tensor:
-    """A logical shift: torch's own copies the sign."""
+    """Logical shift; torch's shift is arithmetic."""
     return (values >> bits) & ((1 << (64 - bits)) - 1)
 
 

@@ -1,4 +1,4 @@
-"""What lies in folders of images: sorted, without a file opened, and never outside of the data set's root."""
+"""Sorted lists of image files in folders, without opening files, and only inside the root of the data set."""
 
 import os
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from selfcon.errors import ConfigError
 
-SUFFIXES = (".jpg", ".jpeg", ".png")  # in capitals too
+SUFFIXES = (".jpg", ".jpeg", ".png")  # also in capitals
 
 KEY = "data.root"
 
@@ -25,14 +25,14 @@ class ImageFiles:
         return len(self.names)
 
     def path(self, number: int) -> Path:
-        """Return where an image lies."""
+        """Return the path of an image."""
         return self.root / self.names[number]
 
     def add_folder(self, folder: Path) -> range:
-        """Add the images of a folder, sorted by name, and return which they are.
+        """Add the images of a folder, sorted by name, and return their indices.
 
-        Whatever else is in the folder must be hidden. Raises `ConfigError` for a folder without images, or
-        with something else.
+        All other files in the folder must be hidden. Raises `ConfigError` for a folder without images, or
+        with other files.
         """
         found = sorted((entry.name, entry) for entry in entries(folder, root=self.root))
         for name, entry in found:
@@ -42,7 +42,7 @@ class ImageFiles:
         if not found:
             raise ConfigError(KEY, f"images ({', '.join(SUFFIXES)}) of each class", f"none in {folder}")
         first, prefix = len(self), folder.relative_to(self.root).as_posix()
-        with _refusing("folders", folder):
+        with _os_errors_as_config_errors("folders", folder):
             self.sizes.extend(entry.stat().st_size for _, entry in found)
         self.names.extend(f"{prefix}/{name}" for name, _ in found)
         return range(first, len(self))
@@ -63,12 +63,12 @@ def folders_in(folder: Path, *, root: Path) -> list[str]:
 
 
 def entries(folder: Path, *, root: Path) -> Iterator[os.DirEntry[str]]:
-    """Yield what is in a folder but not hidden, in no order.
+    """Yield the entries of a folder that are not hidden, unordered.
 
-    Raises `ConfigError` for a folder that cannot be listed or lies outside of `root`, and for a link in it
-    that leaves `root` or goes nowhere.
+    Raises `ConfigError` if the folder cannot be listed or is outside of `root`, and for a link that leaves
+    `root` or is broken.
     """
-    with _refusing("folders", folder), os.scandir(folder) as found:
+    with _os_errors_as_config_errors("folders", folder), os.scandir(folder) as found:
         check_inside(folder, root=root)
         for entry in found:
             if entry.name.startswith("."):
@@ -79,11 +79,11 @@ def entries(folder: Path, *, root: Path) -> Iterator[os.DirEntry[str]]:
 
 
 def read_content(path: Path, *, root: Path, where: str) -> bytes:
-    """Return what a file holds; `where` says where the user should have it.
+    """Return the content of a file; `where` is its expected location in messages.
 
-    Raises `ConfigError` for a file that is missing, cannot be read, or lies outside of `root`.
+    Raises `ConfigError` if it is missing, cannot be read, or is outside of `root`.
     """
-    with _refusing("files", path):
+    with _os_errors_as_config_errors("files", path):
         if path.is_file():
             check_inside(path, root=root)
             return path.read_bytes()
@@ -91,17 +91,17 @@ def read_content(path: Path, *, root: Path, where: str) -> bytes:
 
 
 def check_inside(path: Path, *, root: Path) -> None:
-    """Raise `ConfigError` for a path that links out of `root`, or to nothing."""
+    """Raise `ConfigError` for a link that leaves `root` or is broken."""
     try:
         target = path.resolve(strict=True)
-    except (OSError, RuntimeError) as error:  # a RuntimeError is a circle of links
-        raise ConfigError(KEY, "links to what exists", f"{path}: a link to nothing") from error
+    except (OSError, RuntimeError) as error:  # a RuntimeError is a cycle of links
+        raise ConfigError(KEY, "links to existing files or folders", f"{path}: a broken link") from error
     if not target.is_relative_to(root.resolve()):
         raise ConfigError(KEY, f"links that stay in {root}", f"{path}, a link to {target}")
 
 
 @contextmanager
-def _refusing(kind: str, path: Path) -> Iterator[None]:
+def _os_errors_as_config_errors(kind: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -1,7 +1,7 @@
-"""Data sets of folders of classes: any folder, ImageNet, and ImageNet-100.
+"""Data sets with a folder for each class: any folder, ImageNet, and ImageNet-100.
 
-Under the root, `train`, `val` and `test` hold a folder of each class with its images. A class's number is its
-folder's place in their sorted order.
+`train`, `val` and `test` under the root have a folder of images for each class. Classes are numbered in the
+sorted order of their folders.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,16 +21,15 @@ from selfcon.errors import ConfigError
 LARGE_SIZE = 224
 
 _FOLDER_PARTS: Mapping[Part, str] = {"train": "train", "validation": "val", "test": "test"}
-# The labels of ImageNet's own test images are secret: everybody reports what is reached on val.
+# The labels of ImageNet's test images are not public; results are reported on val.
 _IMAGENET_PARTS: Mapping[Part, str] = {"train": "train", "test": "val"}
 _HEADERS_AT_ONCE = 4096
 
 
 def read_folder(root: Path) -> FileSource:
-    """Return the images of any folder: `train` and, where they are there, `val` and `test`.
+    """Return the images of any folder: `train`, and `val` and `test` if they exist.
 
-    The header of every image is read. Raises `ConfigError`, which names class or file, for what is not as it
-    must be.
+    Reads the header of every image. Raises `ConfigError` with the class or file for any invalid content.
     """
     present = {"train"}.union(entry.name for entry in entries(root, root=root))
     parts = {part: name for part, name in _FOLDER_PARTS.items() if name in present}
@@ -42,21 +41,21 @@ def read_folder(root: Path) -> FileSource:
 
 
 def read_imagenet(root: Path) -> FileSource:
-    """Return ImageNet: `train` and, as the test part, `val`.
+    """Return ImageNet: `train`, and `val` as the test split.
 
-    Of each class in each part one image's header is read: there are a million. Raises `ConfigError` for what
-    is not as it must be.
+    Reads the header of one image of each class in each split, because there are a million images. Raises
+    `ConfigError` for any invalid content.
     """
-    return _checked_here_and_there(scan_parts(root, _IMAGENET_PARTS))
+    return _checked_by_class(scan_parts(root, _IMAGENET_PARTS))
 
 
 def read_imagenet100(root: Path) -> FileSource:
-    """Return the 100 classes of ImageNet that are called ImageNet-100, whatever other folders are there.
+    """Return the 100 classes of ImageNet that are called ImageNet-100; ignores other folders.
 
     They are those of Tian, Krishnan and Isola, Contrastive Multiview Coding, ECCV 2020 (imagenet100.txt of
     github.com/HobbitLong/CMC, commit bc687a2), sorted. Raises `ConfigError` as `read_imagenet` does.
     """
-    return _checked_here_and_there(scan_parts(root, _IMAGENET_PARTS, classes=imagenet100_classes()))
+    return _checked_by_class(scan_parts(root, _IMAGENET_PARTS, classes=imagenet100_classes()))
 
 
 def imagenet100_classes() -> list[str]:
@@ -65,10 +64,10 @@ def imagenet100_classes() -> list[str]:
 
 
 def scan_parts(root: Path, parts: Mapping[Part, str], *, classes: Sequence[str] | None = None) -> FileSource:
-    """Return the images in the folders that `parts` names under `root`, of all classes or those given.
+    """Return the images in the folders `parts` under `root`, of all classes or the given ones.
 
-    Raises `ConfigError` for a folder that is missing, a class without images, something that is not an image,
-    a link out of `root`, and parts that do not have the same classes.
+    Raises `ConfigError` for a missing folder, a class without images, a file that is not an image, a link out
+    of `root`, and parts with different classes.
     """
     files, labels, given = ImageFiles(root), list[int](), dict[Part, range]()
     found = {name: _classes_in(root, name, classes) for name in parts.values()}
@@ -106,7 +105,7 @@ def _classes_in(root: Path, name: str, classes: Sequence[str] | None) -> list[st
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
-    except OSError:  # nobody needs to be sent to where nothing may be read
+    except OSError:  # the message must not suggest a folder that cannot be used
         return False
 
 
@@ -116,14 +115,14 @@ def _check_same_classes(root: Path, names: list[str], folder: str, others: list[
         raise ConfigError(KEY, f"the same classes in {root / 'train'} and in {folder}", got)
 
 
-def _checked_here_and_there(source: FileSource) -> FileSource:
-    """The first image of each class in each part is one whose class is not that of the image before."""
+def _checked_by_class(source: FileSource) -> FileSource:
+    """Check the first image of each class in each part: those whose class differs from the previous image."""
     changes_N = source.labels_N.diff(prepend=source.labels_N[-1:]) != 0
     _inspected(source.files, changes_N.nonzero()[:, 0])
     return source
 
 
 def _inspected(files: ImageFiles, numbers_N: Tensor) -> set[tuple[int, int]]:
-    """The sizes (height, width) that occur, by the headers of these images."""
+    """The set of sizes (height, width) in the headers of these images."""
     paths = ([files.path(number) for number in some.tolist()] for some in numbers_N.split(_HEADERS_AT_ONCE))
     return {size for sizes in in_threads(inspect_image, paths) for size in sizes}

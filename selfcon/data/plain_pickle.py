@@ -1,6 +1,7 @@
-"""Pickles of dictionaries, lists, text and arrays of bytes, read without running anything they name.
+"""Safe reading of pickles with dictionaries, lists, text and byte arrays.
 
-The few names that such a file needs are bound to recorders of our own: numpy is not called either.
+No code of the pickle is run: the few global names that such a file needs are replaced by recorder classes,
+also those of numpy.
 """
 
 import pickle
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 
 class PickledArray:
-    """What a pickle says of a numpy array: its state (version, shape, type, whether by columns, bytes)."""
+    """Pickled state of a numpy array: version, shape, type, column order, bytes."""
 
     def __init__(self, *_: object) -> None:
         self.state: Any = None
@@ -21,29 +22,29 @@ class PickledArray:
         self.state = state
 
     def to_bytes_array(self) -> NDArray[np.uint8]:
-        """Return the array. Raises `ValueError` for one of anything but bytes, or of another length."""
+        """Return the array. Raises `ValueError` if its type is not uint8, or its length is wrong."""
         _, shape, kind, by_columns, content = self.state
         if not isinstance(kind, PickledType) or kind.name not in (b"u1", "u1"):
-            raise ValueError("an array of something else than bytes")
+            raise ValueError("an array that is not uint8")
         flat = np.frombuffer(content, dtype=np.uint8)
         return flat.reshape(shape, order="F" if by_columns else "C")
 
 
 class PickledType:
-    """What a pickle says of the type of an array's elements."""
+    """Pickled dtype of an array."""
 
     def __init__(self, name: object = None, *_: object) -> None:
         self.name = name
 
     def __setstate__(self, state: Any) -> None:
-        """The byte order, which bytes do not have."""
+        """Ignore the byte order, which does not matter for bytes."""
 
 
 def load_plain_pickle(content: bytes) -> Any:
-    """Return what was pickled, by Python 2 or 3, with arrays as `PickledArray`; Python 2's text is bytes.
+    """Return the pickled object, of Python 2 or 3, with arrays as `PickledArray` and text of Python 2 as
+    bytes.
 
-    Raises `pickle.UnpicklingError` for a pickle that names anything else, and whatever `pickle` raises for a
-    damaged one.
+    Raises `pickle.UnpicklingError` for other global names, and any error of `pickle` for damaged files.
     """
     return _Unpickler(BytesIO(content), encoding="bytes").load()
 
@@ -59,5 +60,5 @@ _RECORDERS = {
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _RECORDERS:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which no plain data needs")
+            raise pickle.UnpicklingError(f"it refers to {module}.{name}, which is not allowed")
         return _RECORDERS[module, name]

@@ -1,7 +1,7 @@
-"""Work on the items of batches in threads, ahead of whoever uses the results.
+"""Prefetching of batches in threads.
 
-Pillow lets go of the interpreter while it decodes and resizes, so threads are enough: there is nothing to
-copy between processes, and nothing to start or to end inside a cluster's worker.
+Pillow releases the interpreter lock while it decodes and resizes, so threads suffice, and no processes have
+to be managed inside a worker of a cluster.
 """
 
 from collections import deque
@@ -14,14 +14,14 @@ import torch
 T = TypeVar("T")
 R = TypeVar("R")
 
-_BATCHES_AHEAD = 1  # while one batch is used the next is made
+_BATCHES_AHEAD = 1  # one batch is prepared while the previous one is used
 
 
 def in_threads(function: Callable[[T], R], batches: Iterable[Sequence[T]]) -> Iterator[list[R]]:
     """Yield the results of `function` for the items of each batch, in order.
 
-    As many threads as torch has work on them, one batch ahead of the one that is used. The first error is
-    raised where its batch would come, and what was not begun then is dropped, as when the iterator is closed.
+    Uses as many threads as torch, one batch ahead. The first error is raised in place of its batch; work that
+    has not started is then cancelled, as when the iterator is closed.
     """
     pending: deque[list[Future[R]]] = deque()
     pool = ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="images")

@@ -1,6 +1,6 @@
-"""The images of a data set where they come from, before they are split and resized.
+"""Original images of a data set, before splitting and resizing.
 
-Shape letters: N images of the whole data set, C = 3 channels, H height, W width, S x S pixels.
+Shape letters: N images of the data set, C = 3 channels, H height, W width, S x S pixels.
 """
 
 import hashlib
@@ -21,8 +21,8 @@ from selfcon.errors import ConfigError
 
 Part = Literal["train", "validation", "test"]
 
-# Images that were resized, and a folder of images of one size, are held in memory up to this: uint8, once for
-# all parts, but in every worker.
+# Resized images, and folders of images of one size, are held in memory up to this size: uint8, shared by all
+# splits, in every worker.
 MEMORY_BYTES = 2**31
 
 _IMAGES_AT_ONCE = 4096
@@ -30,10 +30,10 @@ _IMAGES_AT_ONCE = 4096
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Source(ABC):
-    """All the images of a data set, with their classes.
+    """Images of a data set with their classes.
 
-    `given` says which images are whose part by the data set's own division; `image_size` is the side of the
-    squares that it is used with where the configuration asks for no other.
+    `given` has the indices of the images of each predefined split. `image_size` is the default side of the
+    square images.
     """
 
     labels_N: Tensor
@@ -43,16 +43,16 @@ class Source(ABC):
 
     @abstractmethod
     def identities(self) -> Iterator[str]:
-        """Yield a line for each image that changes with what it is, its class, and its given part."""
+        """Yield a line for each image that identifies its content, its class and its predefined split."""
 
     @abstractmethod
     def splits(self, members: Mapping[Part, Tensor], *, image_size: int) -> dict[Part, Split]:
-        """Return the parts with these members, of images of `image_size`."""
+        """Return the splits with these members and `image_size`."""
 
     def splits_in_memory(
         self, images_NCHW: Tensor, members: Mapping[Part, Tensor], *, image_size: int
     ) -> dict[Part, Split]:
-        """Return parts of all the images, resized at once where that fits into memory, else by batches."""
+        """Return splits in memory: resized images if they fit, else the original ones."""
         if _fits(len(images_NCHW), image_size):
             images_NCHW = resize(images_NCHW, image_size)
         return {
@@ -62,12 +62,12 @@ class Source(ABC):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ArraySource(Source):
-    """A data set that is read as a whole: `images_NCHW` uint8."""
+    """Data set in memory: `images_NCHW` uint8."""
 
     images_NCHW: Tensor
 
     def identities(self) -> Iterator[str]:
-        """Yield class and sha256 of each image, after its part where that is not the training part."""
+        """Yield class and SHA-256 of each image, after its split unless that is the training split."""
         for part, numbers in self.given.items():
             prefix = "" if part == "train" else f"{part} "
             for number in numbers:
@@ -75,16 +75,16 @@ class ArraySource(Source):
                 yield f"{prefix}{int(self.labels_N[number])} {hashlib.sha256(content).hexdigest()}"
 
     def splits(self, members: Mapping[Part, Tensor], *, image_size: int) -> dict[Part, Split]:
-        """Return parts in memory."""
+        """Return splits in memory."""
         return self.splits_in_memory(self.images_NCHW, members, image_size=image_size)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FileSource(Source):
-    """A data set of image files.
+    """Data set of image files.
 
-    `common_size` is the side of all the images where they are squares alike, else None. A `small` data set is
-    held in memory at any `image_size`, others only at that of the files, up to `MEMORY_BYTES`.
+    `common_size` is the side of the images if all are squares of the same size, else None. A `small` data set
+    is held in memory at any `image_size`, others only at the size of the files, up to `MEMORY_BYTES`.
     """
 
     files: ImageFiles
@@ -97,7 +97,7 @@ class FileSource(Source):
             yield f"{name} {size} {label}"
 
     def splits(self, members: Mapping[Part, Tensor], *, image_size: int) -> dict[Part, Split]:
-        """Return parts in memory where the images fit, else parts on disk."""
+        """Return splits in memory if the images fit, else on disk."""
         size = self.common_size
         if size is not None and (self.small or (size == image_size and _fits(len(self.files), size))):
             return self.splits_in_memory(_read(self.files, size), members, image_size=image_size)
@@ -109,7 +109,7 @@ def _fits(num_images: int, image_size: int) -> bool:
 
 
 def _read(files: ImageFiles, size: int) -> Tensor:
-    """All the images, decoded, (N, C, S, S)."""
+    """All images, decoded, (N, C, S, S)."""
 
     def read(number: int) -> Tensor:
         path = files.path(number)

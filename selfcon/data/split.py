@@ -1,6 +1,6 @@
-"""One part of a data set: its labels, and its images on demand.
+"""Split of a data set: labels, and images on demand.
 
-Shape letters: N images of the part, A of the whole data set, B of a batch, C = 3 channels, H height, W width,
+Shape letters: N images of the split, A of the data set, B of a batch, C = 3 channels, H height, W width,
 S x S pixels.
 """
 
@@ -15,14 +15,14 @@ from torch.nn import functional
 from selfcon.data.augment import Augmentation, augment
 from selfcon.data.statistics import Channels, channel_statistics
 
-_PIXELS_AT_ONCE = 2**24  # 200 MB of them while they are floats
+_PIXELS_AT_ONCE = 2**24  # 200 MB as floats
 
 
 @dataclass(frozen=True, eq=False)
 class Split(ABC):
-    """One part of a data set: `labels_N` int64, and images that are made when a batch needs them.
+    """Split of a data set: `labels_N` int64, and images computed for each batch.
 
-    A batch is asked for by its indices in the part, int64 on the CPU.
+    Batches are given by indices in the split, int64 on the CPU.
     """
 
     labels_N: Tensor
@@ -32,7 +32,7 @@ class Split(ABC):
 
     @abstractmethod
     def plain(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Yield the images of each batch as evaluation sees them: not augmented, uint8 (B, C, H, W)."""
+        """Yield the images of each batch for evaluation: without augmentation, uint8 (B, C, H, W)."""
 
     @abstractmethod
     def views(
@@ -42,15 +42,15 @@ class Split(ABC):
 
     @abstractmethod
     def channel_statistics(self) -> tuple[Channels, Channels]:
-        """Return the mean and the standard deviation, by channel, that the images are normalised with."""
+        """Return the mean and the standard deviation by channel for normalisation."""
 
 
 @dataclass(frozen=True, eq=False)
 class MemorySplit(Split):
-    """A part of uint8 images that are held in memory once for all parts; `members_N` are this one's.
+    """Split with the images `members_N` of uint8 images in memory, which all splits share.
 
-    Images of another size than `image_size` are resized when a batch needs them: the same pixels as if all
-    had been before, in the memory of the originals.
+    If their size is not `image_size`, images are resized for each batch, with the same pixels as if resized
+    before.
     """
 
     images_ACHW: Tensor
@@ -65,20 +65,20 @@ class MemorySplit(Split):
     def views(
         self, batches: Sequence[Tensor], augmentation: Augmentation, *, device: torch.device
     ) -> Iterator[list[Tensor]]:
-        """Yield the views of each batch, augmented as a whole on `device`."""
+        """Yield the views of each batch, augmented on `device`."""
         for indices_B, plain_BCHW in zip(batches, self.plain(batches), strict=True):
             images_BCHW = plain_BCHW.to(device)
             views = range(augmentation.num_views)
             yield [augment(images_BCHW, indices_B, augmentation, view=view) for view in views]
 
     def channel_statistics(self) -> tuple[Channels, Channels]:
-        """Return those of the part's own pixels."""
+        """Return the statistics of the pixels of the split."""
         batches = torch.arange(len(self)).split(_images_at_once(self.image_size))
         return channel_statistics(self.plain(batches))
 
 
 def resize(images_NCHW: Tensor, image_size: int) -> Tensor:
-    """Return uint8 images as squares of `image_size` pixels: bilinear, antialiased where they shrink."""
+    """Return uint8 images as squares of `image_size` pixels: bilinear, antialiased if they shrink."""
     height, width = images_NCHW.shape[2:]
     if (height, width) == (image_size, image_size):
         return images_NCHW

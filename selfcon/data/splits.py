@@ -1,4 +1,4 @@
-"""Which image belongs to which part. Splits are stratified, depend on labels and a seed, and on nothing else.
+"""Training, validation and test splits: stratified, a function of labels and a seed only.
 
 Shape letters: N images.
 """
@@ -11,19 +11,17 @@ from selfcon.data.draws import Stream, uniform
 from selfcon.data.source import Part, Source
 from selfcon.errors import ConfigError
 
-# A test part that a data set does not come with is the same for ever: no setting may move an image into it or
-# out of it.
+# The seed of a test split that a data set does not have: fixed, so that no setting moves an image into or out
+# of it.
 TEST_FRACTION = 0.2
 TEST_SEED = 20230207
 
 
 def divide(source: Source, data_config: DataConfig) -> tuple[dict[Part, Tensor], dict[str, float]]:
-    """Return the images of each part, rising, int64, and the numbers that decided it.
+    """Return the sorted indices of each split, int64, and the parameters of the split.
 
-    The data set's own parts stay as they are; of the test and the validation part, what it does not come with
-    is split off its training part, in this order.
-
-    Raises `ConfigError` for a class with too few images to be split.
+    Predefined splits are kept. Missing test and validation splits, in this order, are taken from the training
+    split. Raises `ConfigError` if a class has too few images.
     """
     members = {part: torch.arange(numbers.start, numbers.stop) for part, numbers in source.given.items()}
     _check_class_sizes(source)
@@ -43,7 +41,7 @@ def divide(source: Source, data_config: DataConfig) -> tuple[dict[Part, Tensor],
 
 
 def _check_class_sizes(source: Source) -> None:
-    """Of each class an image must be left for training, after one for each part that is split off."""
+    """Each class needs one image for training and one for each split taken from it."""
     absent = [part for part in ("validation", "test") if part not in source.given]
     given = source.given["train"]
     labels_N = source.labels_N[given.start : given.stop]
@@ -57,11 +55,10 @@ def _check_class_sizes(source: Source) -> None:
 
 
 def stratified(labels_N: Tensor, *, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Return the indices that stay and those split off, both rising, int64.
+    """Return the remaining indices and those of the new split, both sorted, int64.
 
-    Of each class the rounded `fraction` of its images is split off, but at least one, and one stays. A larger
-    fraction of the same images by the same seed splits off the same ones and more. Each class must have two
-    images.
+    The new split gets the rounded `fraction` of each class, at least one image, and leaves at least one. With
+    the same seed, a larger fraction is a superset. Each class must have two images.
     """
     keys_N = uniform(seed, 0, torch.arange(len(labels_N)), view=0, stream=Stream.SPLIT, count=1)[:, 0]
     off_N = torch.zeros(len(labels_N), dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""Mean and standard deviation of images by channel, exact to the last bit.
+"""Mean and standard deviation of images by channel, bit-identical on all machines.
 
 Shape letters: N images, C = 3 channels, H height, W width.
 """
@@ -15,8 +15,8 @@ Channels = tuple[float, float, float]  # red, green, blue
 def channel_statistics(batches: Iterable[Tensor]) -> tuple[Channels, Channels]:
     """Return mean and standard deviation of the pixels in [0, 1] of batches of uint8 images, by channel.
 
-    Computed from whole numbers until the last division, so they are the same bits on every machine, whatever
-    the batches. A channel that never varies has a standard deviation of 1: there is nothing to scale.
+    Computed in integers until the last division, so the result does not depend on machine or batches. The
+    standard deviation of a constant channel is 1.
     """
     counts = torch.zeros(3, 256, dtype=torch.int64)
     for images_NCHW in batches:

@@ -1,7 +1,7 @@
 """Tiny ImageNet: 200 classes of 500 training and 50 other images, 64 x 64 pixels, in the published layout.
 
-Source: Stanford's CS231N, http://cs231n.stanford.edu/tiny-imagenet-200.zip. The labels of its test images
-were never published; as in ImageNet, its `val` is the test part.
+Source: Stanford's CS231N, http://cs231n.stanford.edu/tiny-imagenet-200.zip. The labels of its test images are
+not public; as in ImageNet, its `val` is the test split.
 """
 
 from collections import Counter
@@ -15,13 +15,13 @@ from selfcon.errors import ConfigError
 
 FOLDER = "tiny-imagenet-200"
 IMAGE_SIZE = 64
-_WHERE = f"in {FOLDER}/ under data.root, as http://cs231n.stanford.edu/{FOLDER}.zip unpacks"
+_WHERE = f"in {FOLDER}/ under data.root, as unpacked from http://cs231n.stanford.edu/{FOLDER}.zip"
 
 
 def read_tinyimagenet(root: Path) -> FileSource:
     """Return the images under `root`/tiny-imagenet-200; their classes are named by words.txt.
 
-    Raises `ConfigError`, which names the file, for anything that is missing or does not belong.
+    Raises `ConfigError` with the name of a missing or unexpected file.
     """
     folder = root / FOLDER
     wnids = sorted(fields[0] for fields in _table(folder / "wnids.txt", root=root))
@@ -70,7 +70,7 @@ def _check_once(names: list[str], path: Path) -> None:
 
 
 def _table(path: Path, *, root: Path, num_fields: int = 1) -> list[list[str]]:
-    """The lines of a text file, by their tabs."""
+    """The lines of a text file, split at tabs."""
     content = read_content(path, root=root, where=_WHERE)
     try:
         lines = [line.split("\t") for line in content.decode().splitlines() if line]

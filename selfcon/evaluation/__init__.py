@@ -1,1 +1,1 @@
-"""How good frozen features are: probes, nearest neighbours, confusion matrix."""
+"""Evaluation of frozen features: linear probes, nearest neighbours, confusion matrix."""

@@ -1,6 +1,6 @@
-"""Which classes a judge takes for which: the confusion matrix, as its diagonal and its largest other entries.
+"""Confusion matrix of a classifier, as its diagonal and its largest other entries.
 
-Shape letters: M judged images.
+Shape letters: M evaluated images.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # who only reads one needs no torch
+if TYPE_CHECKING:  # reading one does not need torch
     from torch import Tensor
 
-# A thousand classes have a million pairs; a study, and a reader, want the ones that matter.
+# A thousand classes have a million pairs; only the largest matter.
 MAX_PAIRS = 1000
-MAX_CLASSES = 2000  # a text of 64 KB is the most that some databases store
+MAX_CLASSES = 2000  # some databases store at most 64 KB of text
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """Of the images of each class (`totals`) how many were named rightly (`correct`), and the wrong `pairs`.
+    """Number of images of each class (`totals`), of correct predictions (`correct`), and the wrong `pairs`.
 
-    A pair is (class, class that was named, number of images); the most frequent first, `MAX_PAIRS` at most.
+    A pair is (class, predicted class, number of images); the most frequent first, at most `MAX_PAIRS`.
     """
 
     totals: tuple[int, ...]
@@ -31,8 +31,8 @@ class Confusion:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Confusion:
-        """Return what `as_json` made values of."""
-        pairs = tuple((int(true), int(named), int(count)) for true, named, count in values["pairs"])
+        """Return the confusion matrix of the JSON values of `as_json`."""
+        pairs = tuple((int(true), int(predicted), int(count)) for true, predicted, count in values["pairs"])
         return cls(totals=tuple(values["totals"]), correct=tuple(values["correct"]), pairs=pairs)
 
     def as_json(self) -> dict[str, Any]:
@@ -44,16 +44,16 @@ class Confusion:
         }
 
 
-def confusion_of(named_M: Tensor, labels_M: Tensor, *, num_classes: int) -> Confusion | None:
-    """Return how the classes that were named compare with the labels, both (M,) and in [0, num_classes).
+def confusion_of(predicted_M: Tensor, labels_M: Tensor, *, num_classes: int) -> Confusion | None:
+    """Return the confusion matrix of predicted classes and labels, both (M,) in [0, num_classes).
 
     None for more than `MAX_CLASSES`.
     """
     if num_classes > MAX_CLASSES:
         return None
-    counts = Counter(zip(labels_M.tolist(), named_M.tolist(), strict=True))
+    counts = Counter(zip(labels_M.tolist(), predicted_M.tolist(), strict=True))
     totals = labels_M.bincount(minlength=num_classes).tolist()
-    wrong = [(true, named, count) for (true, named), count in counts.items() if true != named]
+    wrong = [(true, predicted, count) for (true, predicted), count in counts.items() if true != predicted]
     wrong.sort(key=lambda pair: (-pair[2], pair[0], pair[1]))
     return Confusion(
         totals=tuple(totals),

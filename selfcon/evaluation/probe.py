@@ -1,7 +1,7 @@
 """Linear probes: one softmax layer on each exit's frozen features, all exits trained together.
 
-Shape letters: E exits (the backbone last), N images, D feature dimensions, P = D + 1 inputs of a layer, the
-last of them always 1, C classes, B images of a batch, Q of a piece.
+Shape letters: E exits (the backbone last), N images, D feature dimensions, P = D + 1 inputs of a layer (the
+last is always 1), C classes, B images of a batch, Q of a chunk.
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from selfcon.callbacks import Progress, unwatched
+from selfcon.callbacks import Progress, ignore_progress
 from selfcon.config import EvaluateConfig
 from selfcon.data.draws import permutation
 
 # The papers' protocol (github raymin0223/self-contrastive-learning, commit 5e7c2c5): SGD without weight
-# decay, the learning rate a tenth after 60 % and again after 80 % of the epochs.
+# decay, learning rate divided by 10 after 60 % and after 80 % of the epochs.
 _MOMENTUM = 0.9
 _DECAY_AFTER = (0.6, 0.8)
 _DECAY = 0.1
@@ -50,19 +50,19 @@ def train_probes(
     evaluate: EvaluateConfig,
     num_classes: int,
     seed: int,
-    progress: Progress = unwatched,
+    progress: Progress = ignore_progress,
 ) -> Probes:
-    """Return the linear probes that stochastic gradient descent fits to each exit's features.
+    """Train linear probes on the features of each exit by SGD, and return them.
 
     Cross-entropy by SGD as in the papers' linear evaluation: momentum 0.9, no weight decay, the learning rate
-    divided by 10 after 60 % and after 80 % of the epochs, the last smaller batch included. The order of the
-    images depends on `seed` and epoch only and the weights start at 0, so equal features give equal probes.
-    `progress` is told of every epoch.
+    divided by 10 after 60 % and after 80 % of the epochs, including the last smaller batch. The order of
+    images depends only on `seed` and epoch, and weights start at 0, so equal features give equal probes.
+    `progress` is called after every epoch.
 
-    The features are conditioned first, by their own statistics: each dimension is standardised, then all are
-    divided by the square root of the largest eigenvalue of their covariance. This is folded into the layer
-    afterwards, so that the result is a linear map of the raw features. It bounds the loss's curvature by 1/2,
-    so the descent is stable below a learning rate of 2 (1 + 0.9) / (1/2) = 7.6, whatever the network.
+    Features are conditioned first: each dimension is standardised, then all are divided by the square root of
+    the largest eigenvalue of their covariance. This map is folded into the layer afterwards, so that the
+    result is a linear map of the raw features. It bounds the curvature of the loss by 1/2, so SGD is stable
+    below a learning rate of 2 (1 + 0.9) / (1/2) = 7.6 for any network.
     """
     conditioning = [_conditioning(x_ND) for x_ND in features_ND]
     mean_E1D, scale_E1D = (torch.stack(parts) for parts in zip(*conditioning, strict=True))
@@ -78,24 +78,25 @@ def train_probes(
 def _conditioning(x_ND: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean and the factor of each dimension, (1, D): 1 / (deviation * sqrt(largest eigenvalue)).
 
-    Why not raw features: on the digits at learning rate 3, over 28 sets of features (networks of width 8 and
-    16, epochs 0 to 6), against the best of three regularised logistic regressions, raw ones are 7.5 points
-    worse on average and 32 at worst, and the order of the images moves them by 1.2 points on average.
-    Conditioned ones: 1.4, 6.9 and 0.3 points in batches of 512; 0.7, 4.2 and 0.07 in batches of 128.
+    Reason for conditioning: on the digits at learning rate 3, over 28 sets of features (networks of width 8
+    and 16, epochs 0 to 6), compared with the best of three regularised logistic regressions, raw features are
+    7.5 points worse on average and 32 at worst, and the order of images changes the result by 1.2 points on
+    average. Conditioned features: 1.4, 6.9 and 0.3 points with batches of 512; 0.7, 4.2 and 0.07 with batches
+    of 128.
 
-    Features are looked at in pieces: those of a large data set are there once, and no copy of them.
+    Features are processed in chunks, without a copy of those of a large data set.
     """
     pieces = x_ND.split(_IMAGES_AT_ONCE)
     mean_1D = x_ND.mean(dim=0, keepdim=True)
     squares = ((x_QD - mean_1D).square().sum(dim=0, keepdim=True) for x_QD in pieces)
     deviation_1D = (reduce(torch.add, squares) / len(x_ND)).sqrt()
-    # A dimension that never varies but for rounding (a dead channel) tells nothing: 0 instead of noise.
+    # A constant dimension (a dead channel) has no information: use 0 instead of rounding noise.
     largest_1D = torch.stack([x_QD.abs().amax(dim=0, keepdim=True) for x_QD in pieces]).amax(dim=0)
     scale_1D = torch.where(deviation_1D > 1e-6 * largest_1D, deviation_1D, torch.inf).reciprocal()
     standard = ((x_QD - mean_1D) * scale_1D for x_QD in pieces)
     correlation_DD = reduce(torch.add, (x_QD.T @ x_QD for x_QD in standard)) / len(x_ND)
     largest: Tensor = torch.linalg.eigvalsh(correlation_DD)[-1]
-    # Where nothing varies the eigenvalue is 0; any other correlation matrix has one of at least 1.
+    # If all dimensions are constant the eigenvalue is 0; other correlation matrices have one of at least 1.
     return mean_1D, scale_1D / largest.clamp_min(1.0).sqrt()
 
 
@@ -110,7 +111,7 @@ def _descend(
     seed: int,
     progress: Progress,
 ) -> None:
-    """SGD on the layers in place, their last rows the biases, with the softmax's gradient written out."""
+    """SGD on the layers in place (biases in the last row), with an explicit gradient of the softmax."""
     velocity_EPC = torch.zeros_like(layer_EPC)
     for epoch in range(evaluate.probe_epochs):
         num_decays = sum(epoch >= share * evaluate.probe_epochs for share in _DECAY_AFTER)

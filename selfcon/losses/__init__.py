@@ -1,1 +1,1 @@
-"""The training objectives and what each exit weighs in them."""
+"""Training objectives, and the weights of exits in them."""

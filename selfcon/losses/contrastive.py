@@ -20,7 +20,7 @@ from selfcon.distributed import gather_rows, gather_rows_without_gradient, rank,
 from selfcon.errors import ConfigError
 from selfcon.losses.exit_weights import relative_weights
 
-# Logits alive at once, 8 MB in float32. More cost memory and, where they leave a CPU's cache, time.
+# Logits in memory at once, 8 MB in float32. More need memory and, beyond the cache of a CPU, time.
 _LOGITS_PER_CHUNK = 2**21
 
 
@@ -38,28 +38,49 @@ def selfcon_loss(
 ) -> Tensor:
     """Return the contrastive loss of L2-normalised projections, a scalar to minimise.
 
-    An anchor is a (row, exit) pair. Its contrast set is every other pair, its own row's other exits included;
-    its positives P(a) are those with its label, or without labels those of its image. With
-    `backbone_contrast` "backbone" the backbone's anchors see the backbone's pairs only. An anchor is valid if
-    it has a positive. For exit e, over its valid anchors,
+    An anchor is a (row, exit) pair. Its contrast set is all other pairs, including the other exits of its
+    own row. Its positives P(a) are the pairs with its label, or without labels the pairs of its image. An
+    anchor is valid if it has a positive. For exit e, over its valid anchors,
 
         L_e = sum_a -1/|P(a)| sum_{p in P(a)} log softmax(z_a . z_p / temperature) / max(1, their number)
 
-    and the loss is sum_e w_e L_e / sum_e w_e * temperature / base_temperature. The weights w are
-    `exit_weights` (None: each 1; a number for all; or one per exit without the backbone) and
-    `backbone_weight`; finite, >= 0 and not all 0. An exit without a valid anchor adds 0 and keeps its weight
-    below.
+    and the loss is sum_e w_e L_e / sum_e w_e * temperature / base_temperature (Bae et al., eq. 3).
+    An exit without a valid anchor adds 0, and its weight stays in the denominator.
 
-    Under a process group every rank calls it with its own images; the ranks' numbers of images may differ. It
-    returns this rank's share times the world size: the mean over the ranks is the loss of the whole batch,
+    In a process group every rank calls it with its own images; their number may differ between ranks. It
+    returns this rank's share times the world size: the mean over the ranks is the loss of the global batch,
     and the mean of the ranks' gradients is its gradient.
 
     The arithmetic is float32, or float64 for float64 projections, also within autocast. Memory grows with
-    rows x dimensions and with the chunk of `chunk_rows` anchors whose logits are alive at once, never with
-    rows x rows; the logits are computed again in the backward pass.
+    rows x dimensions and with `chunk_rows`, never with rows x rows; logits are recomputed in the backward
+    pass.
 
-    Raises `ConfigError` for arguments that do not fit together, negative labels, and projections whose norm
-    is off 1 by more than 1e-3 (1e-2 for 16-bit ones). Projections that are NaN give a NaN.
+    Args:
+        z_RED: L2-normalised projections of shape (R, E, D), with R = V x B rows (the images of view 0 first)
+            and the backbone as the last exit.
+        labels_B: Integer class of each image, >= 0. None: each image is a separate class (unsupervised).
+        num_views: Number of views V.
+        temperature: Divisor of the cosine similarities, > 0.
+        base_temperature: The loss is scaled by temperature / base_temperature.
+        exit_weights: Weights of the exits without the backbone: None (each 1), a number for all, or one for
+            each. All weights are finite, >= 0 and not all 0.
+        backbone_weight: Weight of the backbone.
+        backbone_contrast: With "backbone", anchors of the backbone are contrasted only with the backbone.
+        chunk_rows: Number of anchors whose logits are in memory at once. None: chosen by their size.
+
+    Returns:
+        A scalar tensor in float32, or float64 for float64 projections; NaN for NaN projections.
+
+    Raises:
+        ConfigError: Arguments do not fit together, a label is negative, or the norm of a projection differs
+            from 1 by more than 1e-3 (1e-2 for 16-bit ones).
+
+    Example:
+        >>> import torch
+        >>> z_RED = torch.nn.functional.normalize(torch.eye(4).reshape(2, 2, 4), dim=-1)  # 2 images, 2 exits
+        >>> loss = selfcon_loss(z_RED, torch.tensor([0, 1]), temperature=0.1)
+        >>> round(loss.item(), 4)  # three orthogonal contrasts: log(3) x 0.1 / 0.07
+        1.5694
     """
     _check_numbers(temperature=temperature, base_temperature=base_temperature, chunk_rows=chunk_rows)
     _check_shapes(z_RED, labels_B, num_views)
@@ -103,15 +124,15 @@ def _groups(backbone_contrast: str, *, num_exits: int) -> Iterator[tuple[slice, 
 def _classes(
     labels_B: Tensor | None, *, num_views: int, num_rows: int, device: torch.device
 ) -> tuple[Tensor, slice]:
-    """Return the class (0, 1, ...) of every row of all ranks, and the place of this rank's rows among them.
+    """Return the class (0, 1, ...) of every row of all ranks, and the position of this rank's rows.
 
-    Without labels each image is a class of its own.
+    Without labels each image is a separate class.
     """
     first = sum(row_counts(num_rows)[: rank()])
     if labels_B is None:
         labels_B = torch.arange(num_rows // num_views) + first // num_views
     labels_N = gather_rows_without_gradient(labels_B.to(device, torch.int64).repeat(num_views))
-    # Of the rows of all ranks, so that every rank raises and none waits for the others for ever.
+    # Checks the rows of all ranks, so that all ranks raise and none waits for the others.
     if (labels_N < 0).any():
         raise ConfigError("labels_B", "class numbers of at least 0", str(int(labels_N.min())))
     _, class_N = torch.unique(labels_N, return_inverse=True)
@@ -150,9 +171,9 @@ def _shares_of_losses(
 
 
 class _LogSumExpOverOthers(torch.autograd.Function):
-    """log sum_k exp(x_a . z_k) over all keys k but the anchor's own, 0 where there is no other.
+    """log sum_k exp(x_a . z_k) over all keys k except the anchor itself, 0 if there is no other.
 
-    The logits of one chunk of anchors are alive at a time, here and again in the backward pass.
+    Only the logits of one chunk of anchors are in memory at a time, also in the backward pass.
     """
 
     @staticmethod
@@ -214,7 +235,7 @@ def _described(x: Tensor) -> str:
 
 
 def _check_unit_norm(keys_NED: Tensor, *, tolerance: float) -> None:
-    """Of the rows of all ranks, so that every rank raises and none waits for ever. NaN passes."""
+    """Check the rows of all ranks, so that all ranks raise and none waits for the others. NaN is valid."""
     norm_NE = keys_NED.detach().norm(dim=2)
     off_NE = (norm_NE - 1).abs() > tolerance
     if off_NE.any():

@@ -1,4 +1,4 @@
-"""Cross-entropy at every exit: the objective that the contrastive ones are compared with.
+"""Cross-entropy at every exit: the baseline of the contrastive objectives.
 
 Shape letters: B images, V views, R rows of this rank = V x B with view 0's images first, E exits with the
 backbone last, C classes.
@@ -25,21 +25,20 @@ def exit_cross_entropy(
 ) -> Tensor:
     """Return sum_e w_e mean_r -log softmax(logits_re)[label_r] / sum_e w_e, a scalar to minimise.
 
-    The mean is over all rows of all ranks. With the backbone alone it is plain cross-entropy; with more exits
-    it is the jointly trained multi-exit classifier (Teerapittayanon et al. 2016, BranchyNet, eq. 3). The
-    weights are `exit_weights` (None: each 1; a number for all; or one per exit without the backbone) and
-    `backbone_weight`, as in `selfcon.losses.contrastive.selfcon_loss`.
+    The mean is over the rows of all ranks. Without exits it is cross-entropy on the backbone; with exits it
+    is the joint loss of multi-exit classifiers (Teerapittayanon et al. 2016, BranchyNet, eq. 3).
+    `exit_weights` and `backbone_weight` are those of `selfcon.losses.contrastive.selfcon_loss`.
 
-    Under a process group every rank calls it with its own images; the ranks' numbers of images may differ. It
-    returns this rank's share times the world size: the mean over the ranks is the loss of the whole batch,
-    and the mean of the ranks' gradients is its gradient. A batch without a row has loss 0.
+    In a process group every rank calls it with its own images; their number may differ between ranks. It
+    returns this rank's share times the world size: the mean over the ranks is the loss of the global batch,
+    and the mean of the ranks' gradients is its gradient. An empty batch has loss 0.
 
     The arithmetic is float32, or float64 for float64 logits, also within autocast. Raises `ConfigError` for
     arguments that do not fit together.
     """
     num_rows, num_exits, _ = logits_REC.shape
     if not (num_views >= 1 and labels_B.shape == (num_rows // num_views,) and num_rows % num_views == 0):
-        expected = f"a class for each of the {num_rows} rows over num_views"
+        expected = f"a class for each of {num_rows} / num_views images"
         raise ConfigError("labels_B", expected, f"shape {list(labels_B.shape)} with {num_views} views")
     weights = relative_weights(exit_weights, backbone_weight, num_exits=num_exits)
     num_rows_of_all = max(1, sum(row_counts(num_rows)))

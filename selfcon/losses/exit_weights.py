@@ -1,4 +1,4 @@
-"""What each exit counts in a loss."""
+"""Weights of the exits in a loss."""
 
 import math
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ from selfcon.errors import ConfigError
 def relative_weights(
     exit_weights: float | Sequence[float] | None, backbone_weight: float, *, num_exits: int
 ) -> list[float]:
-    """Return the weight of every exit, the backbone's last, over the sum of them all.
+    """Return the weights of all exits, the backbone last, normalised to the sum 1.
 
-    `num_exits` counts the backbone; `exit_weights` is for the others: None (each 1), a number for all, or one
-    for each. As the weights add up to 1, the scale of a loss, hence the learning rate that suits it, does not
-    move with them.
+    `num_exits` includes the backbone; `exit_weights` is for the others: None (each 1), a number for all, or
+    one for each. Because of the normalisation, the scale of the loss, and thus a suitable learning rate, does
+    not depend on the weights.
 
-    Raises `ConfigError` for another number of weights, for negative or infinite ones, and where all are 0.
+    Raises `ConfigError` for a wrong number of weights, for negative or infinite ones, and if all are 0.
     """
     if exit_weights is None:
         exit_weights = 1.0

@@ -1,4 +1,4 @@
-"""What a training configuration asks of the encoder's heads, and the loss of what they put out.
+"""Training objective of a configuration: the number of classes of the heads, and the loss.
 
 Shape letters: R rows of this rank, E exits with the backbone last, X dimensions of a projection or classes.
 """
@@ -11,7 +11,7 @@ from selfcon.losses.cross_entropy import exit_cross_entropy
 
 
 def num_classes_of_heads(config: TrainConfig, *, num_classes: int) -> int | None:
-    """Return the classes that the heads of the encoder tell apart, or None where they are projections."""
+    """Return the number of classes of the encoder's heads, or None for projections."""
     return num_classes if config.loss.objective == "cross_entropy" else None
 
 
@@ -19,8 +19,8 @@ def training_loss(outputs_REX: Tensor, labels_B: Tensor, *, config: TrainConfig)
     """Return this rank's share of the loss times the world size, a scalar to minimise.
 
     With `loss.objective` "contrastive" the outputs are projections and it is `selfcon_loss`; with
-    "cross_entropy" they are logits and it is `exit_cross_entropy`. Both raise `ConfigError` for outputs that
-    cannot be theirs.
+    "cross_entropy" they are logits and it is `exit_cross_entropy`. Both raise `ConfigError` for outputs of a
+    wrong shape.
     """
     num_views, loss = config.data.num_views, config.loss
     if loss.objective == "cross_entropy":

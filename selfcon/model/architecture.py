@@ -1,10 +1,9 @@
-"""What a backbone is made of, whatever its family: a stem, stages that can be built again and again, a tail.
+"""Structure of backbones of all families: stem, stages and tail.
 
-A backbone is its stem, its stages and its tail, one after another. A sub-network, which leaves the backbone
-after a stage, is a fresh copy of the later stages with fewer or more blocks, and a tail.
+A sub-network leaves the backbone after a stage; it consists of new copies of the later stages, with the same,
+fewer or more blocks, and a tail.
 
-Nothing in a forward pass is random, so that every draw of a run belongs to its data: networks that are
-published with dropout or stochastic depth are built without.
+Forward passes are deterministic: networks published with dropout or stochastic depth are built without.
 
 Shape letters: R rows (views of images), C channels, H height, W width.
 """
@@ -18,7 +17,7 @@ from torch import nn
 from selfcon.config import ExitDepth
 from selfcon.model.normalization import NormalizationLayer
 
-# `model.width` of every network as published; other widths scale its channels in proportion.
+# `model.width` of published networks; other widths scale the channels in proportion.
 PUBLISHED_WIDTH = 64
 
 Layers = Mapping[str, nn.Module]
@@ -26,10 +25,10 @@ Layers = Mapping[str, nn.Module]
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneOptions:
-    """What a family is asked for: which network, how wide, for which images, normalised how.
+    """Options of a backbone: name, width, size of images, normalisation.
 
-    `small_images` is whether they have up to 64 pixels: those of a family with another stem for them keep
-    their resolution at first and end in maps of 1/8 of the image, larger images in 1/32.
+    `small_images` is true up to 64 pixels. A family with a small stem then keeps the resolution in the stem
+    and ends with maps of 1/8 of the image; for larger images with 1/32.
     """
 
     name: str
@@ -41,10 +40,10 @@ class BackboneOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One stage of a backbone. `build(n)` returns it, fresh, with n blocks in place of its `num_blocks`.
+    """Stage of a backbone. `build(n)` returns a new one with n blocks instead of `num_blocks`.
 
-    `num_subnetwork_blocks` is what a sub-network of depth `same` has here: the backbone's own number, but for
-    a stage of the authors' VGG.
+    `num_subnetwork_blocks` is the number of blocks in a sub-network of depth `same`: that of the backbone,
+    except for a stage of the authors' VGG.
     """
 
     name: str
@@ -56,10 +55,11 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class StateDictNames:
-    """Under which names a backbone's weights are published, and by whom.
+    """Names of the published weights of a backbone.
 
-    `origin` says in words whose state dicts fit the backbone. `modules` maps our modules' names to theirs,
-    where they differ; keys that begin with one of `classifier` belong to layers that a backbone has not.
+    `origin` is the source of compatible state dicts, as text. `modules` maps names of our modules to the
+    published ones if they differ; keys starting with one of `classifier` belong to layers that the backbone
+    does not have.
     """
 
     origin: str
@@ -67,7 +67,7 @@ class StateDictNames:
     classifier: tuple[str, ...] = ()
 
     def published(self, key: str) -> str:
-        """Return what a key of the backbone's state dict is called there."""
+        """Return the published key of a key of the backbone's state dict."""
         for ours, theirs in self.modules.items():
             if key.startswith(f"{ours}."):
                 return theirs + key.removeprefix(ours)
@@ -75,20 +75,21 @@ class StateDictNames:
 
 
 def pooling() -> Layers:
-    """Return fresh layers that average maps (R, C, H, W) to features (R, C): the tail of most networks."""
+    """Return new layers that average maps (R, C, H, W) to features (R, C): the tail of most networks."""
     return {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
 
 
 def _as_built(layers: nn.Module) -> None:
-    """For networks whose layers are initialised as they are made."""
+    """For networks whose layers are initialised when they are created."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A backbone's plan. Stems and tails are fresh layers by their names, which the state dict has too.
+    """Plan of a backbone. Stem and tail are functions that return new layers by their names in the state
+    dict.
 
-    A tail goes from the last stage's maps to features (R, feature_dim). `initialise` sets the weights of all
-    layers but the linear one of an `fc` exit, which keeps torch's.
+    A tail maps the output of the last stage to features (R, feature_dim). `initialise` sets the weights of
+    all layers except the linear layer of an `fc` exit, which keeps torch's initialisation.
     """
 
     build_stem: Callable[[], Layers]
@@ -100,16 +101,16 @@ class Architecture:
     initialise: Callable[[nn.Module], None] = _as_built
 
     def build_backbone(self) -> nn.Sequential:
-        """Return a fresh backbone: images (R, C, H, W) to features (R, feature_dim)."""
-        # The stages draw their weights before the stem does: an old seed goes on being the same network.
+        """Return a new backbone: images (R, C, H, W) to features (R, feature_dim)."""
+        # Stages are initialised before the stem, so that a seed keeps giving the same network.
         stages = {stage.name: stage.build(stage.num_blocks) for stage in self.stages}
         return self._network(self.build_stem(), stages, self.build_tail())
 
     def build_subnetwork(self, exit_stage: int, exit_depth: ExitDepth) -> nn.Sequential:
-        """Return a fresh sub-network: the output of stage `exit_stage` to features (R, feature_dim).
+        """Return a new sub-network: the output of stage `exit_stage` to features (R, feature_dim).
 
-        Depth `fc` is a pooling and one linear layer; any other is the later stages with `num_blocks_at` that
-        depth, and a tail (the networks of Bae et al., arXiv:2106.15499; their code, commit 5e7c2c5).
+        Depth `fc` is a pooling and one linear layer; other depths are the later stages with `num_blocks_at`
+        blocks, and a tail (the networks of Bae et al., arXiv:2106.15499; their code, commit 5e7c2c5).
         """
         if exit_depth == "fc":
             linear = nn.Linear(self.stages[exit_stage - 1].num_channels, self.feature_dim)
@@ -127,10 +128,9 @@ class Architecture:
 
 
 def num_blocks_at(exit_depth: Literal["small", "same", "large"] | int, num_blocks: int) -> int:
-    """Return the blocks that a sub-network has in a stage where `same` has `num_blocks`.
+    """Return the number of blocks of a sub-network in a stage where `same` has `num_blocks`.
 
-    `small` is half of them, rounded down, but one at least; `large` twice as many; an int is itself the
-    number.
+    `small` is half of them, rounded down, at least one; `large` twice as many; an int is the number itself.
     """
     if isinstance(exit_depth, int):
         return exit_depth
@@ -138,9 +138,9 @@ def num_blocks_at(exit_depth: Literal["small", "same", "large"] | int, num_block
 
 
 def scaled(num_channels: int, width: int, *, multiple_of: int = 1) -> int:
-    """Return a layer's channels at `width`, of `num_channels` as published.
+    """Return the channels of a layer at `width`, given the published `num_channels`.
 
-    In proportion, to the nearest multiple (the upper one of two), one multiple at least.
+    In proportion, rounded to the nearest multiple (ties up), at least one multiple.
     """
     multiples = (2 * num_channels * width + PUBLISHED_WIDTH * multiple_of) // (
         2 * PUBLISHED_WIDTH * multiple_of
@@ -149,7 +149,7 @@ def scaled(num_channels: int, width: int, *, multiple_of: int = 1) -> int:
 
 
 def _sequence(*parts: Layers) -> nn.Sequential:
-    """Return the layers one after another, under their names."""
+    """Return a Sequential of the named layers."""
     layers = nn.Sequential()
     for name, layer in (item for part in parts for item in part.items()):
         layers.add_module(name, layer)

@@ -1,4 +1,4 @@
-"""Every backbone by its name."""
+"""Registry of backbones by name."""
 
 from collections.abc import Callable, Mapping
 

@@ -1,7 +1,7 @@
 """ConvNeXt (Liu et al. 2022, arXiv:2201.03545), of torchvision's blocks without stochastic depth.
 
-It normalises each pixel's channels (LayerNorm), whatever the rest of the batch, and has no BatchNorm that
-could be replaced: `selfcon.rules` refuses any other `model.normalization` than the default.
+It uses LayerNorm and has no BatchNorm that could be replaced; `selfcon.rules` allows only the default
+`model.normalization`.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ class ConvNeXtDesign:
     num_channels: tuple[int, ...]
 
 
-# Liu et al. 2022, section 3; the other constants are their appendix A's and torchvision's.
+# Liu et al. 2022, section 3; the other constants are from their appendix A and torchvision.
 CONVNEXTS: Mapping[str, ConvNeXtDesign] = {
     "convnext_tiny": ConvNeXtDesign(num_blocks=(3, 3, 9, 3), num_channels=(96, 192, 384, 768)),
 }
@@ -41,8 +41,8 @@ _STD_OF_WEIGHTS = 0.02
 def convnext(options: BackboneOptions) -> Architecture:
     """Return the plan of a ConvNeXt whose channels are in proportion to the width.
 
-    The stem is a 4x4 convolution of stride 4; for small images a 3x3 one of stride 1. Each later stage begins
-    with a 2x2 convolution of stride 2. The tail is a pooling and a normalisation; a sub-network ends in a
+    The stem is a 4x4 convolution of stride 4; for small images a 3x3 one of stride 1. Each later stage starts
+    with a 2x2 convolution of stride 2. The tail is a pooling and a normalisation; a sub-network ends with a
     copy of it.
     """
     design = CONVNEXTS[options.name]
@@ -65,7 +65,7 @@ def convnext(options: BackboneOptions) -> Architecture:
         feature_dim=channels[-1],
         state_dict_names=StateDictNames(
             origin=f"torchvision's {options.name}, for width 64 and images above 64 pixels",
-            # Where the others are halved stands the stem in front of the first stage.
+            # The stem of the first stage takes the place of the downsampling of the others.
             modules={
                 **{name: f"features.{i}" for i, name in enumerate(["stem", *layers[1:]])},
                 "norm": "classifier.0",
@@ -85,8 +85,8 @@ def _stem(channels: int, options: BackboneOptions) -> Layers:
 
 
 def _stage(in_channels: int | None, channels: int, num_blocks: int) -> nn.Sequential:
-    """Without `in_channels` it is a first stage, which the stem has brought to its resolution."""
-    # Importing torchvision takes as long as torch itself; most runs do without.
+    """Without `in_channels` it is the first stage, which follows the stem."""
+    # Importing torchvision takes as long as torch; most runs do not need it.
     from torchvision.models.convnext import CNBlock
 
     layers = nn.Sequential()

@@ -1,4 +1,4 @@
-"""What an encoder costs, without its projection heads, which only training needs."""
+"""Cost of an encoder, without its projection heads, which are only used in training."""
 
 import copy
 from typing import Any
@@ -18,9 +18,8 @@ def encoder_parameters(encoder: SelfConEncoder) -> int:
 def forward_macs(encoder: SelfConEncoder, *, image_size: int) -> int:
     """Return the multiply-accumulates of one square image of `image_size` pixels through all exits.
 
-    Convolutions and linear layers count: each number that they put out is as many products as one of their
-    filters has weights. Biases, normalisation, activations and pooling do not. A copy of the network encodes
-    one image; on the meta device nothing is computed.
+    Counts convolutions and linear layers: each output takes as many products as a filter has weights. Ignores
+    biases, normalisation, activations and pooling. Uses a copy of the network on the meta device.
     """
     observed = copy.deepcopy(encoder).eval()
     macs: list[int] = []

@@ -20,7 +20,7 @@ from selfcon.model.initialization import HE_FAN_OUT, initialise
 
 @dataclass(frozen=True)
 class MBConvDesign:
-    """One stage; its first block takes the stride, which is another for small images in one of them."""
+    """Design of a stage; its first block has the stride, which may differ for small images."""
 
     expansion: int
     kernel_size: int
@@ -45,7 +45,7 @@ EFFICIENTNETS: Mapping[str, tuple[MBConvDesign, ...]] = {
 _STEM_CHANNELS = 32
 # The paper's 1280 of 320.
 _TAIL_EXPANSION = 4
-# The paper's rounding of channels, which torchvision's blocks have inside.
+# Rounding of channels as in the paper and in torchvision's blocks.
 _MULTIPLE_OF = 8
 
 
@@ -53,7 +53,7 @@ def efficientnet(options: BackboneOptions) -> Architecture:
     """Return the plan of an EfficientNet; at other widths than 64 its channels are multiples of 8.
 
     The stem is a 3x3 convolution of stride 2, of stride 1 for small images. The tail is a 1x1 convolution and
-    a pooling; a sub-network ends in a copy of it.
+    a pooling; a sub-network ends with a copy of it.
     """
     designs = EFFICIENTNETS[options.name]
     published = (_STEM_CHANNELS, *(design.num_channels for design in designs))
@@ -93,7 +93,7 @@ def _stem(channels: int, options: BackboneOptions) -> Layers:
 def _stage(
     in_channels: int, channels: int, num_blocks: int, *, design: MBConvDesign, options: BackboneOptions
 ) -> nn.Sequential:
-    # Importing torchvision takes as long as torch itself; most runs do without.
+    # Importing torchvision takes as long as torch; most runs do not need it.
     from torchvision.models.efficientnet import MBConv, MBConvConfig
 
     first_stride = design.small_image_stride if options.small_images else design.stride

@@ -1,4 +1,4 @@
-"""The multi-exit encoder: a backbone, sub-networks that leave it, and a head for each exit.
+"""Multi-exit encoder: a backbone, its sub-networks, and a head for each exit.
 
 Shape letters: R rows (views of images), C channels, H height, W width, E exits with the backbone last,
 X dimensions of a projection or classes.
@@ -14,18 +14,17 @@ from selfcon.model.backbones import BACKBONES
 from selfcon.model.normalization import normalization_layer
 from selfcon.model.projection import build_projection_head
 
-# CIFAR and Tiny-ImageNet; larger images can afford a stem that halves them twice.
+# CIFAR and Tiny-ImageNet; for larger images the stem reduces the resolution by 4.
 _LARGEST_SMALL_IMAGE = 64
 
 
 class SelfConEncoder(nn.Module):
-    """A backbone with several exits.
+    """Backbone with several exits.
 
-    `backbone` has its family's names in the state dict, which `state_dict_names` maps to those that others
-    publish it under; `exits` holds the sub-networks and `projection_heads` the heads, each under the name of
-    the stage after which it leaves, the backbone's head last. With `num_classes` there are `classifiers`, one
-    linear layer each, in place of the projection heads. `exit_stages` are those stages' numbers, from 1;
-    `feature_dim` is the size of every exit's features.
+    `exits` are the sub-networks and `projection_heads` the heads, by the stage of the exit, the head of the
+    backbone last. With `num_classes` there are `classifiers`, one linear layer each, instead of projection
+    heads. `exit_stages` are the stages of the exits, from 1; `feature_dim` is the size of the features of
+    every exit. `state_dict_names` maps the names in the state dict of `backbone` to the published ones.
     """
 
     def __init__(
@@ -62,12 +61,12 @@ class SelfConEncoder(nn.Module):
     def forward(self, images_RCHW: Tensor) -> Tensor:
         """Return the L2-normalised projections, or the logits of a network with classifiers, (R, E, X).
 
-        Of float32, or float64 of a float64 network.
+        In float32, or float64 for a float64 network.
         """
         heads = self.classifiers or self.projection_heads
         outputs = zip(heads.values(), self.features(images_RCHW), strict=True)
         outputs_REX = torch.stack([head(x_RD) for head, x_RD in outputs], dim=1)
-        # Autocast may have made them bfloat16, whose unit vectors are 0.4 % off.
+        # With autocast they may be bfloat16, whose unit vectors are off by 0.4 %.
         outputs_REX = outputs_REX.to(torch.promote_types(outputs_REX.dtype, torch.float32))
         return outputs_REX if self.classifiers else functional.normalize(outputs_REX, dim=2)
 
@@ -85,13 +84,32 @@ class SelfConEncoder(nn.Module):
 def build_encoder(
     model_config: ModelConfig, *, image_size: int, in_channels: int = 3, num_classes: int | None = None
 ) -> SelfConEncoder:
-    """Return a fresh encoder for square images of `image_size` pixels (larger or smaller ones work too).
+    """Build an encoder with random weights.
 
-    The stem is chosen by the size: up to 64 pixels it keeps the resolution, else it quarters it (each family
-    says how). Weights are random, from torch's global generator; `load_weights` replaces the backbone's by
-    those of `model.weights`. With `num_classes` it ends in classifiers, else in projection heads.
+    The stem depends on the image size: up to 64 pixels it keeps the resolution, above it reduces it by 4
+    (details depend on the family).
 
-    Raises `ConfigError` for a model that cannot be built.
+    Args:
+        model_config: The `model` section of a TrainConfig. `weights` is not loaded; see `load_weights`.
+        image_size: Side of the square images in pixels; other sizes can be encoded too.
+        in_channels: Number of channels of the images.
+        num_classes: If given, the heads are linear classifiers instead of projection heads.
+
+    Returns:
+        The encoder, initialised from torch's global random generator, in training mode.
+
+    Raises:
+        ConfigError: A value is invalid, or an exit does not fit the backbone.
+
+    Example:
+        >>> import torch
+        >>> from selfcon import TrainConfig
+        >>> config = TrainConfig.from_flat({"model.width": 4, "model.exit_stages": [1, 2]})
+        >>> encoder = build_encoder(config.model, image_size=32)
+        >>> encoder(torch.rand(2, 3, 32, 32)).shape  # rows, exits with the backbone last, projection
+        torch.Size([2, 3, 128])
+        >>> [tuple(features.shape) for features in encoder.features(torch.rand(2, 3, 32, 32))]
+        [(2, 32), (2, 32), (2, 32)]
     """
     fields = {f"model.{name}": value for name, value in model_config}
     for name, value in fields.items():

@@ -1,4 +1,4 @@
-"""The random weights that networks start from, which are those that torchvision starts them from."""
+"""Weight initialisation, as in torchvision."""
 
 from collections.abc import Callable
 from functools import partial

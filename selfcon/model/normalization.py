@@ -1,6 +1,6 @@
-"""The normalisation layers of a network, each exact however the batch is spread over ranks.
+"""Normalisation layers, exact for any distribution of the batch over ranks.
 
-Shape letters: R rows of this rank, C channels, X the two more dimensions of images or none, W ranks.
+Shape letters: R rows of this rank, C channels, X the two further dimensions of images or none, W ranks.
 """
 
 import math
@@ -16,25 +16,25 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from selfcon.config import Normalization
 from selfcon.distributed import rank, reduce_sum, world_size
 
-# Makes a layer from its number of channels.
+# Creates a layer for a number of channels.
 NormalizationLayer = Callable[[int], nn.Module]
 
-# GroupNorm's authors found 32 groups best (Wu & He 2018, table 3).
+# 32 groups were best in the paper of GroupNorm (Wu & He 2018, table 3).
 _MOST_GROUPS = 32
 
 
 def normalization_layer(name: Normalization) -> NormalizationLayer:
-    """Return the kind of layer that `name` says, for images (R, C, H, W).
+    """Return the layer class of `name`, for images (R, C, H, W).
 
-    `batch`: the mean and variance of the batch of all ranks. `group`: those of each image alone, over the
-    most groups of channels that divide 32 and C, of two channels at least. `frozen`: stored ones that
-    training never changes.
+    `batch`: mean and variance of the batch of all ranks. `group`: those of each image, with the largest
+    number of groups that divides 32 and C, at least two channels each. `frozen`: stored statistics that
+    training does not change.
     """
     if name == "batch":
         return BatchNorm
     if name == "group":
         return _group_norm
-    # Importing torchvision takes as long as torch itself; most runs do without.
+    # Importing torchvision takes as long as torch; most runs do not need it.
     from torchvision.ops import FrozenBatchNorm2d
 
     frozen: NormalizationLayer = FrozenBatchNorm2d
@@ -44,9 +44,9 @@ def normalization_layer(name: Normalization) -> NormalizationLayer:
 class BatchNorm(_BatchNorm):
     """Batch normalisation of (R, C) or (R, C, H, W) over the rows of all ranks together.
 
-    In one process, and in evaluation, it is `torch.nn.BatchNorm1d` or `2d`: same numbers, same state dict.
-    In training under a process group it computes what one process would on the whole batch, on every device
-    (`torch.nn.SyncBatchNorm` refuses CPU tensors); ranks may have different numbers of rows.
+    In a single process, and in evaluation, it equals `torch.nn.BatchNorm1d` or `2d`, also in its state dict.
+    In training with a process group it computes what a single process would for the entire batch, on every
+    device (`torch.nn.SyncBatchNorm` does not support CPU tensors); ranks may have different numbers of rows.
     """
 
     def __init__(self, num_channels: int) -> None:
@@ -77,8 +77,8 @@ class BatchNorm(_BatchNorm):
 class _NormalizeOverRanks(torch.autograd.Function):
     """Normalise this rank's rows by the mean and (biased) variance over the rows of all ranks.
 
-    Gives the result, the mean, the variance, and the number of values per channel over all ranks. Arithmetic
-    is in the dtype of the weights; of `x` nothing but itself is kept for the backward pass.
+    Returns the result, the mean, the variance, and the number of values per channel over all ranks. Computes
+    in the dtype of the weights; saves only `x` for the backward pass.
     """
 
     @staticmethod
@@ -99,23 +99,23 @@ class _NormalizeOverRanks(torch.autograd.Function):
         grad_RCX = grad_RCX.to(weight_C.dtype)
         normal_RCX = (x_RCX - mean_C.view(shape)).mul_(inverse_std_C.view(shape))
         grad_weight_C, grad_bias_C = (grad_RCX * normal_RCX).sum(dim=others), grad_RCX.sum(dim=others)
-        # Of the whole batch, as the mean and the variance depend on every x of it.
+        # Of the entire batch, because mean and variance depend on all rows.
         slope_C, level_C = reduce_sum(torch.stack([grad_weight_C, grad_bias_C])) / count
         grad_x_RCX = (grad_RCX - level_C.view(shape)).sub_(normal_RCX.mul_(slope_C.view(shape)))
         grad_x_RCX.mul_((weight_C * inverse_std_C).view(shape))
         return grad_x_RCX.to(x_RCX.dtype), grad_weight_C, grad_bias_C, None
 
 
-# What the ranks say to each other stays between the parts that torch.compile makes.
+# Communication is not traced by torch.compile.
 _normalize_over_ranks: Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor, Tensor, Tensor]]
 _normalize_over_ranks = torch.compiler.disable(_NormalizeOverRanks.apply)
 
 
 def _statistics_over_ranks(x_RCX: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the mean and (biased) variance of each channel over all ranks, and how many values it has there.
+    """Return the mean, the (biased) variance and the number of values of each channel over all ranks.
 
-    Each rank centres its own values before they are combined (Chan et al. 1979), as sums of squares would
-    lose digits; one reduction carries the statistics of every rank.
+    Each rank centres its values before they are combined (Chan et al. 1979), because sums of squares lose
+    precision. One reduction has the statistics of all ranks.
     """
     num_values = x_RCX.numel() // x_RCX.shape[1]
     variance_C = mean_C = x_RCX.new_zeros(x_RCX.shape[1])
@@ -136,7 +136,7 @@ def _other_dims(x_RCX: Tensor) -> list[int]:
 
 def _group_norm(num_channels: int) -> nn.GroupNorm:
     num_groups = math.gcd(_MOST_GROUPS, num_channels)
-    # A channel of its own has nothing to say on a map of one pixel, and on few makes rounding errors grow.
+    # A group with one channel is constant on maps of one pixel, and amplifies rounding errors on few pixels.
     if num_groups == num_channels > 1:
         num_groups //= 2
     return nn.GroupNorm(num_groups, num_channels)

@@ -18,12 +18,11 @@ _LAYERS: Mapping[ProjectionNormalization, tuple[str, ...]] = {
 def build_projection_head(
     feature_dim: int, projection_dim: int, *, normalization: ProjectionNormalization
 ) -> nn.Sequential:
-    """Return a fresh head: features (R, feature_dim) to projections (R, projection_dim), not normalised yet.
+    """Return a new head: features (R, feature_dim) to projections (R, projection_dim), not yet normalised.
 
-    Linear, ReLU, Linear is the head of Bae et al. (their code, commit 5e7c2c5), `none`. `batch` puts a
-    BatchNorm in front of the ReLU, `input` one in front of the head. Either removes the component that all
-    features share, which else keeps the contrastive loss at the value of features that are all alike for as
-    long as one cares to train.
+    `none` is Linear, ReLU, Linear, the head of Bae et al. (their code, commit 5e7c2c5). `batch` adds a
+    BatchNorm before the ReLU, `input` one before the head. Both remove the common component of all features,
+    which otherwise can keep the contrastive loss at the value of collapsed features.
     """
     layers = {
         "hidden": nn.Linear(feature_dim, feature_dim),

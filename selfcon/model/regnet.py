@@ -21,7 +21,7 @@ from selfcon.model.initialization import HE_FAN_OUT, initialise
 class RegNetDesign:
     """One network of the family; inner convolutions have groups of `group_width` channels.
 
-    `squeeze_ratio` is that of a block's squeeze-and-excitation to the channels that come into the block.
+    `squeeze_ratio` is the ratio of the squeeze-and-excitation channels to the input channels of a block.
     """
 
     num_blocks: tuple[int, ...]
@@ -42,7 +42,7 @@ _STEM_CHANNELS = 32
 def regnet(options: BackboneOptions) -> Architecture:
     """Return the plan of a RegNet; at other widths than 64 its channels are multiples of the group width.
 
-    The stem is a 3x3 convolution of stride 2, and every stage takes a stride of 2; for small images the stem
+    The stem is a 3x3 convolution of stride 2, and every stage has a stride of 2; for small images the stem
     and the first stage have a stride of 1.
     """
     design = REGNETS[options.name]
@@ -75,13 +75,13 @@ def regnet(options: BackboneOptions) -> Architecture:
             modules={stage.name: f"trunk_output.block{i + 1}" for i, stage in enumerate(stages)},
             classifier=("fc.",),
         ),
-        # Squeeze-and-excitation has biases, which torchvision leaves as torch's.
+        # Squeeze-and-excitation has biases with torch's default initialisation, as in torchvision.
         initialise=partial(initialise, weight=HE_FAN_OUT, zero_biases=False),
     )
 
 
 def _stem(channels: int, options: BackboneOptions) -> Layers:
-    # Importing torchvision takes as long as torch itself; most runs do without.
+    # Importing torchvision takes as long as torch; most runs do not need it.
     from torchvision.ops import Conv2dNormActivation
 
     stem: nn.Module = Conv2dNormActivation(

@@ -1,6 +1,6 @@
 """Residual networks (He et al. 2016, arXiv:1512.03385), with torchvision's names in their state dicts.
 
-Shape letters: R rows (views of images), C channels, H height, W width, X what a block makes of these three.
+Shape letters: R rows (views of images), C channels, H height, W width, X the output dimensions of a block.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from selfcon.model.normalization import NormalizationLayer
 
 @dataclass(frozen=True, kw_only=True)
 class BlockDesign:
-    """A residual branch: its convolutions, and how many times its inner channels it gives out."""
+    """Residual branch: its convolutions, and the ratio of output to inner channels."""
 
     kernel_sizes: tuple[int, ...]
     expansion: int
@@ -46,8 +46,8 @@ RESNETS: Mapping[str, ResNetDesign] = {
 class ResidualBlock(nn.Module):
     """relu(branch(x) + shortcut(x)): (R, in, H, W) to (R, channels x expansion, H / stride, W / stride).
 
-    The branch's first 3x3 convolution takes the stride. The shortcut is a strided 1x1 convolution where the
-    shape changes, and x itself elsewhere.
+    The first 3x3 convolution of the branch has the stride. The shortcut is a strided 1x1 convolution if the
+    shape changes, else x.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ def resnet(options: BackboneOptions) -> Architecture:
     """Return the plan of a ResNet whose first stage has `width` inner channels (the paper's: 64).
 
     The stem is a 7x7 convolution and a max-pooling, both of stride 2; for small images a 3x3 convolution of
-    stride 1, so that nothing of them is lost before the first stage.
+    stride 1, to keep their resolution.
     """
     design = RESNETS[options.name]
     stages: list[Stage] = []
@@ -142,7 +142,7 @@ def _stage(
     stride: int,
     normalization: NormalizationLayer,
 ) -> nn.Sequential:
-    """The first block takes the stride and the change of channels."""
+    """The first block has the stride and the change of channels."""
     block = partial(ResidualBlock, channels=channels, design=design, normalization=normalization)
     others = (block(channels * design.expansion, stride=1) for _ in range(1, num_blocks))
     return nn.Sequential(block(in_channels, stride=stride), *others)

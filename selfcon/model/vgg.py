@@ -16,7 +16,7 @@ from selfcon.model.normalization import NormalizationLayer
 
 @dataclass(frozen=True, kw_only=True)
 class VGGDesign:
-    """One network of the family: the blocks of its stages, and of every stage of a sub-network `same`."""
+    """Network of the family: blocks of its stages, and of each stage of a sub-network of depth `same`."""
 
     num_blocks: tuple[int, ...]
     num_subnetwork_blocks: int
@@ -34,7 +34,7 @@ _LAYERS_OF_A_BLOCK = 3
 def vgg(options: BackboneOptions) -> Architecture:
     """Return the plan of a VGG whose first stage has `width` channels (the paper's: 64), without a stem.
 
-    Each stage halves the image, so that one of 32 pixels ends in a single one; smaller ones have no features.
+    Each stage halves the image, so images need at least 32 pixels.
     """
     design = VGGS[options.name]
     channels = [options.in_channels, *(options.width * times for times in _CHANNELS_IN_WIDTHS)]
@@ -72,7 +72,7 @@ def _stage(
 
 
 def _names_in_torchvision(num_blocks: tuple[int, ...]) -> dict[str, str]:
-    """The layers of all stages, which are numbered through there; a pooling is the last of each."""
+    """Layers of all stages, numbered consecutively in torchvision; each stage ends with a pooling."""
     ours = (
         f"stage{i}.{layer}"
         for i, blocks in enumerate(num_blocks, start=1)

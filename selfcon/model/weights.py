@@ -1,4 +1,4 @@
-"""Weights from elsewhere: a state dict is loaded whole and exactly, or refused in one line that says why."""
+"""Loading of external weights: strict, with a one-line error."""
 
 import io
 from collections.abc import Mapping
@@ -12,18 +12,18 @@ from selfcon.errors import ConfigError
 from selfcon.model.encoder import SelfConEncoder
 
 _MOST_KEYS_NAMED = 3
-# Of a BatchNorm; it counts batches, has no part in what the network gives, and older files lack it.
+# Counter of BatchNorm that does not affect the output; older files do not have it.
 _COUNTER = ".num_batches_tracked"
 
 
 def misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
-    """Return in words what tensors differ in name or shape from those that are expected, or None.
+    """Return the differences of names and shapes from the expected tensors as text, or None.
 
-    Keys that are missing, surplus or of another shape are named, a few of each kind.
+    Names a few missing keys, unexpected keys, and keys of another shape.
     """
     kinds = {
         "missing": [key for key in expected if key not in found],
-        "surplus": [key for key in found if key not in expected],
+        "unexpected": [key for key in found if key not in expected],
         "of another shape": [
             f"{key} {list(found[key].shape)} for {list(value.shape)}"
             for key, value in expected.items()
@@ -34,18 +34,18 @@ def misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str |
 
 
 def published_state(encoder: SelfConEncoder) -> dict[str, Tensor]:
-    """Return the backbone's parameters and buffers, not copied, under the names that others publish."""
+    """Return the backbone's parameters and buffers (not copies) under their published names."""
     names = encoder.state_dict_names
     return {names.published(key): value for key, value in encoder.backbone.state_dict().items()}
 
 
 def load_weights(encoder: SelfConEncoder, path: Path) -> None:
-    """Put the state dict in `path` into the backbone; the sub-networks and heads stay as they are.
+    """Load the state dict `path` into the backbone; sub-networks and heads are unchanged.
 
-    A `.safetensors` file, or what `torch.save` has written of a state dict, for torchvision's network of the
-    backbone's name: its classifier is left out, all else must be there under torchvision's names with the
-    backbone's shapes, and nothing more. Torchvision's files fit width 64 and, where small images have a stem
-    of their own, larger images. Raises `ConfigError` on `model.weights`.
+    `path` is a `.safetensors` file or a state dict saved by `torch.save`, of torchvision's network with the
+    name of the backbone. Its classifier is ignored; all other keys and shapes must match. Torchvision's files
+    fit width 64 and, if the family has a small stem, images above 64 pixels. Raises `ConfigError` for
+    `model.weights`.
     """
     names = encoder.state_dict_names
     state = {
@@ -60,20 +60,20 @@ def load_weights(encoder: SelfConEncoder, path: Path) -> None:
 
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a file without running code that may lie in it."""
+    """Read a file without running code in it."""
     try:
         payload = path.read_bytes()
     except OSError as error:
         raise ConfigError("model.weights", "a file that can be read", f"{path}: {error.strerror}") from error
-    expected = "a file of a state dict, tensors by their names"
+    expected = "a file with a state dict (tensors by name)"
     try:
         if path.suffix == ".safetensors":
             content = safetensors.torch.load(payload)
         else:
             content = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-    except Exception as error:  # what is no such file fails in any way: its bytes are read as instructions
-        # Torch's own words would advise to read it all the same, and run what is in it.
-        got = f"{path}: damaged, or with more in it than tensors ({type(error).__name__})"
+    except Exception as error:  # other files can raise any exception
+        # Torch's message would advise to load it unsafely.
+        got = f"{path}: damaged, or not only tensors ({type(error).__name__})"
         raise ConfigError("model.weights", expected, got) from error
     if not isinstance(content, Mapping):
         raise ConfigError("model.weights", expected, f"{path}: a {type(content).__name__}")

@@ -1,12 +1,12 @@
 """Wide residual networks (Zagoruyko & Komodakis 2016, arXiv:1605.07146), as Bae et al. built them.
 
-From their code, commit 5e7c2c5: every convolution has a bias, the second convolution of a block takes the
-stride, the shortcut carries what has not been normalised, a sub-network does not end in a normalisation, and
-weights start as Glorot & Bengio's (2010) with a gain of sqrt(2). Their dropout of 0.3 is left out, as nothing
-in a forward pass may be random, and so is the momentum of 0.9 of their last normalisation, whose statistics
-would be little but the last batch's.
+From their code, commit 5e7c2c5: every convolution has a bias, the second convolution of a block has the
+stride, the shortcut is not normalised, a sub-network does not end with a normalisation, and weights are
+initialised as in Glorot & Bengio (2010) with a gain of sqrt(2). Their dropout of 0.3 is omitted, because
+forward passes are deterministic, and so is the momentum of 0.9 of their last normalisation, with which the
+statistics would be almost those of the last batch.
 
-Shape letters: R rows (views of images), C channels, H height, W width, X what a block makes of these three.
+Shape letters: R rows (views of images), C channels, H height, W width, X the output dimensions of a block.
 """
 
 import math
@@ -32,13 +32,13 @@ from selfcon.model.normalization import NormalizationLayer
 
 @dataclass(frozen=True, kw_only=True)
 class WideResNetDesign:
-    """One network of the family: blocks of each stage, and how many times wider than 16, 32, 64 they are."""
+    """Network of the family: blocks of each stage, and the factor on 16, 32, 64 channels."""
 
     num_blocks: int
     widening: int
 
 
-# Zagoruyko & Komodakis 2016, table 1: a depth of 6 n + 4 has n blocks a stage.
+# Zagoruyko & Komodakis 2016, table 1: a depth of 6 n + 4 has n blocks per stage.
 WIDE_RESNETS: Mapping[str, WideResNetDesign] = {
     "wrn_16_8": WideResNetDesign(num_blocks=2, widening=8),
     "wrn_28_10": WideResNetDesign(num_blocks=4, widening=10),
@@ -50,7 +50,7 @@ _STRIDES = (1, 2, 2)
 class PreactivationBlock(nn.Module):
     """conv2(relu(bn2(conv1(relu(bn1(x)))))) + shortcut(x): (R, in, H, W) to (R, out, H / stride, W / stride).
 
-    The shortcut is a strided 1x1 convolution where the shape changes, and x itself elsewhere.
+    The shortcut is a strided 1x1 convolution if the shape changes, else x.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class PreactivationBlock(nn.Module):
 
 
 def wide_resnet(options: BackboneOptions) -> Architecture:
-    """Return the plan of a wide ResNet; whatever the images, its stem is a 3x3 convolution of stride 1."""
+    """Return the plan of a wide ResNet; its stem is a 3x3 convolution of stride 1 for all image sizes."""
     design = WIDE_RESNETS[options.name]
     published = (_STEM_CHANNELS, *(_STEM_CHANNELS * design.widening * 2**i for i in range(len(_STRIDES))))
     channels = [scaled(num_channels, options.width) for num_channels in published]
@@ -94,7 +94,9 @@ def wide_resnet(options: BackboneOptions) -> Architecture:
         stages=tuple(stages),
         feature_dim=channels[-1],
         # Torchvision has none of these networks.
-        state_dict_names=StateDictNames(origin=f"{options.name} of this width, under our own names"),
+        state_dict_names=StateDictNames(
+            origin=f"{options.name} of this width, with the names of this package"
+        ),
         build_tail=partial(_tail, channels[-1], options.normalization),
         initialise=partial(initialise, weight=partial(nn.init.xavier_uniform_, gain=math.sqrt(2))),
     )
@@ -103,7 +105,7 @@ def wide_resnet(options: BackboneOptions) -> Architecture:
 def _stage(
     in_channels: int, channels: int, num_blocks: int, *, stride: int, normalization: NormalizationLayer
 ) -> nn.Sequential:
-    """The first block takes the stride and the change of channels."""
+    """The first block has the stride and the change of channels."""
     block = partial(PreactivationBlock, channels=channels, normalization=normalization)
     others = (block(channels, stride=1) for _ in range(1, num_blocks))
     return nn.Sequential(block(in_channels, stride=stride), *others)

@@ -1,1 +1,1 @@
-"""A seeded soak: a real search is disturbed at random moments, and what must hold all the same is checked."""
+"""Seeded soak test: kills parts of a real search at random times, then checks invariants."""

@@ -1,4 +1,4 @@
-"""A Ray cluster of several nodes on this machine: a head without CPUs, and nodes of one CPU that may die."""
+"""Ray cluster on this machine: a head without CPUs, and nodes of one CPU that can be killed."""
 
 import subprocess
 import sys
@@ -7,28 +7,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .processes import Process, family, kill, survivors
+from .processes import Process, kill, process_tree, survivors
 from .surroundings import free_port
 
 READY_TIMEOUT_S = 120.0
 IDLE_TIMEOUT_S = 60.0
-GONE_TIMEOUT_S = 20.0
-# What a node has as long as it is there, and what Ray Train starts once for a cluster and keeps.
-OF_THE_CLUSTER = (
+EXIT_TIMEOUT_S = 20.0
+# Processes of an idle node, and an actor that Ray Train starts once per cluster.
+CLUSTER_PROCESSES = (
     "ray::IDLE",
     "ray::DashboardAgent",
     "ray::RuntimeEnvAgent",
     "ray::_AutoscalingCoordinatorActor",
 )
-OBJECT_STORE_BYTES = 100_000_000  # hardly used here; Ray would take a third of the memory for each node
+OBJECT_STORE_BYTES = 100_000_000  # little is stored; the default is a third of the memory per node
 
 
 class LocalCluster:
-    """`ray start --block` for each node: its processes are the descendants of that one.
+    """One `ray start --block` per node, whose processes are its descendants.
 
-    `folder` is Ray's; its path must be short, since sockets lie in it. `before_nodes` are the first words of
-    the nodes' commands, the head's apart. `market_types` label the head and the nodes, in this order, as far
-    as they are given.
+    `folder` is for Ray's files; its path must be short, because it contains sockets. `before_nodes` is a
+    prefix of the commands of the nodes, except the head. `market_types` are labels of the head and the nodes,
+    in this order; the rest has no label.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class LocalCluster:
         return self._head is not None and self._head.poll() is None
 
     def start(self) -> None:
-        """Start the head and its nodes, at the same address each time. Raises `RuntimeError`."""
+        """Start the head and the nodes, always at the same address. Raises `RuntimeError`."""
         try:
             self._head = self._start(
                 "--head", f"--port={self.address.rpartition(':')[2]}", "--num-cpus=0",
@@ -69,56 +69,53 @@ class LocalCluster:
             self.stop()
             raise
 
-    def families(self) -> list[list[Process]]:
-        """Return the processes of each node that may die."""
-        return [family(node.pid) for node in self.nodes]
+    def node_processes(self) -> list[list[Process]]:
+        """Return the processes of each node except the head."""
+        return [process_tree(node.pid) for node in self.nodes]
 
     def head(self) -> list[Process]:
         """Return the processes of the head."""
-        return [] if self._head is None else family(self._head.pid)
+        return [] if self._head is None else process_tree(self._head.pid)
 
     def processes(self) -> list[Process]:
         """Return the processes of all nodes, the head included."""
-        return [*self.head(), *family(*(node.pid for node in self.nodes))]
+        return [*self.head(), *process_tree(*(node.pid for node in self.nodes))]
 
     def replace(self, index: int) -> None:
-        """Kill a node, all its processes at once, and start another one."""
-        kill(family(self.nodes[index].pid))
+        """Kill all processes of a node, and start another node."""
+        kill(process_tree(self.nodes[index].pid))
         self.nodes[index].wait()
         self.nodes[index] = self._start_node()
 
     def drain(self, index: int, *, seconds: int) -> None:
-        """Tell Ray that a node is taken back in so many seconds, as a cloud would; it stays until then."""
+        """Send Ray a preemption notice for a node, as a cloud does; the node runs until then."""
         (node,) = self._alive(name=self._names[self.nodes[index].pid])
         command = [sys.executable, "-m", "ray.scripts.scripts", "drain-node", f"--address={self.address}"]
         command += [f"--node-id={node.node_id}", "--reason=DRAIN_NODE_REASON_PREEMPTION"]
-        command += ["--reason-message=taken back", f"--deadline-remaining-seconds={seconds}"]
+        command += ["--reason-message=preempted", f"--deadline-remaining-seconds={seconds}"]
         subprocess.run(command, check=True, env=self._environment, capture_output=True)
 
     def kill_head(self) -> None:
-        """Kill the head, all its processes at once; its nodes stay for a while."""
+        """Kill all processes of the head; its nodes live for a while."""
         kill(self.head())
         assert self._head is not None
         self._head.wait()
 
     def in_use(self) -> list[str]:
-        """Return the placement groups, actors and busy workers that are there when all should be idle.
-
-        What is on its way out has a minute for that.
-        """
+        """Return the placement groups, actors and busy workers that remain after a timeout."""
         deadline = time.monotonic() + IDLE_TIMEOUT_S
         while (found := self._in_use()) and time.monotonic() < deadline:
             time.sleep(0.5)
         return found
 
     def stop(self) -> None:
-        """End every node."""
+        """Kill all nodes."""
         members = self.processes()
         kill(members)
         for node in (self._head, *self.nodes):
             if node is not None:
                 node.wait()
-        survivors(members, timeout_s=GONE_TIMEOUT_S)
+        survivors(members, timeout_s=EXIT_TIMEOUT_S)
 
     def _in_use(self) -> list[str]:
         from ray.util.state import list_actors, list_placement_groups
@@ -132,16 +129,16 @@ class LocalCluster:
             *(
                 f"actor {a.class_name} ({a.state})"
                 for a in actors
-                if f"ray::{a.class_name}" not in OF_THE_CLUSTER
+                if f"ray::{a.class_name}" not in CLUSTER_PROCESSES
             ),
-            *(f"process {title}" for title in titles if not title.startswith(OF_THE_CLUSTER)),
+            *(f"process {title}" for title in titles if not title.startswith(CLUSTER_PROCESSES)),
         ]
 
     def _start_node(self) -> subprocess.Popen[bytes]:
         return self._start(f"--address={self.address}", "--num-cpus=1")
 
     def _start(self, *flags: str) -> subprocess.Popen[bytes]:
-        # A folder and ports of its own for each: nodes that start together would take each other's.
+        # Separate folders and ports, because nodes that start together would use the same ones.
         for market_type in self._market_types[self._num_started : self._num_started + 1]:
             flags = (*flags, f"--labels=ray.io/market-type={market_type}")
         self._num_started += 1
@@ -176,6 +173,6 @@ class LocalCluster:
         from ray.util.state import list_nodes
 
         dashboard = f"http://127.0.0.1:{self._dashboard_port}"
-        # Ray takes the dead that are left out for data that was cut, now and then.
+        # Otherwise Ray sometimes reports the filtered dead nodes as truncated output.
         found = list_nodes(dashboard, filters=[("state", "=", "ALIVE")], raise_on_missing_output=False)
         return [node for node in found if name in (None, node.node_name)]

@@ -1,4 +1,4 @@
-"""What is there after a search: in the study, in MLflow and on the machine, as plain values."""
+"""State after a search, in the study, in MLflow and on the machine, as plain values."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ from .training import Saved
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """A run in MLflow; `trial` is None for that of the search. `points` are (metric, step, value)."""
+    """MLflow run; `trial` is None for the run of the search. `points` are (metric, step, value)."""
 
     trial: int | None
     status: str
@@ -33,20 +33,20 @@ class TrackedRun:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """All that the invariants look at. `undisturbed` are the records of the same search without kills."""
+    """Input of the invariants. `undisturbed` are the records of the same search without kills."""
 
     num_trials: int
     records: Sequence[TrialRecord]
-    attempts_ms: dict[tuple[int, int], int]  # when each (trial, attempt) was handed out
+    attempts_ms: dict[tuple[int, int], int]  # when each (trial, attempt) was scheduled
     runs: Sequence[TrackedRun]
     versions: Sequence[int]  # the trial of each registered encoder
     saved: Sequence[Saved]
-    left_over: Sequence[str]
+    orphaned: Sequence[str]
     undisturbed: Sequence[TrialRecord] | None = None
 
 
 def records_of(command: SearchCommand) -> list[TrialRecord]:
-    """Return what the study of a search has."""
+    """Return the records of the study of a search."""
     space = _space(command)
     digest = load_dataset(TrainConfig.from_flat(space.train).data).digest
     with _database(command) as database:
@@ -54,7 +54,7 @@ def records_of(command: SearchCommand) -> list[TrialRecord]:
 
 
 def attempts_of(command: SearchCommand) -> dict[tuple[int, int], int]:
-    """Return when each attempt was handed out, read past the platform: it counts attempts only."""
+    """Return when each attempt was scheduled, read from Optuna, because records only count attempts."""
     space = _space(command)
     with _database(command) as database:
         trials = optuna.load_study(study_name=study_name(space), storage=database.storage()).trials
@@ -94,8 +94,8 @@ def versions_of(command: SearchCommand) -> list[int]:
     ]
 
 
-def lock_left(command: SearchCommand) -> list[str]:
-    """Return the launcher's lock, if somebody still holds it."""
+def held_lock(command: SearchCommand) -> list[str]:
+    """Return the error of the launcher's lock if a process still holds it."""
     try:
         LauncherLock(command.search_folder / "launcher.lock").release()
     except AlreadyRunningError as error:

@@ -1,4 +1,4 @@
-"""What must hold after any kills: pure functions of the facts that count something and say what is broken."""
+"""Invariants that must hold after any kills, as pure functions of the facts."""
 
 import re
 from collections import Counter
@@ -13,31 +13,31 @@ from .facts import Facts, TrackedRun
 from .training import Saved
 
 MAX_LOST_EPOCHS = 1
-# How long a run takes must not be the same; everything else must.
+# These may differ from the undisturbed search; everything else must be equal.
 COSTS = "cost/"
-TEST = "test/"  # what the winner's run has besides
+TEST = "test/"  # only in the run of the winner
 _STOPPED = re.compile(r"after step \d+ of epoch (\d+)")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What an invariant counted, in words, and each case in which it does not hold."""
+    """Result of an invariant: a summary, and a message for each violation."""
 
     counted: str
     broken: tuple[str, ...]
 
 
-def numbers(facts: Facts) -> Finding:
-    """Every trial number once, and the total as asked."""
+def trial_numbers(facts: Facts) -> Finding:
+    """Every trial number occurs once, and the total is as requested."""
     found = [record.number for record in facts.records]
     counted = sum(record.counts for record in facts.records)
     broken = [f"numbers {found}"] if found != list(range(len(found))) else []
-    broken += [f"{counted} trials, asked for {facts.num_trials}"] if counted != facts.num_trials else []
+    broken += [f"{counted} trials, requested {facts.num_trials}"] if counted != facts.num_trials else []
     return Finding(f"{counted} trials", tuple(broken))
 
 
 def nothing_running(facts: Facts) -> Finding:
-    """Nothing RUNNING in Optuna or MLflow, and no trial that failed of being killed."""
+    """Nothing is RUNNING in Optuna or MLflow, and no trial has failed because of kills."""
     states = Counter(str(record.state) for record in facts.records)
     broken = [f"trial {r.number} is RUNNING" for r in facts.records if r.state == State.RUNNING]
     broken += [f"trial {r.number} failed: {r.message}" for r in facts.records if r.state == State.FAIL]
@@ -45,22 +45,22 @@ def nothing_running(facts: Facts) -> Finding:
     return Finding(", ".join(f"{count} {state}" for state, count in sorted(states.items())), tuple(broken))
 
 
-def finished_is_finished(facts: Facts) -> Finding:
-    """No finished trial is handed out, or trained, again."""
+def finished_not_retrained(facts: Facts) -> Finding:
+    """No finished trial is scheduled or trained again."""
     finished_ms = {r.number: r.finished_ms for r in facts.records if r.finished_ms is not None}
-    begun = dict(facts.attempts_ms)
+    started = dict(facts.attempts_ms)
     for saved in facts.saved:
-        begun.setdefault((saved.trial, saved.attempt), saved.seen_ms)
-    late = [key for key, begun_ms in begun.items() if begun_ms > finished_ms.get(key[0], begun_ms)]
-    broken = [f"trial {trial}: attempt {attempt} began after its end" for trial, attempt in late]
-    return Finding(f"{len(begun)} attempts", tuple(broken))
+        started.setdefault((saved.trial, saved.attempt), saved.seen_ms)
+    late = [key for key, started_ms in started.items() if started_ms > finished_ms.get(key[0], started_ms)]
+    broken = [f"trial {trial}: attempt {attempt} started after its end" for trial, attempt in late]
+    return Finding(f"{len(started)} attempts", tuple(broken))
 
 
-def little_is_lost(facts: Facts) -> Finding:
-    """No recorded epoch is trained again, and an attempt goes on at most one finished epoch further back.
+def few_epochs_lost(facts: Facts) -> Finding:
+    """No recorded epoch is trained again, and an attempt repeats at most one finished epoch.
 
-    What a kill interrupts is the epoch in training; a finished one is lost only where it ended while the next
-    attempt was already looking for the newest checkpoint.
+    A kill interrupts the epoch in training. A finished epoch is lost only if it ended while the next attempt
+    was already choosing its checkpoint.
     """
     broken, lost, trained = [], 0, 0
     for record in facts.records:
@@ -70,7 +70,7 @@ def little_is_lost(facts: Facts) -> Finding:
             ]
             newest = max((other.epoch for other in before), default=saved.epoch)
             lost += max(0, newest - saved.epoch)
-            where = f"trial {record.number}, attempt {saved.attempt} goes on from epoch {saved.epoch}"
+            where = f"trial {record.number}, attempt {saved.attempt} resumes from epoch {saved.epoch}"
             if recorded and saved.epoch < max(recorded):
                 broken.append(f"{where}, although {max(recorded)} is recorded")
             if newest - saved.epoch > MAX_LOST_EPOCHS:
@@ -84,40 +84,40 @@ def little_is_lost(facts: Facts) -> Finding:
 
 
 def _resumptions(facts: Facts, trial: int) -> Iterator[tuple[Saved, list[Saved]]]:
-    """Each attempt's first checkpoint, which is the one it found, with those of earlier attempts by then."""
+    """First checkpoint of each attempt, from which it resumed, with the older ones of earlier attempts."""
     first: dict[int, Saved] = {}
     for saved in facts.saved:
         if saved.trial == trial:
             first.setdefault(saved.attempt, saved)
-    for attempt, begun in first.items():
+    for attempt, started in first.items():
         yield (
-            begun,
+            started,
             [
                 s
                 for s in facts.saved
-                if s.trial == trial and s.attempt < attempt and s.seen_ms < begun.seen_ms
+                if s.trial == trial and s.attempt < attempt and s.seen_ms < started.seen_ms
             ],
         )
 
 
-def notice_costs_nothing(facts: Facts) -> Finding:
-    """Where a node leaves with notice the trial goes on in the epoch that it was in, behind the same step."""
-    broken, told = [], 0
+def preemption_loses_nothing(facts: Facts) -> Finding:
+    """After a preemption notice the trial resumes in the same epoch, after the same step."""
+    broken, num_preempted = [], 0
     for record in facts.records:
         for end in record.attempt_ends:
             if end.reason != Reason.PREEMPTED:
                 continue
-            told += 1
+            num_preempted += 1
             epoch = int(_STOPPED.findall(end.message)[0])
             following = [e.epoch for e in record.epochs if e.attempt > end.attempt]
             if following[:1] not in ([], [epoch]):
                 where = f"trial {record.number}, attempt {end.attempt} was stopped in epoch {epoch}"
                 broken.append(f"{where}, the next epoch recorded is {following[0]}")
-    return Finding(f"{told} attempts preempted", tuple(broken))
+    return Finding(f"{num_preempted} attempts preempted", tuple(broken))
 
 
 def one_run_each(facts: Facts) -> Finding:
-    """One MLflow run a trial and one of the search, and every point of the study in them once."""
+    """One MLflow run per trial and one for the search, with every point of the study exactly once."""
     owners = Counter(run.trial for run in facts.runs)
     expected = Counter([None, *(record.number for record in facts.records if record.counts)])
     broken = [f"runs of {owners}, expected {expected}"] if owners != expected else []
@@ -126,7 +126,7 @@ def one_run_each(facts: Facts) -> Finding:
         repeated = [key for key, count in Counter(point[:2] for point in run.points).items() if count > 1]
         broken += [f"the run of {_owner(run)} has {metric} of step {step} twice" for metric, step in repeated]
         record = by_number.get(-1 if run.trial is None else run.trial)
-        if record is not None and _of_training(run) != _points(record):
+        if record is not None and _training_points(run) != _points(record):
             broken.append(f"the run of {_owner(run)} differs from the study")
         if record is not None and run.status != run_status(record.state):
             broken.append(f"the run of {_owner(run)} is {run.status}, the trial {record.state}")
@@ -135,20 +135,20 @@ def one_run_each(facts: Facts) -> Finding:
 
 
 def registered_once(facts: Facts) -> Finding:
-    """The winner's encoder is registered, and no trial's twice."""
+    """The encoder of the winner is registered, and none is registered twice."""
     twice = [trial for trial, count in Counter(facts.versions).items() if count > 1]
     broken = [f"trial {trial} is registered twice" for trial in twice]
     broken += [] if facts.versions else ["no encoder is registered"]
     return Finding(f"{len(facts.versions)} versions", tuple(broken))
 
 
-def nothing_left(facts: Facts) -> Finding:
-    """No process, placement group or lock is left over."""
-    return Finding(f"{len(facts.left_over)} left", tuple(facts.left_over))
+def nothing_orphaned(facts: Facts) -> Finding:
+    """No orphaned process, placement group or lock remains."""
+    return Finding(f"{len(facts.orphaned)} orphaned", tuple(facts.orphaned))
 
 
-def as_undisturbed(facts: Facts) -> Finding:
-    """Parameters, states and every value are those of the same search without kills."""
+def equal_to_undisturbed(facts: Facts) -> Finding:
+    """Parameters, states and all values are equal to those of the same search without kills."""
     if facts.undisturbed is None:
         return Finding("", ())
     ours, theirs = (list(map(_outcome, records)) for records in (facts.records, facts.undisturbed))
@@ -164,15 +164,15 @@ def as_undisturbed(facts: Facts) -> Finding:
 
 
 INVARIANTS: dict[str, Callable[[Facts], Finding]] = {
-    "every trial number once, the total as asked": numbers,
+    "every trial number once, total as requested": trial_numbers,
     "nothing RUNNING in Optuna or MLflow, no trial failed": nothing_running,
-    "no finished trial trained again": finished_is_finished,
-    "at most one epoch lost per trial and kill": little_is_lost,
-    "a node that leaves with notice costs no epoch": notice_costs_nothing,
-    "one MLflow run a trial, each (metric, step) once": one_run_each,
+    "no finished trial trained again": finished_not_retrained,
+    "at most one epoch lost per trial and kill": few_epochs_lost,
+    "a preemption notice costs no epoch": preemption_loses_nothing,
+    "one MLflow run per trial, each (metric, step) once": one_run_each,
     "the winner registered, once": registered_once,
-    "no process, placement group or lock left over": nothing_left,
-    "parameters, states, values as undisturbed": as_undisturbed,
+    "no orphaned process, placement group or lock": nothing_orphaned,
+    "parameters, states, values as without kills": equal_to_undisturbed,
 }
 
 
@@ -180,7 +180,7 @@ def _owner(run: TrackedRun) -> str:
     return "the search" if run.trial is None else f"trial {run.trial}"
 
 
-def _of_training(run: TrackedRun) -> set[tuple[str, int, float]]:
+def _training_points(run: TrackedRun) -> set[tuple[str, int, float]]:
     return {point for point in run.points if not point[0].startswith(TEST)}
 
 

@@ -1,4 +1,4 @@
-"""What a search has said so far: how far it is, and which of its trials are hurt."""
+"""Progress of a search, from the lines that it prints."""
 
 import re
 
@@ -8,15 +8,15 @@ _ENDED = re.compile(r"(complete|pruned|failed)\b")
 
 
 class Journal:
-    """Reads the lines of all launches of one search."""
+    """Progress of one search over all its launches."""
 
     def __init__(self) -> None:
-        self._epochs: dict[int, int] = {}  # the newest of each trial, -1 before the first
+        self._epochs: dict[int, int] = {}  # newest epoch of each trial, -1 if none
         self._ended: set[int] = set()
-        self._blows: dict[int, int] = {}  # since a trial's newest epoch
+        self._kills: dict[int, int] = {}  # since the newest epoch of a trial
 
     def add(self, line: str) -> None:
-        """Take note of a line; what is not about a trial is passed over."""
+        """Record a line; lines that are not about a trial are ignored."""
         found = _LINE.match(line)
         if found is None:
             return
@@ -24,26 +24,26 @@ class Journal:
         newest = self._epochs.setdefault(number, -1)
         epoch = _EPOCH.match(text)
         if epoch and int(epoch["epoch"]) > newest:
-            self._epochs[number], self._blows[number] = int(epoch["epoch"]), 0
+            self._epochs[number], self._kills[number] = int(epoch["epoch"]), 0
         if _ENDED.match(text):
             self._ended.add(number)
 
     @property
     def progress(self) -> int:
-        """How many epochs all trials together have made, the untrained networks included."""
+        """Number of finished epochs of all trials, including the untrained networks."""
         return sum(newest + 1 for newest in self._epochs.values())
 
     @property
     def num_ended(self) -> int:
-        """How many trials have ended."""
+        """Number of ended trials."""
         return len(self._ended)
 
-    def struck(self) -> None:
-        """Take note that a part of a running trial, perhaps of every one, was killed."""
+    def record_kill(self) -> None:
+        """Record a kill, which may have hit any running trial."""
         for number in self._epochs.keys() - self._ended:
-            self._blows[number] = self._blows.get(number, 0) + 1
+            self._kills[number] = self._kills.get(number, 0) + 1
 
     @property
-    def most_blows(self) -> int:
-        """The most blows that an unfinished trial has taken since its newest epoch."""
-        return max((self._blows.get(number, 0) for number in self._epochs.keys() - self._ended), default=0)
+    def most_kills_since_epoch(self) -> int:
+        """Largest number of kills since the newest epoch, over the unfinished trials."""
+        return max((self._kills.get(number, 0) for number in self._epochs.keys() - self._ended), default=0)

@@ -1,4 +1,4 @@
-"""An MLflow server on a database, which can be killed and started again on the same port."""
+"""MLflow server that can be killed and restarted on the same port."""
 
 import subprocess
 import sys
@@ -8,17 +8,17 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-from .processes import family, kill, survivors
+from .processes import kill, process_tree, survivors
 from .surroundings import free_port
 
 READY_TIMEOUT_S = 120.0
-GONE_TIMEOUT_S = 10.0
+EXIT_TIMEOUT_S = 10.0
 
 
 class MLflowServer:
-    """`mlflow server`, started by `start`: on a database and artifacts in `folder`, unless they are given.
+    """`mlflow server` with a database and artifacts in `folder`, unless others are given.
 
-    The URI of a database, which may hold a password, goes into the server's environment.
+    The URI of the database may contain a password, so it is passed in the environment.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class MLflowServer:
 
     @property
     def uri(self) -> str:
-        """Its address, the same after each start."""
+        """URI of the server, the same after each start."""
         return f"http://127.0.0.1:{self._port}"
 
     @property
@@ -46,7 +46,7 @@ class MLflowServer:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start it and return at once."""
+        """Start the process without waiting until it answers."""
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self._port)]
         command += ["--workers", "1", "--artifacts-destination", self._artifacts]
         settings = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
@@ -56,7 +56,7 @@ class MLflowServer:
             )
 
     def wait_until_ready(self) -> None:
-        """Return when it answers. Raises `RuntimeError` when it does not."""
+        """Wait until it answers. Raises `RuntimeError` after a timeout."""
         deadline = time.monotonic() + READY_TIMEOUT_S
         while self.is_up and time.monotonic() < deadline:
             try:
@@ -67,9 +67,9 @@ class MLflowServer:
         raise RuntimeError(f"no MLflow server at {self.uri}: see {self._folder / 'mlflow-server.log'}")
 
     def kill(self) -> None:
-        """Kill it and the processes it started."""
+        """Kill the server and its child processes."""
         if self._process is not None:
-            members = family(self._process.pid)
+            members = process_tree(self._process.pid)
             kill(members)
             self._process.wait()
-            survivors(members, timeout_s=GONE_TIMEOUT_S)
+            survivors(members, timeout_s=EXIT_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""A search of one trial on a local cluster, for tests that hurt it by hand: launches, record, runs."""
+"""A search of one trial on a local cluster, for tests that interrupt it at chosen points."""
 
 import re
 import subprocess
@@ -19,7 +19,7 @@ from tune_jobs.study.records import TrialRecord
 from tune_jobs.study.search_study import SearchStudy
 
 from .cluster import LocalCluster
-from .training import TrainingWatch
+from .training import TrainingMonitor
 
 WAIT_S = 150.0
 NUM_EPOCHS = 30
@@ -35,50 +35,50 @@ search: {{num_trials: 1, sampler: random}}
 
 
 class Launch:
-    """One launch of the search in a folder; its lines go to a file, which is read while it is waited for."""
+    """One launch of the search in a folder, with its output in a file."""
 
-    def __init__(self, folder: Path, surroundings: Mapping[str, str], *flags: str) -> None:
+    def __init__(self, folder: Path, variables: Mapping[str, str], *flags: str) -> None:
         (folder / "space.yaml").write_text(SPACE)
         self._log = folder / f"launch-{time.monotonic_ns()}.log"
-        self.training = TrainingWatch(folder / "runs" / "lost")
+        self.training = TrainingMonitor(folder / "runs" / "lost")
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, str(ROOT / "launch.py"), "--space", "space.yaml", *flags],
-                cwd=folder, env=surroundings, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                cwd=folder, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
 
     @property
     def text(self) -> str:
-        """What it has printed so far."""
+        """Output so far."""
         return self._log.read_text()
 
-    def wait_for(self, is_there: Callable[[], object]) -> None:
-        """Look at the checkpoints again and again until something is there."""
+    def wait_for(self, condition: Callable[[], object]) -> None:
+        """Poll the checkpoints until a condition holds."""
         deadline = time.monotonic() + WAIT_S
-        while not is_there():
+        while not condition():
             assert time.monotonic() < deadline, self.text
             time.sleep(0.05)
-            self.training.look()
+            self.training.poll()
 
     def wait_for_epoch(self, epoch: int) -> None:
-        """Return once an epoch is reported."""
+        """Wait until an epoch is reported."""
         self.wait_for(lambda: self.process.poll() is not None or f"epoch {epoch}/" in self.text)
         assert self.process.poll() is None, self.text
 
     def newest_epoch(self) -> int:
-        """The last epoch that was reported."""
+        """Return the last reported epoch."""
         return int(re.findall(r"epoch (\d+)/", self.text)[-1])
 
     def end(self) -> int:
-        """Wait for its end and return the exit code."""
+        """Wait for the end of the launch and return its exit code."""
         self.wait_for(lambda: self.process.poll() is not None)
         return self.process.wait()
 
 
 @contextmanager
-def launched(folder: Path, surroundings: Mapping[str, str], *flags: str) -> Iterator[Launch]:
-    """A launch that is killed at the end of the block if it still runs."""
-    launch = Launch(folder, surroundings, *flags)
+def launched(folder: Path, variables: Mapping[str, str], *flags: str) -> Iterator[Launch]:
+    """Start a launch, and kill it at the end of the block if it still runs."""
+    launch = Launch(folder, variables, *flags)
     try:
         yield launch
     finally:
@@ -87,10 +87,10 @@ def launched(folder: Path, surroundings: Mapping[str, str], *flags: str) -> Iter
 
 
 @contextmanager
-def cluster(surroundings: Mapping[str, str], *market_types: str, num_nodes: int) -> Iterator[LocalCluster]:
-    """A head and some nodes of one CPU, stopped at the end of the block."""
+def cluster(variables: Mapping[str, str], *market_types: str, num_nodes: int) -> Iterator[LocalCluster]:
+    """Start a head and nodes of one CPU, and stop them at the end of the block."""
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
-        started = LocalCluster(Path(folder), surroundings, num_nodes=num_nodes, market_types=market_types)
+        started = LocalCluster(Path(folder), variables, num_nodes=num_nodes, market_types=market_types)
         try:
             yield started
         finally:
@@ -98,7 +98,7 @@ def cluster(surroundings: Mapping[str, str], *market_types: str, num_nodes: int)
 
 
 def record(folder: Path) -> TrialRecord:
-    """The one trial, as the study has it."""
+    """Return the record of the only trial."""
     space = load_space(folder / "space.yaml")
     digest = load_dataset(TrainConfig.from_flat(space.train).data).digest
     study = SearchStudy(f"sqlite:///{folder}/runs/lost/study.db", space, data_digest=digest)
@@ -107,7 +107,7 @@ def record(folder: Path) -> TrialRecord:
 
 
 def statuses(folder: Path) -> list[str]:
-    """How the runs of the search and its trial stand in MLflow: two, or there are runs too many."""
+    """Return the status of all MLflow runs: one of the search, one of the trial."""
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
     experiment = client.get_experiment_by_name("lost")
     assert experiment is not None

@@ -1,4 +1,4 @@
-"""Processes by parentage, read from /proc: whom we may kill is told by descent, never by name alone."""
+"""Process trees, read from /proc. Only descendants of processes that a test has started are killed."""
 
 import os
 import signal
@@ -11,35 +11,35 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Process:
-    """A process; `started` tells it from a later one of the same number. Ray's workers have a `title`."""
+    """Process; `started` distinguishes it from a later one with the same pid. `title` is its command line."""
 
     pid: int
     started: int
     title: str
 
 
-def family(*roots: int) -> list[Process]:
-    """Return the processes of these numbers and all their descendants, without the dead."""
+def process_tree(*roots: int) -> list[Process]:
+    """Return the live processes with these pids and all their descendants."""
     found = {pid: entry for pid in _pids() if (entry := _read(pid)) is not None}
     children: dict[int, list[int]] = {}
     for pid, (parent, _) in found.items():
         children.setdefault(parent, []).append(pid)
-    members, waiting = [], [pid for pid in roots if pid in found]
-    while waiting:
-        pid = waiting.pop()
+    members, pending = [], [pid for pid in roots if pid in found]
+    while pending:
+        pid = pending.pop()
         members.append(found[pid][1])
-        waiting += children.get(pid, [])
+        pending += children.get(pid, [])
     return members
 
 
 def is_alive(process: Process) -> bool:
-    """Return whether it still runs: its number may belong to another one by now."""
+    """Return whether a process still runs, even if its pid was reused."""
     entry = _read(process.pid)
     return entry is not None and entry[1].started == process.started
 
 
 def kill(processes: Iterable[Process]) -> None:
-    """Kill them at once, with SIGKILL."""
+    """Send SIGKILL to processes."""
     for process in processes:
         if is_alive(process):
             with suppress(ProcessLookupError):
@@ -47,7 +47,7 @@ def kill(processes: Iterable[Process]) -> None:
 
 
 def survivors(processes: Iterable[Process], *, timeout_s: float) -> list[Process]:
-    """Return which of them are alive still after `timeout_s`; return sooner when none is."""
+    """Wait for processes to exit; return those that are alive after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     alive = [process for process in processes if is_alive(process)]
     while alive and time.monotonic() < deadline:
@@ -57,7 +57,7 @@ def survivors(processes: Iterable[Process], *, timeout_s: float) -> list[Process
 
 
 def cpu_seconds(pid: int) -> float | None:
-    """Return the CPU time that a process has taken, its children's apart; None when it is gone."""
+    """Return the CPU time of a process without its children, None if it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -70,13 +70,13 @@ def _pids() -> list[int]:
 
 
 def _read(pid: int) -> tuple[int, Process] | None:
-    """A process with its parent's number; None when it is gone, or dead and not yet waited for."""
+    """Parent pid and process, None if it has ended or is a zombie."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text()
         title = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
-    # The second field is the command in brackets, which may hold anything; see proc(5).
+    # The second field is the command in parentheses, which may contain any character; see proc(5).
     fields = status.rpartition(")")[2].split()
     state, parent, started = fields[0], int(fields[1]), int(fields[19])
     return None if state in "ZX" else (parent, Process(pid, started, title.strip()))

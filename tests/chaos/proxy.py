@@ -1,4 +1,4 @@
-"""A way to a server that can be cut, made to fail in several manners, and mended, on one port of loopback."""
+"""TCP proxy on a loopback port that can fail in several modes and recover."""
 
 import socket
 import threading
@@ -15,9 +15,9 @@ Serve = Callable[[socket.socket], None]
 
 
 class Proxy:
-    """Passes on what comes in at `address` to a server at HOST:PORT, as long as it is open.
+    """Forwards connections at `address` to a server at HOST:PORT.
 
-    Each change of manner breaks the connections that are there, so that the next request meets the new one.
+    Each change of mode breaks existing connections, so that the next request uses the new mode.
     """
 
     def __init__(self, target: str) -> None:
@@ -31,27 +31,27 @@ class Proxy:
 
     @property
     def address(self) -> str:
-        """HOST:PORT, the same each time it is open."""
+        """HOST:PORT of the proxy, the same in all modes."""
         return f"127.0.0.1:{self._port}"
 
     def open(self) -> None:
-        """Let connections through."""
-        self._listen(self._pass_on)
+        """Forward connections."""
+        self._listen(self._forward)
 
     def stall(self) -> None:
         """Accept connections and never answer."""
         self._listen(_drain)
 
-    def cut_answers(self) -> None:
-        """Pass each request on, to be carried out, and break off in the body of its HTTP answer."""
-        self._listen(self._pass_on_half)
+    def truncate_responses(self) -> None:
+        """Forward each request, and close the connection within the body of its HTTP response."""
+        self._listen(self._forward_half)
 
     def fail(self) -> None:
-        """Answer every HTTP request with status 500; it does not reach the server."""
-        self._listen(_answer_failure)
+        """Answer every HTTP request with status 500, without forwarding it."""
+        self._listen(_respond_with_failure)
 
     def cut(self) -> None:
-        """Refuse connections, and break those that are there."""
+        """Refuse connections, and break existing ones."""
         with self._lock:
             listener, self._listener = self._listener, None
             connections = list(self._connections)
@@ -71,31 +71,31 @@ class Proxy:
         with suppress(OSError):  # closed
             while True:
                 client, _ = listener.accept()
-                threading.Thread(target=self._attend, args=(client, listener, serve), daemon=True).start()
+                threading.Thread(target=self._handle, args=(client, listener, serve), daemon=True).start()
 
-    def _attend(self, client: socket.socket, listener: socket.socket, serve: Serve) -> None:
+    def _handle(self, client: socket.socket, listener: socket.socket, serve: Serve) -> None:
         with client:
             with self._lock:
                 if listener is not self._listener:
-                    return  # its manner has ended by now
+                    return  # the mode has changed since
                 self._connections.add(client)
             try:
                 serve(client)
             except OSError:
-                pass  # broken by one of the two, or by us
+                pass  # broken by the client, the server or a change of mode
             finally:
                 with self._lock:
                     self._connections.discard(client)
                 _break(client)
 
-    def _pass_on(self, client: socket.socket) -> None:
+    def _forward(self, client: socket.socket) -> None:
         with socket.create_connection(self._target) as server:
             back = threading.Thread(target=_pump, args=(server, client), daemon=True)
             back.start()
             _pump(client, server)
             back.join()
 
-    def _pass_on_half(self, client: socket.socket) -> None:
+    def _forward_half(self, client: socket.socket) -> None:
         with socket.create_connection(self._target) as server:
             threading.Thread(target=_pump, args=(client, server), daemon=True).start()
             answer = b""
@@ -106,7 +106,7 @@ class Proxy:
 
 
 def _break(connection: socket.socket) -> None:
-    """End it also where another thread reads from it, which `close` does not."""
+    """Shut a connection down even if another thread reads from it, which `close` does not."""
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
 
@@ -124,8 +124,8 @@ def _drain(client: socket.socket) -> None:
         pass
 
 
-def _answer_failure(client: socket.socket) -> None:
+def _respond_with_failure(client: socket.socket) -> None:
     client.recv(CHUNK)
     client.sendall(FAILURE)
     client.shutdown(socket.SHUT_WR)
-    _drain(client)  # closed with a request half read, the connection would be reset and the answer lost
+    _drain(client)  # closing with unread data would reset the connection and lose the response

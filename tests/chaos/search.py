@@ -1,4 +1,4 @@
-"""The search that is disturbed: its launch command, and what its launches have said."""
+"""The search under test: its launch command, its launches and their output."""
 
 import signal
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.project import ROOT
 
-from .processes import family, kill
+from .processes import kill, process_tree
 from .surroundings import environment
 
 SPACE = Path(__file__).with_name("space.yaml")
@@ -17,10 +17,10 @@ SPACE = Path(__file__).with_name("space.yaml")
 
 @dataclass(frozen=True, kw_only=True)
 class SearchCommand:
-    """One search of the soak: where it lies, and the words of its command.
+    """Folder, command and environment of a search.
 
-    `tracking_uri` and `study_storage`, which may hold a password, and `variables` go into the launcher's
-    environment.
+    `tracking_uri` and `study_storage` may contain a password, so they are passed in the environment, together
+    with `variables`.
     """
 
     folder: Path
@@ -35,11 +35,11 @@ class SearchCommand:
 
     @property
     def search_folder(self) -> Path:
-        """Where the state of the search lies."""
+        """Folder with the state of the search."""
         return self.folder / "runs" / self.name
 
     def words(self, num_trials: int) -> list[str]:
-        """Return the command for a total of trials."""
+        """Return the command line for a number of trials."""
         words = [sys.executable, str(ROOT / "launch.py"), "--space", str(self.space), "--name", self.name]
         words += ["--num-trials", str(num_trials)]
         words += ["--address", self.address] if self.address else []
@@ -53,7 +53,7 @@ class SearchCommand:
 
 
 class Launches:
-    """The launches of one search, one after the other; all write to one log."""
+    """Consecutive launches of one search, with a common log."""
 
     def __init__(self, command: SearchCommand) -> None:
         self._command = command
@@ -63,7 +63,7 @@ class Launches:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, num_trials: int) -> None:
-        """Run the command."""
+        """Start a launcher."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command.words(num_trials), cwd=self._command.folder, env=self._command.environment(),
@@ -72,29 +72,29 @@ class Launches:
 
     @property
     def pid(self) -> int:
-        """The newest launcher's process."""
+        """Pid of the newest launcher."""
         assert self._process is not None
         return self._process.pid
 
     @property
     def exit_code(self) -> int | None:
-        """How the newest launch ended, None while it runs; by a signal: its negative number."""
+        """Exit code of the newest launcher, negative for a signal, None while it runs."""
         assert self._process is not None
         return self._process.poll()
 
     def end(self) -> None:
-        """Kill the newest launcher, if it still runs, and the processes it started."""
+        """Kill the newest launcher, if it still runs, and its child processes."""
         if self._process is not None:
-            kill(family(self._process.pid))
+            kill(process_tree(self._process.pid))
             self._process.wait()
 
     def send(self, number: signal.Signals) -> None:
-        """Send the newest launcher a signal."""
+        """Send a signal to the newest launcher."""
         assert self._process is not None
         self._process.send_signal(number)
 
     def new_lines(self) -> list[str]:
-        """Return the whole lines that were written since the last call."""
+        """Return the complete lines written since the last call."""
         with self.log.open("rb") as log:
             log.seek(self._read)
             text = self._rest + log.read().decode(errors="replace")
@@ -102,6 +102,6 @@ class Launches:
         *lines, self._rest = text.split("\n")
         return lines
 
-    def newest_words(self, num_lines: int = 40) -> str:
-        """Return the end of the log."""
+    def log_tail(self, num_lines: int = 40) -> str:
+        """Return the last lines of the log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-num_lines:])

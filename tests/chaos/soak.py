@@ -1,4 +1,4 @@
-"""The soaks: which searches run, on what, under which kills."""
+"""Soak tests: their searches, clusters and kills."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,34 +9,34 @@ from tune_jobs.study.records import TrialRecord
 
 from . import facts as gathered
 from .cluster import LocalCluster
-from .disturbance import Disturbance, Story
+from .disturbance import Disturbance, History
 from .facts import Facts
 from .mlflow_server import MLflowServer
 from .processes import survivors
 from .schedule import Kill, Victim, draw_schedule
 from .search import SearchCommand
 from .surroundings import environment
-from .training import TrainingWatch
+from .training import TrainingMonitor
 
 NUM_NODES = 3
-FIRST_RUNG = 3  # of space.yaml: no trial is pruned before this epoch
-GONE_TIMEOUT_S = 30.0  # Ray's processes outlive a killed launcher by about 12 s
+FIRST_RUNG = 3  # min_epochs in space.yaml: no trial is pruned before this epoch
+EXIT_TIMEOUT_S = 30.0  # Ray's processes outlive a killed launcher by about 12 s
 AT_THE_END = (Victim.SERVER, Victim.LAUNCHER)
 
 
 @dataclass(frozen=True)
-class Soaked:
-    """One search that was disturbed: what happened, and what is there afterwards."""
+class SoakResult:
+    """History of a search under kills, and the facts after it."""
 
-    story: Story
+    history: History
     facts: Facts
 
 
-def soak(folder: Path, *, seed: int, num_kills: int, note: Callable[[str], None]) -> dict[str, Soaked]:
-    """Disturb two searches on a cluster of several nodes with an MLflow server, half of the kills each.
+def soak(folder: Path, *, seed: int, num_kills: int, note: Callable[[str], None]) -> dict[str, SoakResult]:
+    """Run two searches on a cluster of several nodes with an MLflow server, each with half of the kills.
 
-    One has one trial at a time and is compared with an undisturbed one; the other as many as fit. Raises
-    `SoakError` when a search does not come to its end.
+    One runs one trial at a time and is compared with the same search without kills; the other runs as many as
+    fit. Raises `SoakError` if a search does not complete.
     """
     server = MLflowServer(folder, environment())
     with TemporaryDirectory(prefix="chaos-", dir="/tmp", ignore_cleanup_errors=True) as ray_folder:
@@ -44,10 +44,10 @@ def soak(folder: Path, *, seed: int, num_kills: int, note: Callable[[str], None]
         try:
             server.start()
             server.wait_until_ready()
-            ground = _Ground(folder, seed, cluster, server, note)
-            one = ground.disturb("one-at-a-time", num_kills=num_kills // 2, max_concurrent="1")
-            several = ground.disturb("several-at-once", num_kills=num_kills - num_kills // 2)
-            undisturbed = ground.undisturbed("one-at-a-time", num_trials=one.story.num_trials)
+            setup = _Environment(folder, seed, cluster, server, note)
+            one = setup.disturb("one-at-a-time", num_kills=num_kills // 2, max_concurrent="1")
+            several = setup.disturb("several-at-once", num_kills=num_kills - num_kills // 2)
+            undisturbed = setup.undisturbed("one-at-a-time", num_trials=one.history.num_trials)
             one = replace(one, facts=replace(one.facts, undisturbed=undisturbed))
             return {"one at a time": one, "several at once": several}
         finally:
@@ -55,8 +55,8 @@ def soak(folder: Path, *, seed: int, num_kills: int, note: Callable[[str], None]
             server.kill()
 
 
-def short_soak(folder: Path, *, seed: int, note: Callable[[str], None]) -> Soaked:
-    """Disturb a search of three short trials on this machine's own cluster, without a server: three kills."""
+def short_soak(folder: Path, *, seed: int, note: Callable[[str], None]) -> SoakResult:
+    """Run a search of three short trials on a local cluster, without a server, with three kills."""
     command = SearchCommand(
         folder=folder,
         name="short",
@@ -69,8 +69,8 @@ def short_soak(folder: Path, *, seed: int, note: Callable[[str], None]) -> Soake
 
 
 @dataclass(frozen=True)
-class _Ground:
-    """What the searches of a soak run on."""
+class _Environment:
+    """Cluster, server and folder of the searches of a soak test."""
 
     folder: Path
     seed: int
@@ -78,7 +78,7 @@ class _Ground:
     server: MLflowServer
     note: Callable[[str], None]
 
-    def disturb(self, name: str, *, num_kills: int, max_concurrent: str = "auto") -> Soaked:
+    def disturb(self, name: str, *, num_kills: int, max_concurrent: str = "auto") -> SoakResult:
         num_trials = max(4, num_kills // 2)
         schedule = draw_schedule(
             self.seed + (max_concurrent == "1"),
@@ -119,27 +119,27 @@ def disturb(
     note: Callable[[str], None],
     cluster: LocalCluster | None = None,
     server: MLflowServer | None = None,
-    training: TrainingWatch | None = None,
-) -> Soaked:
-    """Run a search to its end under the kills of a schedule, and gather what is there then.
+    training: TrainingMonitor | None = None,
+) -> SoakResult:
+    """Run a search to its end under the kills of a schedule, and collect the facts.
 
-    `training` tells what is really trained, where that is not in the search's folder. Raises `SoakError`.
+    `training` watches the checkpoints if they are not in the folder of the search. Raises `SoakError`.
     """
     note(f"{command.name}: {num_trials} trials, {len(schedule)} kills; {command.folder / command.name}.log")
-    story = Disturbance(
+    history = Disturbance(
         command, num_trials=num_trials, schedule=schedule, cluster=cluster, server=server, note=note,
         training=training,
     ).run()  # fmt: skip
-    alive = survivors(story.processes, timeout_s=GONE_TIMEOUT_S)
-    left_over = [f"process {process.pid} {process.title}" for process in alive]
-    left_over += gathered.lock_left(command) + (cluster.in_use() if cluster else [])
+    alive = survivors(history.processes, timeout_s=EXIT_TIMEOUT_S)
+    orphaned = [f"process {process.pid} {process.title}" for process in alive]
+    orphaned += gathered.held_lock(command) + (cluster.in_use() if cluster else [])
     facts = Facts(
-        num_trials=story.num_trials,
+        num_trials=history.num_trials,
         records=gathered.records_of(command),
         attempts_ms=gathered.attempts_of(command),
         runs=gathered.runs_of(command),
         versions=gathered.versions_of(command),
-        saved=story.saved,
-        left_over=left_over,
+        saved=history.saved,
+        orphaned=orphaned,
     )
-    return Soaked(story, facts)
+    return SoakResult(history, facts)

@@ -1,12 +1,12 @@
-"""What a search on this machine is given: a clean environment, free ports."""
+"""A clean environment and free ports for a search on this machine."""
 
 import os
 import socket
 
 from tests.project import ROOT
 
-# What would send a search elsewhere.
-FOREIGN = (
+# Variables that would change the cluster and the storage of a search.
+SEARCH_VARIABLES = (
     "RAY_ADDRESS",
     "MLFLOW_TRACKING_URI",
     "SELFCON_STUDY_STORAGE",
@@ -15,14 +15,14 @@ FOREIGN = (
 
 
 def environment() -> dict[str, str]:
-    """Return our environment less what is foreign, with this project importable in every process."""
-    kept = {name: value for name, value in os.environ.items() if name not in FOREIGN}
-    # One thread each: what is trained has the same bits every time.
+    """Return the environment without these variables, with this project importable in every process."""
+    kept = {name: value for name, value in os.environ.items() if name not in SEARCH_VARIABLES}
+    # One thread, so that trainings are bit-identical.
     return {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 def free_port() -> int:
-    """Return a port of the loopback interface that nobody listens on."""
+    """Return a free port of the loopback interface."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

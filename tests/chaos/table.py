@@ -1,4 +1,4 @@
-"""The result of a soak as tables."""
+"""Results of a soak test as tables."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -8,14 +8,14 @@ from rich.table import Table
 
 from .invariants import INVARIANTS, Finding
 from .schedule import Victim
-from .soak import Soaked
+from .soak import SoakResult
 
 
-def print_tables(console: Console, searches: Mapping[str, Soaked]) -> bool:
-    """Print what was killed and what holds, a column for each search; return whether everything holds."""
+def print_tables(console: Console, searches: Mapping[str, SoakResult]) -> bool:
+    """Print kills and invariants with a column for each search; return whether all invariants hold."""
     console.print(_kills(searches))
     findings = {name: [check(each.facts) for each in searches.values()] for name, check in INVARIANTS.items()}
-    table = Table("what must hold", *searches, title="Invariants")
+    table = Table("invariant", *searches, title="Invariants")
     for name, found in findings.items():
         table.add_row(name, *map(_cell, found))
     console.print(table)
@@ -30,15 +30,15 @@ def _cell(finding: Finding) -> str:
     return f"{verdict}: {finding.counted}" if finding.counted else "-"
 
 
-def _kills(searches: Mapping[str, Soaked]) -> Table:
-    stories = [each.story for each in searches.values()]
-    table = Table("what was killed", *searches, title=f"{sum(len(story.kills) for story in stories)} kills")
+def _kills(searches: Mapping[str, SoakResult]) -> Table:
+    histories = [each.history for each in searches.values()]
+    table = Table("victim", *searches, title=f"{sum(len(history.kills) for history in histories)} kills")
     for victim in Victim:
-        table.add_row(victim, *(str(story.kills.count(victim)) for story in stories))
+        table.add_row(victim, *(str(history.kills.count(victim)) for history in histories))
     table.add_section()
-    table.add_row("launches", *(str(len(story.exit_codes)) for story in stories))
-    table.add_row("exit codes", *(_codes(story.exit_codes) for story in stories))
-    table.add_row("minutes", *(f"{story.seconds / 60:.1f}" for story in stories))
+    table.add_row("launches", *(str(len(history.exit_codes)) for history in histories))
+    table.add_row("exit codes", *(_codes(history.exit_codes) for history in histories))
+    table.add_row("minutes", *(f"{history.seconds / 60:.1f}" for history in histories))
     return table
 
 

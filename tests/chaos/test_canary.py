@@ -1,6 +1,6 @@
-"""A secret in every variable that takes a URI is in no message, where it is refused or leads nowhere.
+"""Errors about a URI in an environment variable do not show its secret.
 
-That a search writes none is tested where one runs, in `test_tracking_faults.py`.
+`test_tracking_faults.py` tests that a running search writes no secret.
 """
 
 import runpy
@@ -19,35 +19,39 @@ from tests.project import ROOT
 from tune_jobs.study.records import TrialRecord
 from tune_jobs.tracking.tracker import Tracker
 
-from .canary import OF_URI, PASSWORDS, Canaries, given
+from .canary import PASSWORDS, URI_PASSWORD, Canaries, secret_environment
 from .proxy import Proxy
-from .surroundings import FOREIGN
+from .surroundings import SEARCH_VARIABLES
 
 SPACE = "name: example\nspace: {loss.temperature: {low: 0.1, high: 0.5}}\n"
-ALL = Canaries([*PASSWORDS.values(), OF_URI])
-NOBODY = "127.0.0.1:9"  # the port of a service that nobody runs any more
+ALL = Canaries([*PASSWORDS.values(), URI_PASSWORD])
+UNREACHABLE = "127.0.0.1:9"  # the discard port, on which nothing listens
 
-# What is wrong or leads nowhere, with the exit code. {} is the secret.
-REFUSED = [
-    ("SELFCON_STUDY_STORAGE", f"postgresql://user:{{}}@{NOBODY}/db", 6),
-    ("SELFCON_STUDY_STORAGE", f"postgresql://user:a/{{}}@b@{NOBODY}/db", 6),
-    ("SELFCON_STUDY_STORAGE", f"postgresql://user:{{}} b@{NOBODY}/db", 6),
-    ("SELFCON_STUDY_STORAGE", f"postgresql://{NOBODY}/db?user=u&password={{}}", 6),
-    ("SELFCON_STUDY_STORAGE", f"mysql://user:{{}}@{NOBODY}/db", 6),
-    ("SELFCON_STUDY_STORAGE", f"oracle://user:{{}}@{NOBODY}/db", 2),
-    ("SELFCON_STUDY_STORAGE", f"postgresql:/user:{{}}@{NOBODY}/db", 2),
-    ("MLFLOW_TRACKING_URI", f"http://user:{{}}@{NOBODY}", 2),
-    ("MLFLOW_TRACKING_URI", f"http://user:a/{{}}@{NOBODY}", 2),
-    ("MLFLOW_TRACKING_URI", f"http://{{}}@{NOBODY}", 2),
-    ("MLFLOW_TRACKING_URI", f"http://{NOBODY}?token={{}}", 2),
-    ("MLFLOW_TRACKING_URI", f"ftp://user:{{}}@{NOBODY}", 2),
-    ("RAY_ADDRESS", f"ray://user:{{}}@{NOBODY}", 2),
-    ("RAY_ADDRESS", f"user:{{}}@{NOBODY}", 2),
+# Invalid or unreachable URIs with the exit code. {} is the secret.
+INVALID = [
+    ("SELFCON_STUDY_STORAGE", f"postgresql://user:{{}}@{UNREACHABLE}/db", 6),
+    ("SELFCON_STUDY_STORAGE", f"postgresql://user:a/{{}}@b@{UNREACHABLE}/db", 6),
+    ("SELFCON_STUDY_STORAGE", f"postgresql://user:{{}} b@{UNREACHABLE}/db", 6),
+    ("SELFCON_STUDY_STORAGE", f"postgresql://{UNREACHABLE}/db?user=u&password={{}}", 6),
+    ("SELFCON_STUDY_STORAGE", f"mysql://user:{{}}@{UNREACHABLE}/db", 6),
+    ("SELFCON_STUDY_STORAGE", f"oracle://user:{{}}@{UNREACHABLE}/db", 2),
+    ("SELFCON_STUDY_STORAGE", f"postgresql:/user:{{}}@{UNREACHABLE}/db", 2),
+    ("MLFLOW_TRACKING_URI", f"http://user:{{}}@{UNREACHABLE}", 2),
+    ("MLFLOW_TRACKING_URI", f"http://user:a/{{}}@{UNREACHABLE}", 2),
+    ("MLFLOW_TRACKING_URI", f"http://{{}}@{UNREACHABLE}", 2),
+    ("MLFLOW_TRACKING_URI", f"http://{UNREACHABLE}?token={{}}", 2),
+    ("MLFLOW_TRACKING_URI", f"ftp://user:{{}}@{UNREACHABLE}", 2),
+    ("RAY_ADDRESS", f"ray://user:{{}}@{UNREACHABLE}", 2),
+    ("RAY_ADDRESS", f"user:{{}}@{UNREACHABLE}", 2),
     ("SELFCON_CHECKPOINT_STORAGE", "s3://key:{}@bucket/x", 2),
     ("SELFCON_CHECKPOINT_STORAGE", "s3://bucket/x?secret_key={}", 2),
-    ("SELFCON_CHECKPOINT_STORAGE", f"s3://bucket/x?scheme=http&endpoint_override=key:{{}}@{NOBODY}", 2),
+    ("SELFCON_CHECKPOINT_STORAGE", f"s3://bucket/x?scheme=http&endpoint_override=key:{{}}@{UNREACHABLE}", 2),
     ("SELFCON_CHECKPOINT_STORAGE", "s3://bucket/x#{}", 2),
-    ("SELFCON_CHECKPOINT_STORAGE", f"s3://bucket/x?scheme=http&endpoint_override={NOBODY}", 2),  # AWS keys
+    (
+        "SELFCON_CHECKPOINT_STORAGE",
+        f"s3://bucket/x?scheme=http&endpoint_override={UNREACHABLE}",
+        2,
+    ),  # AWS keys
 ]
 
 
@@ -64,14 +68,14 @@ def check_launch(
     capfd: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> Callable[[str, str, int], None]:
-    """Return a function that launches a search with a variable and the secrets, and looks at what it said."""
+    """Return a function that launches a search with a variable and all secrets, and checks its output."""
 
     def check(variable: str, uri: str, code: int) -> None:
         monkeypatch.chdir(tmp_path)
         Path("space.yaml").write_text(SPACE)
-        for name in FOREIGN:
+        for name in SEARCH_VARIABLES:
             monkeypatch.delenv(name, raising=False)
-        for name, value in given({variable: uri}).items():
+        for name, value in secret_environment({variable: uri}).items():
             monkeypatch.setenv(name, value)
         for flags in ([], ["--debug"]):
             assert main(["--space", "space.yaml", *flags]) == code
@@ -84,31 +88,31 @@ def check_launch(
     return check
 
 
-@pytest.mark.parametrize(("variable", "uri", "code"), REFUSED)
-def test_a_refusal_shows_no_secret(
+@pytest.mark.parametrize(("variable", "uri", "code"), INVALID)
+def test_an_invalid_uri_is_shown_without_its_secret(
     check_launch: Callable[[str, str, int], None], variable: str, uri: str, code: int
 ) -> None:
-    check_launch(variable, uri.format(OF_URI), code)
+    check_launch(variable, uri.format(URI_PASSWORD), code)
 
 
 def test_a_wrong_password_is_not_shown(
     check_launch: Callable[[str, str, int], None], postgresql_server: Any
 ) -> None:
     check_launch(
-        "SELFCON_STUDY_STORAGE", postgresql_server.url(password=False).replace("@", f":{OF_URI}@"), 6
+        "SELFCON_STUDY_STORAGE", postgresql_server.url(password=False).replace("@", f":{URI_PASSWORD}@"), 6
     )
 
 
-def test_the_password_of_a_server_with_a_fault_is_not_shown(
+def test_the_password_of_a_failing_server_is_not_shown(
     check_launch: Callable[[str, str, int], None],
 ) -> None:
-    proxy = Proxy(NOBODY)
+    proxy = Proxy(UNREACHABLE)
     proxy.fail()
-    check_launch("MLFLOW_TRACKING_URI", f"http://user:{OF_URI}@{proxy.address}", 2)
+    check_launch("MLFLOW_TRACKING_URI", f"http://user:{URI_PASSWORD}@{proxy.address}", 2)
     proxy.cut()
 
 
-def test_a_tracking_database_does_not_hold_its_own_password(
+def test_a_tracking_database_does_not_contain_its_password(
     make_record: Callable[..., TrialRecord],
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -126,7 +130,9 @@ def test_a_tracking_database_does_not_hold_its_own_password(
     assert canaries.in_text("".join([tracker.where, *capfd.readouterr()])) == []
 
 
-def test_secrets_are_found_where_they_are(tmp_path: Path, postgresql_server: Any) -> None:
+def test_secrets_are_found_in_texts_files_databases_and_arguments(
+    tmp_path: Path, postgresql_server: Any
+) -> None:
     canaries = Canaries(["se/c@ret"])
     assert canaries.in_text("a se/c@ret b") == ["se/c@ret"]
     assert canaries.in_text("a se%2Fc%40ret b") == ["se%2Fc%40ret"]
@@ -141,6 +147,6 @@ def test_secrets_are_found_where_they_are(tmp_path: Path, postgresql_server: Any
     with psycopg.connect(url) as connection:
         connection.execute("CREATE TABLE texts AS SELECT 'se/c@ret' AS text")
     assert canaries.in_postgresql(url) == ["texts: ['se/c@ret']"]
-    with canaries.watching_arguments() as seen:
+    with canaries.watched_arguments() as seen:
         subprocess.run([sys.executable, "-c", "import time; time.sleep(1)", "se/c@ret"], check=True)
     assert len(seen) == 1

@@ -1,4 +1,4 @@
-"""Checkpoints that are damaged while nobody runs, and a worker that still writes when others have gone on."""
+"""Checkpoints damaged between launches, and a worker that writes after the next attempt has started."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from .surroundings import environment
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(500)]
 
-GONE_TIMEOUT_S = 60.0
+EXIT_TIMEOUT_S = 60.0
 UNDISTURBED = """
 import json, sys
 from selfcon.config import TrainConfig
@@ -52,7 +52,7 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
-# What is done to which file of a checkpoint.
+# Damage, and the file of the checkpoint that is damaged.
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "truncated": (truncate, CONTENT[1]),
     "bit-flipped": (flip_a_bit, MODEL),
@@ -62,22 +62,22 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 def training_workers(nodes: LocalCluster) -> list[Process]:
-    found = [process for members in nodes.families() for process in members]
+    found = [process for members in nodes.node_processes() for process in members]
     return [process for process in found if process.title.startswith("ray::RayTrainWorker")]
 
 
 def kill_launcher(launch: Launch, nodes: LocalCluster) -> None:
-    """Kill the launcher, and wait until Ray has ended what trained for it."""
+    """Kill the launcher, and wait until Ray has ended its workers."""
     launch.process.kill()
     launch.process.wait()
-    deadline = time.monotonic() + GONE_TIMEOUT_S
+    deadline = time.monotonic() + EXIT_TIMEOUT_S
     while training_workers(nodes):
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
 
 def check_result(folder: Path, *, attempts: int) -> None:
-    """The trial is complete as if nothing had happened: each epoch once, and its values."""
+    """Check that the trial is complete and has the epochs and values of an undisturbed training."""
     trial = record(folder)
     assert (trial.state, trial.attempts) == (State.COMPLETE, attempts)
     assert [epoch.epoch for epoch in trial.epochs] == list(range(NUM_EPOCHS + 1))
@@ -97,31 +97,31 @@ def without_costs(metrics: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if not name.startswith("cost/")}
 
 
-def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(
+def test_a_damaged_checkpoint_is_reported_and_the_previous_one_is_used(
     tmp_path: Path, nodes: LocalCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = ("--address", nodes.address)
     checkpoints = tmp_path / "runs/lost/trials/0000/checkpoints"
-    goes_on = 0
+    resumed = 0
     for damage, file in DAMAGES.values():
         with launched(tmp_path, environment(), *flags) as launch:
-            launch.wait_for_epoch(goes_on + 3)
+            launch.wait_for_epoch(resumed + 3)
             kill_launcher(launch, nodes)
         newest = newest_valid(checkpoints)
         assert newest is not None
         damage(newest / file)
         before = newest_valid(checkpoints)
         assert before is not None
-        goes_on = int(before.name.partition("-")[0])
-        told = rf"checkpoint {newest.name} is damaged \(.*{file}.*\), goes on from {before.name}\n"
+        resumed = int(before.name.partition("-")[0])
+        pattern = rf"checkpoint {newest.name} is damaged \(.*{file}.*\), resuming from {before.name}\n"
         with launched(tmp_path, environment(), *flags) as launch:
-            launch.wait_for_epoch(goes_on + 1)
+            launch.wait_for_epoch(resumed + 1)
             kill_launcher(launch, nodes)
-        found = re.search(told, launch.text)
+        found = re.search(pattern, launch.text)
         assert found is not None, launch.text
         with capsys.disabled():
             print(f"\n{found[0]}", end="")
-        goes_on += 1
+        resumed += 1
     with launched(tmp_path, environment(), *flags) as launch:
         assert launch.end() == 0, launch.text
     check_result(tmp_path, attempts=2 * len(DAMAGES) + 1)
@@ -134,9 +134,9 @@ def test_a_worker_that_outlives_its_launcher_does_no_harm(
     with launched(tmp_path, environment(), *flags) as launch:
         launch.wait_for_epoch(3)
         (worker,) = training_workers(nodes)
-        members = next(members for members in nodes.families() if worker in members)
+        members = next(members for members in nodes.node_processes() if worker in members)
         (raylet,) = [process for process in members if "/raylet " in process.title]
-        # Nobody can end it then: it sleeps, and so does the one that would be told to kill it.
+        # The worker is paused, and so is its raylet, which would otherwise kill it.
         os.kill(raylet.pid, signal.SIGSTOP)
         os.kill(worker.pid, signal.SIGSTOP)
         launch.process.kill()
@@ -146,15 +146,15 @@ def test_a_worker_that_outlives_its_launcher_does_no_harm(
         assert is_alive(worker)
         before = {(saved.attempt, saved.epoch) for saved in second.training.saved}
         os.kill(worker.pid, signal.SIGCONT)
-        second.wait_for(lambda: late(second) - before)
+        second.wait_for(lambda: saved_by_first_attempt(second) - before)
         with capsys.disabled():
-            written, newest = max(late(second) - before), max(before)
+            written, newest = max(saved_by_first_attempt(second) - before), max(before)
             print(f"\nattempt 1 wrote epoch {written[1]} when attempt 2 had finished epoch {newest[1]}")
         os.kill(raylet.pid, signal.SIGCONT)
         assert second.end() == 0, second.text
     check_result(tmp_path, attempts=2)
 
 
-def late(launch: Launch) -> set[tuple[int, int]]:
-    """What the first attempt has saved: attempt and epoch."""
+def saved_by_first_attempt(launch: Launch) -> set[tuple[int, int]]:
+    """Return attempt and epoch of each checkpoint of the first attempt."""
     return {(saved.attempt, saved.epoch) for saved in launch.training.saved if saved.attempt == 1}

@@ -19,23 +19,23 @@ def journal_of(*lines: str) -> Journal:
     return journal
 
 
-def test_an_epoch_that_is_reported_again_is_no_progress() -> None:
+def test_a_repeated_epoch_does_not_count() -> None:
     assert journal_of(*LINES).progress == 2
 
 
-def test_a_trial_has_ended_when_the_search_says_how() -> None:
+def test_a_trial_has_ended_when_its_result_is_printed() -> None:
     ends = ("  0:20  trial 1   pruned (rung) after epoch 3", "  1:20  trial 0   complete  0.9944")
     assert journal_of(*LINES).num_ended == 0
     assert journal_of(*LINES, *ends).num_ended == 2
 
 
-def test_blows_count_until_the_next_new_epoch_of_a_trial_that_goes_on() -> None:
+def test_kills_count_until_the_next_new_epoch_of_a_running_trial() -> None:
     journal = journal_of(*LINES)
-    journal.struck()
+    journal.record_kill()
     journal.add("  0:16  trial 0   epoch 1/6  val/top1 0.8875  loss 5.061")
-    journal.struck()
-    assert journal.most_blows == 2
+    journal.record_kill()
+    assert journal.most_kills_since_epoch == 2
     journal.add("  0:17  trial 0   epoch 2/6  val/top1 0.9  loss 5.061")
-    assert journal.most_blows == 2  # trial 1 has no epoch yet
+    assert journal.most_kills_since_epoch == 2  # trial 1 has no epoch yet
     journal.add("  0:18  trial 1   failed (worker lost): gone")
-    assert journal.most_blows == 0
+    assert journal.most_kills_since_epoch == 0

@@ -2,14 +2,14 @@ import os
 import subprocess
 import sys
 
-from .processes import family, is_alive, kill, survivors
+from .processes import is_alive, kill, process_tree, survivors
 
 PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'print(1, flush=True); input()'])"
 
 
-def test_a_family_is_found_by_descent_and_killed_without_touching_others() -> None:
+def test_a_process_tree_is_killed_without_other_processes() -> None:
     with start_parent() as parent, start_parent() as sibling:
-        members, others, ours = family(parent.pid), family(sibling.pid), family(os.getpid())
+        members, others, ours = process_tree(parent.pid), process_tree(sibling.pid), process_tree(os.getpid())
         assert len(members) == len(others) == 2
         assert {*members, *others} < set(ours)
         kill(members)
@@ -20,13 +20,13 @@ def test_a_family_is_found_by_descent_and_killed_without_touching_others() -> No
 
 
 def start_parent() -> subprocess.Popen[bytes]:
-    """A process with a child, both waiting for a line."""
+    """Start a process with a child; both wait for input."""
     parent = subprocess.Popen([sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert parent.stdout is not None
-    parent.stdout.readline()  # the child is there
+    parent.stdout.readline()  # wait until the child runs
     return parent
 
 
-def test_what_goes_on_is_a_survivor() -> None:
-    (this,) = [process for process in family(os.getpid()) if process.pid == os.getpid()]
+def test_a_running_process_is_a_survivor() -> None:
+    (this,) = [process for process in process_tree(os.getpid()) if process.pid == os.getpid()]
     assert survivors([this], timeout_s=0.1) == [this]

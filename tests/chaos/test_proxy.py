@@ -1,4 +1,4 @@
-"""What a client of the proxy sees in each manner, and what reaches the server."""
+"""Behaviour of the proxy in each mode, for the client and the server."""
 
 import http.client
 import threading
@@ -11,11 +11,11 @@ import pytest
 from .proxy import Proxy
 
 ANSWER = b"an answer of thirty characters"
-BODY = b"x" * 300_000  # more than one piece
+BODY = b"x" * 300_000  # more than one chunk
 
 
 class Server:
-    """An HTTP server that counts what it is asked."""
+    """HTTP server that records the requests."""
 
     def __init__(self) -> None:
         self.received: list[bytes] = []
@@ -32,14 +32,14 @@ class Server:
                 self.wfile.write(ANSWER)
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         self.address = f"127.0.0.1:{self._server.server_address[1]}"
 
     def stop(self) -> None:
-        """Return when it listens no more."""
+        """Stop listening."""
         self._server.shutdown()
         self._server.server_close()
 
@@ -67,59 +67,59 @@ def connected(proxy: Proxy, *, timeout_s: float = 30) -> Iterator[http.client.HT
         connection.close()
 
 
-def ask(connection: http.client.HTTPConnection) -> tuple[int, bytes]:
+def send(connection: http.client.HTTPConnection) -> tuple[int, bytes]:
     connection.request("POST", "/", body=BODY)
     response = connection.getresponse()
     return response.status, response.read()
 
 
-def test_an_open_proxy_passes_on_request_after_request(proxy: Proxy, server: Server) -> None:
+def test_an_open_proxy_forwards_requests(proxy: Proxy, server: Server) -> None:
     with connected(proxy) as connection:
-        assert [ask(connection), ask(connection)] == [(200, ANSWER)] * 2
+        assert [send(connection), send(connection)] == [(200, ANSWER)] * 2
     assert server.received == [BODY] * 2
 
 
-def test_a_cut_proxy_refuses(proxy: Proxy, server: Server) -> None:
+def test_a_cut_proxy_refuses_connections(proxy: Proxy, server: Server) -> None:
     proxy.cut()
     with connected(proxy) as connection, pytest.raises(ConnectionRefusedError):
-        ask(connection)
+        send(connection)
     assert server.received == []
 
 
-def test_a_stalling_proxy_accepts_and_says_nothing(proxy: Proxy, server: Server) -> None:
+def test_a_stalled_proxy_accepts_connections_and_does_not_answer(proxy: Proxy, server: Server) -> None:
     proxy.stall()
     with connected(proxy, timeout_s=0.5) as connection:
         connection.connect()
         with pytest.raises(TimeoutError):
-            ask(connection)
+            send(connection)
     assert server.received == []
 
 
-def test_answers_are_cut_in_the_middle_of_what_was_carried_out(proxy: Proxy, server: Server) -> None:
-    proxy.cut_answers()
+def test_responses_are_truncated_after_the_request_was_processed(proxy: Proxy, server: Server) -> None:
+    proxy.truncate_responses()
     with connected(proxy) as connection, pytest.raises(http.client.IncompleteRead) as raised:
-        ask(connection)
+        send(connection)
     assert ANSWER.startswith(raised.value.partial)
     assert 0 < len(raised.value.partial) < len(ANSWER)
     assert server.received == [BODY]
 
 
-def test_a_failing_proxy_answers_500_in_place_of_the_server(proxy: Proxy, server: Server) -> None:
+def test_a_failing_proxy_answers_500_without_the_server(proxy: Proxy, server: Server) -> None:
     proxy.fail()
     with connected(proxy) as connection:
-        assert ask(connection) == (500, b"")
+        assert send(connection) == (500, b"")
     assert server.received == []
 
 
-@pytest.mark.parametrize("manner", [Proxy.cut, Proxy.stall, Proxy.cut_answers, Proxy.fail, Proxy.open])
-def test_a_change_breaks_the_connections_that_are_there_and_it_opens_again(
-    proxy: Proxy, manner: Callable[[Proxy], None]
+@pytest.mark.parametrize("change", [Proxy.cut, Proxy.stall, Proxy.truncate_responses, Proxy.fail, Proxy.open])
+def test_a_change_of_mode_breaks_connections_and_the_proxy_can_reopen(
+    proxy: Proxy, change: Callable[[Proxy], None]
 ) -> None:
     with connected(proxy) as connection:
-        assert ask(connection) == (200, ANSWER)
+        assert send(connection) == (200, ANSWER)
         assert connection.sock is not None
-        manner(proxy)
+        change(proxy)
         assert connection.sock.recv(1) == b""
         proxy.open()
     with connected(proxy) as connection:
-        assert ask(connection) == (200, ANSWER)
+        assert send(connection) == (200, ANSWER)

@@ -1,7 +1,7 @@
-"""The main job on a cluster of several nodes, all its state on servers, its parts killed one after the other.
+"""The main job on several nodes with all state on servers, while its parts are killed one after the other.
 
-Two workers a trial, each on a node of its own; the study and MLflow's records in PostgreSQL, checkpoints and
-artifacts in S3. A quarter of an hour on two CPUs.
+Each trial has two workers on different nodes. The study and MLflow's records are in PostgreSQL, checkpoints
+and artifacts in S3. Takes 15 minutes on two CPUs.
 """
 
 import tempfile
@@ -23,22 +23,22 @@ from .cluster import LocalCluster
 from .facts import records_of
 from .invariants import INVARIANTS
 from .mlflow_server import MLflowServer
-from .processes import family
+from .processes import process_tree
 from .schedule import Victim, draw_schedule
 from .search import SearchCommand
 from .soak import disturb
 from .surroundings import environment
-from .training import MANIFEST, TrainingWatch
+from .training import MANIFEST, TrainingMonitor
 
 SEED = 5
-NUM_TRIALS, FIRST_RUNG = 12, 4  # as search_spaces/exit_position.yaml has them
-NUM_NODES = 3  # one may be away
-VICTIMS = (Victim.WORKER, Victim.NODE, Victim.TRIAL, Victim.NODE_TOLD, Victim.HEAD, Victim.LAUNCHER)
-KEYS = {"AWS_ACCESS_KEY_ID": "the-key", "AWS_SECRET_ACCESS_KEY": "the-secret-of-the-bucket"}
+NUM_TRIALS, FIRST_RUNG = 12, 4  # as in search_spaces/exit_position.yaml
+NUM_NODES = 3  # one may be down
+VICTIMS = (Victim.WORKER, Victim.NODE, Victim.TRIAL, Victim.PREEMPTED_NODE, Victim.HEAD, Victim.LAUNCHER)
+KEYS = {"AWS_ACCESS_KEY_ID": "the-key", "AWS_SECRET_ACCESS_KEY": "the-bucket-secret"}
 
 
 class Bucket:
-    """A bucket of the S3 server, looked at from outside."""
+    """Bucket of the S3 server, accessed without the platform."""
 
     def __init__(self, endpoint: str, folder: str) -> None:
         self._root, self._query = f"bucket/{folder}", f"endpoint_override={endpoint}&scheme=http"
@@ -63,16 +63,16 @@ class Bucket:
 def cluster_and_server(
     folder: Path, *, database: str, bucket: Bucket, endpoint: str
 ) -> Iterator[tuple[LocalCluster, MLflowServer]]:
-    surroundings = environment() | KEYS
-    of_server = surroundings | {
+    variables = environment() | KEYS
+    server_variables = variables | {
         "MLFLOW_S3_ENDPOINT_URL": f"http://{endpoint}", "AWS_DEFAULT_REGION": "us-east-1"
     }  # fmt: skip
     server = MLflowServer(
-        folder, of_server, database=database.replace("://", "+psycopg://"), artifacts=bucket.artifacts
+        folder, server_variables, database=database.replace("://", "+psycopg://"), artifacts=bucket.artifacts
     )
-    # Not pytest's folder: the paths of Ray's sockets would be too long.
-    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as of_ray:
-        cluster = LocalCluster(Path(of_ray), surroundings, num_nodes=NUM_NODES)
+    # In pytest's folder the paths of Ray's sockets would be too long.
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as ray_folder:
+        cluster = LocalCluster(Path(ray_folder), variables, num_nodes=NUM_NODES)
         try:
             server.start()
             server.wait_until_ready()
@@ -109,16 +109,16 @@ def test_the_main_job_on_servers_survives_the_loss_of_each_part(
         schedule = draw_schedule(
             SEED, num_kills=len(VICTIMS), num_epochs=NUM_TRIALS * (FIRST_RUNG + 1), victims=VICTIMS
         )
-        soaked = disturb(
+        result = disturb(
             command, num_trials=NUM_TRIALS, schedule=schedule, note=print,
-            cluster=cluster, training=TrainingWatch(command.search_folder, manifests=bucket.manifests),
+            cluster=cluster, training=TrainingMonitor(command.search_folder, manifests=bucket.manifests),
         )  # fmt: skip
         print(command.folder.joinpath("main.log").read_text())
-        found = {name: check(soaked.facts) for name, check in INVARIANTS.items()}
+        found = {name: check(result.facts) for name, check in INVARIANTS.items()}
         for name, finding in found.items():
             print(f"{name}: {finding.counted}")
         assert {name: finding.broken for name, finding in found.items()} == dict.fromkeys(INVARIANTS, ())
-        assert sorted(soaked.story.kills) == sorted(VICTIMS)
+        assert sorted(result.history.kills) == sorted(VICTIMS)
         assert all(set(record.workers) == {2} for record in records_of(command))
         check_tracking(command, bucket)
         check_local_files(tmp_path, command)
@@ -126,7 +126,7 @@ def test_the_main_job_on_servers_survives_the_loss_of_each_part(
 
 
 def check_tracking(command: SearchCommand, bucket: Bucket) -> None:
-    """What MLflow has is whole: the winner's test figures, its encoder, and the files of both in S3."""
+    """Check the test metrics and the encoder of the winner in MLflow, and their files in S3."""
     client = MlflowClient(command.tracking_uri, command.tracking_uri)
     version = client.get_model_version_by_alias("selfcon-digits", "champion")
     run = client.get_run(version.run_id or "")
@@ -137,15 +137,15 @@ def check_tracking(command: SearchCommand, bucket: Bucket) -> None:
 
 
 def check_local_files(folder: Path, command: SearchCommand) -> None:
-    """Nothing under the launcher's folder is needed: neither checkpoints nor a study lie there."""
+    """Check that the folder of the launcher contains neither checkpoints nor a study."""
     names = {path.name for path in command.search_folder.iterdir()}
     assert names.isdisjoint({"trials", "study.db"})
     assert not (folder / "mlflow.db").exists()
 
 
 def check_secrets(folders: Iterable[Path], secrets: Iterable[str]) -> None:
-    """No secret stands in a file that was written, Ray's own included, nor in the arguments of a process."""
+    """Check that no secret is in a file, including Ray's, or in the arguments of a process."""
     for secret in secrets:
         for path in [path for folder in folders for path in folder.rglob("*") if path.is_file()]:
             assert secret.encode() not in path.read_bytes(), path
-        assert not [process for process in family(1) if secret in process.title]
+        assert not [process for process in process_tree(1) if secret in process.title]

@@ -1,4 +1,4 @@
-"""Searches whose MLflow server fails in every manner: nothing is lost, nothing twice, no training waits."""
+"""Searches whose MLflow server fails in all modes: no record is lost or duplicated, and no training waits."""
 
 import random
 import statistics
@@ -15,9 +15,9 @@ import pytest
 from tune_jobs.study.records import TrialRecord
 
 from . import facts as gathered
-from .canary import OF_URI, PASSWORDS, Canaries, given, ray_session_folder
+from .canary import PASSWORDS, URI_PASSWORD, Canaries, ray_session_folder, secret_environment
 from .facts import Facts
-from .invariants import as_undisturbed, nothing_running, numbers, one_run_each, registered_once
+from .invariants import equal_to_undisturbed, nothing_running, one_run_each, registered_once, trial_numbers
 from .mlflow_server import MLflowServer
 from .processes import cpu_seconds
 from .proxy import Proxy
@@ -30,26 +30,26 @@ SHORT = (
     "pruner.kind=none",
     "search.sampler=random",
     "search.seed=3",
-    "search.max_concurrent=1",  # so that two searches of a seed are the same, bit for bit
+    "search.max_concurrent=1",  # so that two searches with the same seed are bit-identical
 )
-# How the server fails, one after the other, and for how many seconds.
+# Consecutive failures of the server, and their durations in seconds.
 FAULTS: tuple[tuple[Callable[[Proxy], None], float], ...] = (
     (Proxy.cut, 0.0),
-    (Proxy.cut_answers, 20.0),
+    (Proxy.truncate_responses, 20.0),
     (Proxy.stall, 60.0),
     (Proxy.fail, 20.0),
     (Proxy.cut, 20.0),
 )
-PAUSE_S = 4.0  # between two of them the server is there, and the follower asks it every 2 s
+PAUSE_S = 4.0  # the server works between two failures; the follower polls it every 2 s
 TIMEOUT_S = 1800.0
 POLL_S = 0.2
 MAX_DELAY = 1.05
-CHECKS = (numbers, nothing_running, one_run_each, registered_once, as_undisturbed)
+CHECKS = (trial_numbers, nothing_running, one_run_each, registered_once, equal_to_undisturbed)
 
 
 @contextmanager
 def server_and_proxy(folder: Path, database: str | None = None) -> Iterator[tuple[MLflowServer, Proxy]]:
-    """A server that answers, and a way to it that is open."""
+    """Start a server and an open proxy to it."""
     server = MLflowServer(folder, environment(), database=database)
     try:
         server.start()
@@ -62,7 +62,7 @@ def server_and_proxy(folder: Path, database: str | None = None) -> Iterator[tupl
 
 
 class Launch:
-    """One launch of a search, and the CPU time that its own process has taken, Ray's apart."""
+    """One launch of a search, with the CPU time of the launcher without Ray."""
 
     def __init__(self, command: SearchCommand, num_trials: int) -> None:
         self._launches = Launches(command)
@@ -72,47 +72,47 @@ class Launch:
 
     @property
     def pid(self) -> int:
-        """The launcher's process."""
+        """Pid of the launcher."""
         return self._launches.pid
 
     @property
     def text(self) -> str:
-        """What the launches of the search have printed."""
+        """Output of all launches of the search."""
         return self._launches.log.read_text()
 
-    def runs(self) -> bool:
-        """Whether it does."""
+    def is_running(self) -> bool:
+        """Return whether it runs; fail after a timeout."""
         self.cpu_s = cpu_seconds(self.pid) or self.cpu_s
-        assert time.monotonic() < self._deadline, self._launches.newest_words()
+        assert time.monotonic() < self._deadline, self._launches.log_tail()
         return self._launches.exit_code is None
 
     def wait_for(self, text: str) -> None:
-        """Return once it has printed a text."""
+        """Wait until it has printed a text."""
         while text not in self.text:
-            assert self.runs(), self._launches.newest_words()
+            assert self.is_running(), self._launches.log_tail()
             time.sleep(POLL_S)
 
     def wait(self, seconds: float) -> None:
-        """Return after a time, in which it must not end."""
+        """Wait some time; fail if it ends within it."""
         end_s = time.monotonic() + seconds
         while time.monotonic() < end_s:
-            assert self.runs(), f"the search is faster than the faults:\n{self._launches.newest_words()}"
+            assert self.is_running(), f"the search ended before the failures:\n{self._launches.log_tail()}"
             time.sleep(min(POLL_S, seconds))
 
     def end(self) -> int | None:
-        """Wait for its end and return the exit code."""
-        while self.runs():
+        """Wait for the end of the launch and return its exit code."""
+        while self.is_running():
             time.sleep(POLL_S)
         return self._launches.exit_code
 
     def kill(self) -> None:
-        """Kill it with all that it started, if it still runs."""
+        """Kill it and its child processes, if it still runs."""
         self._launches.end()
 
 
 @contextmanager
 def launched(command: SearchCommand, num_trials: int) -> Iterator[Launch]:
-    """A launch that does not outlive the block."""
+    """Start a launch, and kill it at the end of the block if it still runs."""
     launch = Launch(command, num_trials)
     try:
         yield launch
@@ -123,7 +123,7 @@ def launched(command: SearchCommand, num_trials: int) -> Iterator[Launch]:
 def check_facts(
     command: SearchCommand, *, num_trials: int, undisturbed: Sequence[TrialRecord] | None = None
 ) -> Facts:
-    """Every trial, run, point and version is there once; return the facts."""
+    """Check that every trial, run, point and version exists exactly once; return the facts."""
     facts = Facts(
         num_trials=num_trials,
         records=gathered.records_of(command),
@@ -131,7 +131,7 @@ def check_facts(
         runs=gathered.runs_of(command),
         versions=gathered.versions_of(command),
         saved=(),
-        left_over=(),
+        orphaned=(),
         undisturbed=undisturbed,
     )
     found = {check.__name__: check(facts) for check in CHECKS}
@@ -142,7 +142,7 @@ def check_facts(
 
 @dataclass(frozen=True)
 class Delay:
-    """The median epoch of one search by that of another, with its 95 % interval over the trials."""
+    """Ratio of the median epoch times of two searches, with its 95 % interval over the trials."""
 
     ratio: float
     low: float
@@ -150,13 +150,13 @@ class Delay:
 
 
 def epoch_seconds(record: TrialRecord) -> list[float]:
-    """How long each epoch of a trial took inside `fit`."""
+    """Return the duration of each epoch of a trial, measured in `fit`."""
     seconds = [epoch.metrics["cost/seconds"] for epoch in record.epochs]
     return [after - before for before, after in pairwise(seconds)]
 
 
 def delay(ours: Sequence[list[float]], theirs: Sequence[list[float]]) -> Delay:
-    """Compare the epochs of two searches of the same trials, drawn anew by the trial for the interval."""
+    """Compare the epochs of two searches with the same trials; the interval is a bootstrap over trials."""
 
     def ratio_of(drawn: Sequence[int]) -> float:
         return median_of([ours[i] for i in drawn]) / median_of([theirs[i] for i in drawn])
@@ -174,55 +174,55 @@ def median_of(trials: Sequence[list[float]]) -> float:
 @pytest.mark.soak
 @pytest.mark.timeout(2400)
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_a_server_that_fails_in_every_manner_gets_all_once_and_delays_no_epoch(
+def test_a_failing_server_gets_every_record_once_and_delays_no_epoch(
     tmp_path: Path, kind: str, request: pytest.FixtureRequest
 ) -> None:
-    """Two searches of the same seed side by side, so that both meet the same load of the machine.
+    """Two searches with the same seed run at the same time, so that both have the same load.
 
-    One goes through a way to the server that fails again and again, the other straight to it.
+    One connects through a proxy that fails repeatedly, the other directly.
     """
     database = None
     if kind == "postgresql":
         postgresql: Any = request.getfixturevalue("postgresql_server")
         database = postgresql.new_database().replace("://", "+psycopg://")
     with server_and_proxy(tmp_path, database) as (server, proxy):
-        through, straight = (
+        proxied, direct = (
             SearchCommand(folder=tmp_path, name=name, overrides=SHORT, tracking_uri=uri)
-            for name, uri in (("through", f"http://{proxy.address}"), ("straight", server.uri))
+            for name, uri in (("proxied", f"http://{proxy.address}"), ("direct", server.uri))
         )
         start_s = time.monotonic()
-        with launched(through, NUM_TRIALS) as ours, launched(straight, NUM_TRIALS) as theirs:
+        with launched(proxied, NUM_TRIALS) as ours, launched(direct, NUM_TRIALS) as theirs:
             ours.wait_for("trial 0   epoch 1/")
-            for fail, away_s in FAULTS:
+            for fail, duration_s in FAULTS:
                 fail(proxy)
-                ours.wait(away_s)
+                ours.wait(duration_s)
                 proxy.open()
                 ours.wait(PAUSE_S)
-            while ours.runs() or theirs.runs():
+            while ours.is_running() or theirs.is_running():
                 time.sleep(POLL_S)
             took_s = time.monotonic() - start_s
             assert (ours.end(), theirs.end()) == (0, 0), ours.text
-        undisturbed = gathered.records_of(straight)
-        facts = check_facts(through, num_trials=NUM_TRIALS, undisturbed=undisturbed)
+        undisturbed = gathered.records_of(direct)
+        facts = check_facts(proxied, num_trials=NUM_TRIALS, undisturbed=undisturbed)
     extra = (ours.cpu_s - theirs.cpu_s) / took_s
     print(f"CPU of the launchers: {ours.cpu_s:.1f} and {theirs.cpu_s:.1f} s in {took_s:.0f} s")
-    # Also what side by side would delay both: the launcher's own work is in the way of one CPU at most.
+    # A delay of both searches would not change the ratio, so also limit the CPU time of the launcher.
     assert extra < MAX_DELAY - 1
     check_delay(*(list(map(epoch_seconds, records)) for records in (facts.records, undisturbed)))
 
 
 def check_delay(ours: list[list[float]], theirs: list[list[float]]) -> None:
-    """Fail where epochs took longer, and do not pass where the machine was too busy to tell."""
+    """Fail if epochs took longer; skip if the machine was too busy to measure."""
     found = delay(ours, theirs)
-    told = f"median epoch {median_of(ours):.3f} s with faults, {median_of(theirs):.3f} s without"
-    told += f", ratio {found.ratio:.3f} ({found.low:.3f} to {found.high:.3f})"
-    print(told)
-    assert found.low < MAX_DELAY, told
+    message = f"median epoch {median_of(ours):.3f} s with faults, {median_of(theirs):.3f} s without"
+    message += f", ratio {found.ratio:.3f} ({found.low:.3f} to {found.high:.3f})"
+    print(message)
+    assert found.low < MAX_DELAY, message
     if found.ratio >= MAX_DELAY:
-        pytest.skip(f"all is delivered, but the machine is too busy to compare times: {told}")
+        pytest.skip(f"all records are delivered, but the machine is too busy to compare times: {message}")
 
 
-def test_delays_are_told_from_noise() -> None:
+def test_delays_are_distinguished_from_noise() -> None:
     draw = random.Random(1)
     even, busy = ([[draw.uniform(1 - w, 1 + w) for _ in range(3)] for _ in range(20)] for w in (0.1, 0.9))
     check_delay(even, even)
@@ -234,19 +234,19 @@ def test_delays_are_told_from_noise() -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
-def test_a_server_that_is_gone_to_the_end_gets_all_later_and_no_secret_is_written(
+def test_records_are_sent_after_the_server_is_back_and_no_secret_is_written(
     tmp_path: Path, postgresql_server: Any, s3_endpoint: str
 ) -> None:
-    canaries = Canaries([*PASSWORDS.values(), OF_URI, postgresql_server.password])
-    with server_and_proxy(tmp_path) as (_, proxy), canaries.watching_arguments() as seen:
+    canaries = Canaries([*PASSWORDS.values(), URI_PASSWORD, postgresql_server.password])
+    with server_and_proxy(tmp_path) as (_, proxy), canaries.watched_arguments() as seen:
         command = SearchCommand(
             folder=tmp_path,
             name="gone",
             overrides=SHORT,
-            tracking_uri=f"http://somebody:{OF_URI}@{proxy.address}",
+            tracking_uri=f"http://somebody:{URI_PASSWORD}@{proxy.address}",
             study_storage=postgresql_server.new_database(),
             checkpoint_storage=f"s3://bucket/{tmp_path.name}?endpoint_override={s3_endpoint}&scheme=http",
-            variables=given({}),
+            variables=secret_environment({}),
         )
         with launched(command, 2) as launch:
             launch.wait_for("trial 0   epoch 1/")

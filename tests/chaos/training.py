@@ -1,4 +1,4 @@
-"""What is really trained, told from outside: by the checkpoints that appear while a search runs."""
+"""Record of the training, observed by the checkpoints that appear while a search runs."""
 
 import re
 import time
@@ -12,9 +12,9 @@ _CHECKPOINT = re.compile(r"(\d+)-a(\d+)")
 
 @dataclass(frozen=True)
 class Saved:
-    """A complete checkpoint: an attempt has finished an epoch, or begins with the one that it found.
+    """Complete checkpoint: of an epoch that an attempt has finished, or from which it resumes.
 
-    `seen_ms` is the time it was first seen, in milliseconds since 1970, as in the study.
+    `seen_ms` is when it was first seen, in milliseconds since 1970, as in the study.
     """
 
     trial: int
@@ -23,11 +23,11 @@ class Saved:
     seen_ms: int
 
 
-class TrainingWatch:
-    """Looks at the checkpoints of a search again and again; old ones vanish, so often enough to miss none.
+class TrainingMonitor:
+    """Polls the checkpoints of a search. Old ones are removed, so poll often enough to see all.
 
-    `manifests` returns the manifests that are there now, by default those in the search's folder. What an
-    attempt saves within an epoch, because its node is taken back, is no finished epoch and is passed over.
+    `manifests` returns the existing manifests, by default those in the folder of the search. Checkpoints
+    within an epoch, saved because of a preemption notice, are ignored.
     """
 
     def __init__(
@@ -37,8 +37,8 @@ class TrainingWatch:
         self._manifests = manifests or (lambda: folder.glob(f"*/checkpoints/*/{MANIFEST}"))
         self._found: dict[PurePath, Saved] = {}
 
-    def look(self) -> None:
-        """Take note of what is new."""
+    def poll(self) -> None:
+        """Record new checkpoints."""
         for path in self._manifests():
             name = _CHECKPOINT.fullmatch(path.parent.name)
             if path not in self._found and name is not None:
@@ -47,5 +47,5 @@ class TrainingWatch:
 
     @property
     def saved(self) -> list[Saved]:
-        """What was seen, in the order in which it was."""
+        """All recorded checkpoints, in order."""
         return list(self._found.values())

@@ -1,4 +1,4 @@
-"""The image, as far as it can be checked without a container engine."""
+"""Checks of the image that do not need a container engine."""
 
 import os
 import re
@@ -14,10 +14,10 @@ DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 INSTRUCTIONS = re.findall(r"^([A-Z]+) (.*)$", re.sub(r"\\\n", "", DOCKERFILE), re.MULTILINE)
 COPIED = [
     source for name, rest in INSTRUCTIONS if name == "COPY" for source in rest.split()[:-1]
-]  # the last word is where to
+]  # the last word is the destination
 
 
-def test_the_image_holds_the_packages_of_the_constraints_and_an_extra_that_exists() -> None:
+def test_the_image_is_installed_with_the_constraints_and_an_existing_extra() -> None:
     (install,) = [rest for name, rest in INSTRUCTIONS if name == "RUN" and "pip install" in rest]
     assert "--constraint constraints.txt" in install
     extra = re.search(r"\.\[(\w+)\]", install)
@@ -26,18 +26,18 @@ def test_the_image_holds_the_packages_of_the_constraints_and_an_extra_that_exist
     assert extra[1] in project["optional-dependencies"]
 
 
-def test_nothing_but_what_is_copied_reaches_the_builder() -> None:
+def test_only_copied_files_are_sent_to_the_builder() -> None:
     lines = (ROOT / "deploy" / "Dockerfile.dockerignore").read_text().splitlines()
     assert lines[1] == "*"
     assert sorted(line[1:] for line in lines if line.startswith("!")) == sorted(COPIED)
 
 
-def test_the_processes_of_the_image_are_not_root() -> None:
+def test_processes_of_the_image_do_not_run_as_root() -> None:
     users = [rest for name, rest in INSTRUCTIONS if name == "USER"]
-    assert users == ["1000"]  # a number: Kubernetes cannot tell whether a name is root
+    assert users == ["1000"]  # a number, because Kubernetes cannot check whether a name is root
 
 
-def test_what_is_copied_is_enough_to_check_a_search(tmp_path: Path) -> None:
+def test_the_copied_files_are_sufficient_for_a_dry_run(tmp_path: Path) -> None:
     for source in COPIED:
         copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
         copy(ROOT / source, tmp_path / source)

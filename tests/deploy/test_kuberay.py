@@ -1,7 +1,8 @@
-"""The KubeRay manifests, as far as they can be checked without Kubernetes.
+"""Checks of the KubeRay manifests that do not need Kubernetes.
 
-Pods and policies meet Kubernetes' own OpenAPI schema. What is KubeRay's meets the schema below: the fields
-used here, typed from its ray.io/v1 types (ray-project/kuberay, ray-operator/apis/ray/v1) and API reference.
+Pods and policies are validated against Kubernetes' OpenAPI schema. KubeRay's resources are validated against
+the schema below, which has the fields used here, from the ray.io/v1 types (ray-project/kuberay,
+ray-operator/apis/ray/v1) and the API reference.
 """
 
 import re
@@ -125,43 +126,43 @@ def test_kubernetes_accepts_the_pods(group: Manifest) -> None:
     kubernetes_validate.validate(pod, KUBERNETES, strict=True)
 
 
-def test_kubernetes_accepts_the_policy_and_it_holds_for_every_pod(group: Manifest) -> None:
+def test_the_policy_is_valid_and_selects_every_pod(group: Manifest) -> None:
     kubernetes_validate.validate(POLICY, KUBERNETES, strict=True)
     selected = POLICY["spec"]["podSelector"]["matchLabels"]
     assert selected.items() <= group["template"]["metadata"]["labels"].items()
 
 
-def test_the_job_runs_a_search_that_is_shipped() -> None:
+def test_the_job_runs_a_shipped_space() -> None:
     words = shlex.split(JOB["spec"]["entrypoint"])
     options = parse(words[words.index("launch.py") + 1 :])
     assert options.space is not None
     assert (ROOT / options.space).is_file()
 
 
-def test_images_hold_the_versions_of_the_constraints(container: Manifest) -> None:
+def test_image_tags_contain_the_pinned_versions(container: Manifest) -> None:
     assert CLUSTER["spec"]["rayVersion"] == CONSTRAINTS["ray"]
     assert container["image"].partition(":")[2] == f"{VERSION}-ray{CONSTRAINTS['ray']}"
 
 
-def test_ray_start_has_the_parameters(group: Manifest) -> None:
+def test_ray_start_parameters_exist(group: Manifest) -> None:
     known = {option for parameter in start.params for option in parameter.opts}
     assert {f"--{name}" for name in group["rayStartParams"]} <= known
 
 
-def test_a_container_gets_what_it_may_use(container: Manifest) -> None:
+def test_requests_of_a_container_are_equal_to_its_limits(container: Manifest) -> None:
     resources = container["resources"]
     assert {"cpu", "memory"} <= resources["limits"].keys()
     assert resources["requests"] == resources["limits"]
 
 
-def test_secrets_come_from_secrets_that_the_guide_makes(container: Manifest) -> None:
+def test_secrets_are_those_that_the_guide_creates(container: Manifest) -> None:
     assert all(re.fullmatch(r"\d+", variable["value"]) for variable in container["env"])
     guide = (ROOT / "docs" / "cluster.md").read_text()
     for source in container["envFrom"]:
         assert f"kubectl create secret generic {source['secretRef']['name']} --from-env-file" in guide
 
 
-def test_no_secret_takes_the_name_of_the_one_that_holds_the_token() -> None:
+def test_no_secret_has_the_name_of_the_token_secret() -> None:
     assert CLUSTER["metadata"]["name"] not in (LAUNCHER_SECRET, STORAGE_SECRET)
 
 
@@ -172,7 +173,7 @@ def test_only_the_launcher_gets_the_database() -> None:
         assert secrets == {STORAGE_SECRET, *([LAUNCHER_SECRET] if name == "head" else [])}
 
 
-def test_nobody_is_root_or_may_become_it(pod: Manifest, container: Manifest) -> None:
+def test_pods_do_not_run_as_root_and_cannot_escalate(pod: Manifest, container: Manifest) -> None:
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["automountServiceAccountToken"] is False
     assert container["securityContext"]["allowPrivilegeEscalation"] is False
@@ -183,7 +184,7 @@ def test_every_mount_has_its_volume(pod: Manifest, container: Manifest) -> None:
     assert {mount["name"] for mount in container["volumeMounts"]} == volumes
 
 
-def test_ray_is_told_which_nodes_are_spot(group: Manifest, pod: Manifest) -> None:
+def test_spot_nodes_are_labelled(group: Manifest, pod: Manifest) -> None:
     assert group["labels"] == {RAY_NODE_MARKET_TYPE_KEY: pod["nodeSelector"]["karpenter.sh/capacity-type"]}
 
 

@@ -25,7 +25,7 @@ READY_TIMEOUT_S = 120.0
 
 @contextmanager
 def head_node(environment: dict[str, str], port: int, dashboard_port: int) -> Iterator[str]:
-    """A Ray cluster of one node, whose dashboard answers on loopback; its address is the value."""
+    """A Ray cluster of one node; yields the address of its dashboard."""
     dashboard = f"http://127.0.0.1:{dashboard_port}"
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
         command = [str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=1", f"--port={port}"]
@@ -48,7 +48,7 @@ def head_node(environment: dict[str, str], port: int, dashboard_port: int) -> It
 
 
 def _is_ready(dashboard: str, token: str) -> bool:
-    """Whether the dashboard knows of its jobs."""
+    """Whether the jobs API answers."""
     request = urllib.request.Request(f"{dashboard}/api/jobs/", headers={"Authorization": f"Bearer {token}"})
     try:
         with urllib.request.urlopen(request, timeout=5):
@@ -58,9 +58,7 @@ def _is_ready(dashboard: str, token: str) -> bool:
 
 
 @pytest.mark.soak
-def test_a_search_that_is_submitted_as_a_job_runs_to_its_end(
-    tmp_path: Path, free_port: Callable[[], int]
-) -> None:
+def test_a_search_submitted_as_a_job_completes(tmp_path: Path, free_port: Callable[[], int]) -> None:
     environment = {
         **os.environ,
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
@@ -89,7 +87,7 @@ def test_a_search_that_is_submitted_as_a_job_runs_to_its_end(
     assert (tmp_path / "runs" / "smoke" / "study.db").is_file()
 
 
-def test_a_submitted_job_takes_the_code_and_the_searches_along_and_nothing_else(tmp_path: Path) -> None:
+def test_the_package_of_a_job_contains_only_the_code_and_the_search_spaces(tmp_path: Path) -> None:
     package = tmp_path / "package.zip"
     create_package(str(ROOT), package, include_gitignore=True, excludes=RUNTIME_ENV["excludes"])
     names = zipfile.ZipFile(package).namelist()
@@ -101,5 +99,5 @@ def test_a_submitted_job_takes_the_code_and_the_searches_along_and_nothing_else(
     assert not [name for name in names if "__pycache__" in name]
 
 
-def test_a_submitted_job_holds_no_environment() -> None:
+def test_the_runtime_environment_has_no_environment_variables() -> None:
     assert RUNTIME_ENV.keys() == {"working_dir", "excludes"}

@@ -1,4 +1,4 @@
-"""The cluster of `ray up`, as far as Ray itself checks it before it asks the cloud for anything."""
+"""Checks of the `ray up` cluster that do not need a cloud."""
 
 import copy
 import re
@@ -20,13 +20,13 @@ STARTS = {key: CONFIG[key] for key in ("head_start_ray_commands", "worker_start_
 COMMANDS = [command for key, commands in CONFIG.items() if key.endswith("_commands") for command in commands]
 
 
-def test_ray_accepts_the_cluster() -> None:
+def test_the_cluster_is_valid_for_ray() -> None:
     prepared = prepare_config(copy.deepcopy(CONFIG))
     validate_config(prepared)
     assert prepared["available_node_types"]["training"]["max_workers"] == CONFIG["max_workers"]
 
 
-def test_every_worker_is_there_from_the_start_and_the_head_runs_none() -> None:
+def test_worker_types_have_nodes_from_the_start_and_the_head_has_no_resources() -> None:
     for name, node_type in NODE_TYPES.items():
         if name == CONFIG["head_node_type"]:
             assert not any(node_type["resources"].values())
@@ -35,7 +35,7 @@ def test_every_worker_is_there_from_the_start_and_the_head_runs_none() -> None:
 
 
 @pytest.mark.parametrize("node_type", NODE_TYPES.values(), ids=list(NODE_TYPES))
-def test_ray_is_told_which_nodes_are_spot(node_type: dict[str, Any]) -> None:
+def test_spot_nodes_are_labelled(node_type: dict[str, Any]) -> None:
     market = node_type["node_config"].get("InstanceMarketOptions", {"MarketType": "on-demand"})
     assert node_type["labels"] == {RAY_NODE_MARKET_TYPE_KEY: market["MarketType"]}
 
@@ -45,7 +45,7 @@ def test_the_head_is_not_a_spot_node() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_is_a_shell_command(command: str) -> None:
+def test_a_command_is_valid_shell(command: str) -> None:
     subprocess.run(["bash", "-n", "-c", command], check=True)
 
 
@@ -56,13 +56,13 @@ def test_the_project_is_installed_with_the_constraints() -> None:
 
 
 @pytest.mark.parametrize("commands", STARTS.values(), ids=list(STARTS))
-def test_ray_starts_with_a_token_and_options_that_it_has(commands: list[str]) -> None:
+def test_ray_starts_with_a_token_and_existing_options(commands: list[str]) -> None:
     (command,) = [command for command in commands if "ray start" in command]
     assert "RAY_AUTH_MODE=token" in command
     known = {option for parameter in start.params for option in parameter.opts}
     assert set(re.findall(r"--[\w-]+", command)) <= known
 
 
-def test_the_token_is_a_file_that_only_its_user_reads() -> None:
+def test_the_token_file_is_readable_only_by_its_user() -> None:
     assert CONFIG["file_mounts"]["/home/ubuntu/.ray/auth_token"] == "~/.ray/auth_token"
     assert shlex.split(CONFIG["setup_commands"][0]) == ["chmod", "600", "~/.ray/auth_token"]

@@ -1,6 +1,6 @@
-"""The Slurm script, with tiny stand-ins for Slurm's own `srun` and `scontrol`, which cannot run here.
+"""The Slurm script, with stubs for `srun` and `scontrol`.
 
-The stand-ins run what they are given on this machine; Ray, its nodes and the search are real.
+The stubs run their arguments on this machine; Ray, its nodes and the search are real.
 """
 
 import os
@@ -36,7 +36,7 @@ TIMEOUT_S = 120.0
 
 
 class Job:
-    """A job of two nodes with one CPU each, in a folder of its own that looks like the project's."""
+    """A job of two nodes with one CPU each, in a folder with links to the project."""
 
     def __init__(self, folder: Path) -> None:
         self.id = str(os.getpid())
@@ -63,7 +63,7 @@ class Job:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, or start it again as Slurm does with a job that was queued again."""
+        """Start the job, or restart it as Slurm does after a requeue."""
         self._log.unlink(missing_ok=True)
         self.calls.unlink(missing_ok=True)
         with self._log.open("wb") as log:
@@ -73,7 +73,7 @@ class Job:
             )  # fmt: skip
 
     def wait_for(self, pattern: str) -> str:
-        """Return the first match in what was printed."""
+        """Wait for a match in the output and return it."""
         assert self._process is not None
         deadline = time.monotonic() + TIMEOUT_S
         while time.monotonic() < deadline and self._process.poll() is None:
@@ -83,12 +83,12 @@ class Job:
         raise AssertionError(f"no {pattern!r} in:\n{self.printed()}")
 
     def signal(self, number: signal.Signals) -> None:
-        """Signal the script alone, as `--signal=B:...` does."""
+        """Send a signal to the script only, as `--signal=B:...` does."""
         assert self._process is not None
         self._process.send_signal(number)
 
     def exit_code(self) -> int:
-        """Wait for its end."""
+        """Wait for the end of the job and return its exit code."""
         assert self._process is not None
         return self._process.wait(timeout=TIMEOUT_S)
 
@@ -96,12 +96,12 @@ class Job:
         return self._log.read_text()
 
     def processes(self) -> str:
-        """Return the processes of its Ray cluster, a line for each."""
+        """Return the processes of the Ray cluster, one per line."""
         listing = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
         return "\n".join(line for line in listing.splitlines() if str(self.temporary) in line)
 
     def end(self) -> None:
-        """End what a failed test may have left."""
+        """Stop a job that a failed test left running."""
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             self._process.wait(timeout=TIMEOUT_S)
@@ -115,19 +115,19 @@ def job(tmp_path: Path) -> Iterator[Job]:
     job.end()
 
 
-def test_the_script_is_clean(require_program: Callable[[str], str]) -> None:
+def test_the_script_passes_shellcheck(require_program: Callable[[str], str]) -> None:
     subprocess.run(["bash", "-n", str(SCRIPT)], check=True)
     subprocess.run([require_program("shellcheck"), str(SCRIPT)], check=True)
 
 
-def test_the_job_is_queued_again_and_told_before_its_time_is_over() -> None:
+def test_the_job_can_be_requeued_and_gets_a_signal_before_the_time_limit() -> None:
     options = re.findall(r"^#SBATCH (\S+)", SCRIPT.read_text(), re.MULTILINE)
     assert {"--requeue", "--signal=B:USR1@120", "--open-mode=append", "--ntasks-per-node=1"} <= set(options)
 
 
 @pytest.mark.cluster
 @pytest.mark.soak
-def test_a_job_whose_time_is_over_is_queued_again_and_goes_on(job: Job) -> None:
+def test_a_job_at_its_time_limit_is_requeued_and_resumes(job: Job) -> None:
     token = _interrupt(job, signal.SIGUSR1)
     assert job.calls.read_text().splitlines()[-1] == f"scontrol requeue {job.id}"
 
@@ -135,12 +135,12 @@ def test_a_job_whose_time_is_over_is_queued_again_and_goes_on(job: Job) -> None:
     assert job.exit_code() == 0
     assert re.search(r"^winner: trial 0:", job.printed(), re.MULTILINE)
     assert "requeue" not in job.calls.read_text()
-    _check_nothing_is_left(job, token)
+    _check_cleaned_up(job, token)
 
 
 @pytest.mark.cluster
 @pytest.mark.soak
-def test_a_job_that_is_told_to_end_stops_what_it_started(job: Job) -> None:
+def test_a_terminated_job_stops_its_processes(job: Job) -> None:
     _interrupt(job, signal.SIGTERM)
     assert "requeue" not in job.calls.read_text()
 
@@ -154,7 +154,7 @@ def _interrupt(job: Job, number: signal.Signals) -> str:
     job.wait_for(r"trial 0 +epoch 0/2")
     job.signal(number)
     assert job.exit_code() == 143
-    _check_nothing_is_left(job, token)
+    _check_cleaned_up(job, token)
     return token
 
 
@@ -168,13 +168,13 @@ def _token(project: Path) -> str:
 def _status_without_token(calls: str) -> int:
     found = re.search(r"--dashboard-host=(\S+) --dashboard-port=(\d+)", calls)
     assert found
-    with pytest.raises(urllib.error.HTTPError) as refused:
+    with pytest.raises(urllib.error.HTTPError) as raised:
         urllib.request.urlopen(f"http://{found[1]}:{found[2]}/api/jobs/", timeout=20).close()
-    refused.value.close()
-    return refused.value.code
+    raised.value.close()
+    return raised.value.code
 
 
-def _check_nothing_is_left(job: Job, token: str) -> None:
+def _check_cleaned_up(job: Job, token: str) -> None:
     assert job.processes() == ""
     assert list(job.project.glob(".search-*")) == []
     assert token not in job.printed()

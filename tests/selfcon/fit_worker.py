@@ -1,7 +1,7 @@
 """Ranks of a training run for the tests, each a process that writes OUT/<rank>.json.
 
-Each runs `selfcon.train.fit` in a gloo group, or in none where the world size is 1, and records the loss of
-every step and what was reported.
+Each runs `selfcon.train.fit` in a gloo group, or without one if the world size is 1, and records the loss of
+every step and the reports.
 """
 
 import hashlib
@@ -37,10 +37,10 @@ def run_ranks(
 ) -> list[dict[str, Any]]:
     """Return what each rank of a gloo group records when it trains `config`; one process needs no group.
 
-    Instructions: `checkpoints`, a folder that epochs are saved in and whose newest is gone on from,
-    `attempt`, and `kill` or `stop`, each [rank, step]: SIGKILL within that step of this process's own, or a
-    request to stop after it. `taken_back_in_evaluation` is the epoch in whose evaluation a stop is asked for;
-    once the first rank has saved it is killed. A rank that is killed records nothing.
+    Instructions: `checkpoints`, the folder of checkpoints to save to and resume from; `attempt`; `kill` or
+    `stop`, each [rank, step]: SIGKILL within that step of the process, or a stop request after it; and
+    `stop_in_evaluation`, the epoch in whose evaluation a stop is requested, after which the first rank saves
+    and is killed. A killed rank records nothing.
     """
     output = folder / f"{world_size}-ranks-{len(list(folder.glob('*-ranks-*')))}"
     output.mkdir(parents=True)
@@ -71,25 +71,28 @@ def run_ranks(
 
 
 def recording(losses: list[float], *, killed_at: int | None) -> Callable[..., Tensor]:
-    """The loss, noting this rank's share of every step; the mean over the ranks is the global batch's."""
+    """Return a loss function that records this rank's share of every step.
 
-    def noted_loss(*args: Any, **kwargs: Any) -> Tensor:
+    The mean over the ranks is the loss of the global batch.
+    """
+
+    def recorded_loss(*args: Any, **kwargs: Any) -> Tensor:
         if len(losses) + 1 == killed_at:
             os.kill(os.getpid(), signal.SIGKILL)
         loss = training_loss(*args, **kwargs)
         losses.append(loss.item())
         return loss
 
-    return noted_loss
+    return recorded_loss
 
 
 def step_of(instruction: list[int] | None, rank: int) -> int | None:
-    """The step of this rank that an instruction is about."""
+    """Return the step of an instruction for this rank, else None."""
     return instruction[1] if instruction and instruction[0] == rank else None
 
 
 def train(spec: dict[str, Any], rank: int) -> dict[str, Any]:
-    """Train, and return what is to be recorded."""
+    """Train, and return the record of this rank."""
     config, attempt = TrainConfig.from_flat(spec["config"]), spec.get("attempt", 0)
     checkpoints = Path(spec["checkpoints"]) if "checkpoints" in spec else None
     losses: list[float] = []
@@ -102,9 +105,9 @@ def train(spec: dict[str, Any], rank: int) -> dict[str, Any]:
 
     resume_from = newest_valid(checkpoints) if checkpoints else None
     if spec["world_size"] > 1:
-        distributed.barrier()  # nobody writes before all have looked
+        distributed.barrier()  # no rank writes before all have read
     stopped_at = step_of(spec.get("stop"), rank)
-    taken_back, place, saved = spec.get("taken_back_in_evaluation", -1), "", False
+    stop_epoch, place, saved = spec.get("stop_in_evaluation", -1), "", False
 
     def progress(now: str) -> None:
         nonlocal place
@@ -113,14 +116,14 @@ def train(spec: dict[str, Any], rank: int) -> dict[str, Any]:
         place = now
 
     def stop_requested() -> bool:
-        return len(losses) == stopped_at or place.startswith(f"evaluation of epoch {taken_back},")
+        return len(losses) == stopped_at or place.startswith(f"evaluation of epoch {stop_epoch},")
 
     def save(stopped: TrainingStopped) -> None:
         nonlocal saved
         assert checkpoints is not None
         name = checkpoint_name(epoch=stopped.epoch - 1, step=stopped.step, attempt=attempt)
         stopped.save(checkpoints / name)
-        saved = taken_back > 0
+        saved = stop_epoch > 0
 
     result: dict[str, Any] = {"resumed_from": resume_from and resume_from.name}
     try:
@@ -159,5 +162,5 @@ def _be_a_rank(spec_path: Path, rank: int) -> None:
     (Path(spec["output"]) / f"{rank}.json").write_text(json.dumps(result))
     if spec["world_size"] > 1 and "error" not in result:
         distributed.destroy_process_group()
-    # The verdict is on disk; gloo's threads sometimes abort a busy machine's interpreter as it ends.
+    # The record is on disk. On a busy machine, threads of gloo sometimes abort the interpreter at exit.
     os._exit(0)

@@ -1,4 +1,4 @@
-"""Run a function of a test file on every rank of a gloo group and return what each rank returned."""
+"""Run a function of a test file on every rank of a gloo group and return the results."""
 
 import importlib
 import multiprocessing
@@ -19,7 +19,7 @@ TIMEOUT_S = 60
 def on_ranks(function: Callable[..., Any], world_size: int, *arguments: Any) -> list[Any]:
     """Return what `function(*arguments)` returned on each of `world_size` ranks, in rank order.
 
-    `function` stands at the top level of a test file. A rank that raises, or waits for another one for longer
+    `function` must be at the top level of a test module. A rank that raises, or waits for another one longer
     than the time limit, fails the test; its traceback is on stderr.
     """
     context = forkserver()
@@ -46,9 +46,9 @@ def on_ranks(function: Callable[..., Any], world_size: int, *arguments: Any) -> 
 
 
 def forkserver() -> ForkServerContext:
-    """Return what starts processes from a server that has imported torch: at once, without our threads."""
+    """Return a context that forks from a server with torch imported: fast, without threads of tests."""
     context = multiprocessing.get_context("forkserver")
-    # torch._dynamo, which every optimiser imports, and scikit-learn take two seconds of a processor.
+    # Importing torch._dynamo, which every optimiser needs, and scikit-learn takes two CPU seconds.
     context.set_forkserver_preload(
         ["torch._dynamo", "sklearn.datasets", "pytest", "hypothesis.strategies", "selfcon.train"]
     )
@@ -58,7 +58,7 @@ def forkserver() -> ForkServerContext:
 def _be_a_rank(
     *, module: str, name: str, arguments: tuple[Any, ...], rank: int, world_size: int, folder: Path
 ) -> None:
-    """Run the function `name` of a test module as rank `rank` and write what it returned."""
+    """Run the function `name` of a test module as rank `rank` and write its result."""
     torch.set_num_threads(1)
     distributed.init_process_group(
         "gloo",

@@ -1,9 +1,9 @@
-"""Checks, while tests run, that every tensor of selfcon has the shape that its name says.
+"""Shape checks of tensors in tests: every tensor of selfcon must have the shape in its name.
 
 `z_RED` has three dimensions, and within a call all R are equal; a digit is a size (`boxes_N4`), and an X at
-the end stands for any dimensions (`x_RX`). Every `return` of a function looks at the function's variables,
-lists and tuples of tensors too. Installed by conftest.py before the modules with tensors are imported;
-nothing of it is in the package itself.
+the end means any dimensions (`x_RX`). Every `return` of a function checks the variables of the function,
+including lists and tuples of tensors. Installed by conftest.py before the modules with tensors are imported;
+the package itself contains no checks.
 """
 
 import ast
@@ -21,12 +21,12 @@ _SHAPE = re.compile(r"_([A-Z][A-Z0-9]*)$")
 
 
 def install() -> None:
-    """Have every module of the package that is imported from now on check its shapes."""
+    """Add shape checks to every module of the package that is imported later."""
     sys.meta_path.insert(0, _Finder())
 
 
 def check_shapes(place: str, variables: Mapping[str, object]) -> None:
-    """Raise `AssertionError` for the first variable that is not what its name says."""
+    """Raise `AssertionError` for the first variable whose shape differs from its name."""
     sizes: dict[str, tuple[int, str]] = {}
     for name, shape in _shapes(variables):
         letters = name.rpartition("_")[2]
@@ -54,7 +54,7 @@ def _shapes(variables: Mapping[str, object]) -> Iterator[tuple[str, tuple[int, .
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds what the other finders find, but has the package's source loaded by `_Loader`."""
+    """Finder that delegates to the other finders, and loads source files of the package with `_Loader`."""
 
     def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
         if fullname.partition(".")[0] != PACKAGE:
@@ -69,7 +69,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 class _Loader(importlib.machinery.SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType:
-        """Compile the checked source each time: no cache file may hold it."""
+        """Compile the source with checks each time, so that it is never cached in a file."""
         tree = ast.parse(self.get_data(self.path), self.path)
         checked = ast.fix_missing_locations(_Returns(fullname).visit(tree))
         return compile(checked, self.path, "exec", dont_inherit=True)
@@ -80,7 +80,7 @@ class _Loader(importlib.machinery.SourceFileLoader):
 
 
 class _Returns(ast.NodeTransformer):
-    """Puts a check between the value of each `return` and the return itself."""
+    """Insert a check between the evaluation of the value of each `return` and the return."""
 
     def __init__(self, module: str) -> None:
         self._module = module

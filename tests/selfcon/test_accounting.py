@@ -10,7 +10,7 @@ def a_meter() -> CostMeter:
     return CostMeter(device=torch.device("cpu"), encoder_parameters=11, forward_macs=1000)
 
 
-def test_work_adds_up() -> None:
+def test_costs_accumulate() -> None:
     meter = a_meter()
     meter.add(seconds=1.5, num_views=64)
     meter.add(seconds=0.25, num_views=0)
@@ -21,7 +21,7 @@ def test_work_adds_up() -> None:
     assert metrics["cost/accelerator_hours"] == 0
 
 
-def test_a_resumed_meter_goes_on_from_the_totals_of_the_first() -> None:
+def test_resumed_meter_continues_from_the_restored_totals() -> None:
     first, second = a_meter(), a_meter()
     first.add(seconds=2.0, num_views=8)
     first.totals["peak_memory_mb"] = 1e6
@@ -33,13 +33,13 @@ def test_a_resumed_meter_goes_on_from_the_totals_of_the_first() -> None:
     assert first.metrics()["cost/seconds"] == 2.0
 
 
-def test_peak_memory_is_the_processs_own() -> None:
+def test_peak_memory_is_that_of_the_process() -> None:
     meter = a_meter()
     meter.add(seconds=0.0, num_views=0)
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert meter.metrics()["cost/peak_memory_mb"] == pytest.approx(kilobytes * 1024 / 1e6, rel=0.01)
 
 
-def test_time_goes_forward() -> None:
+def test_time_is_monotonic() -> None:
     meter = a_meter()
     assert meter.now() <= meter.now()

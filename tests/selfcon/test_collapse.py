@@ -23,7 +23,7 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-def test_128_images_at_2_exits_collapse_to_7_92() -> None:
+def test_collapsed_loss_of_128_images_and_2_exits_is_7_92() -> None:
     assert collapsed_loss(**DEFAULTS) == pytest.approx(math.log(255) * 0.1 / 0.07, rel=1e-15)
     assert collapsed_loss(**DEFAULTS) == pytest.approx(7.92, abs=5e-3)
 
@@ -39,7 +39,7 @@ def test_128_images_at_2_exits_collapse_to_7_92() -> None:
         {"num_views": 2, "temperature": 0.5, "base_temperature": 1.0},
     ],
 )
-def test_it_is_the_loss_of_features_that_are_all_the_same(changes: dict[str, Any]) -> None:
+def test_collapsed_loss_equals_the_loss_of_identical_features(changes: dict[str, Any]) -> None:
     settings = DEFAULTS | {"num_images": 12} | changes
     num_rows = settings["num_images"] * settings["num_views"]
     direction_D = functional.normalize(torch.arange(1.0, 9, dtype=torch.float64), dim=0)
@@ -56,7 +56,7 @@ def test_it_is_the_loss_of_features_that_are_all_the_same(changes: dict[str, Any
     assert collapsed_loss(**settings) == pytest.approx(loss.item(), rel=1e-12)
 
 
-def test_it_is_found_from_a_training_configuration() -> None:
+def test_collapsed_loss_of_a_training_configuration() -> None:
     config = TrainConfig.from_flat(
         {
             "data.num_views": 2,
@@ -73,14 +73,14 @@ def test_it_is_found_from_a_training_configuration() -> None:
     assert collapsed_loss_of(config) == pytest.approx(expected, rel=1e-15)
 
 
-def test_cross_entropy_has_no_such_value_and_never_collapses() -> None:
+def test_cross_entropy_has_no_collapsed_loss_and_never_collapses() -> None:
     value = collapsed_loss_of(TrainConfig.from_flat({"loss.objective": "cross_entropy"}))
     assert math.isnan(value)
     losses = [math.log(10)] * 5
     assert not is_collapsed(losses, collapsed_loss=value, warmup_epochs=0, top1=0.1, untrained_top1=0.9)
 
 
-def test_a_contrast_set_of_nothing_adds_nothing() -> None:
+def test_empty_contrast_set_adds_nothing() -> None:
     assert collapsed_loss(**DEFAULTS | {"num_images": 1, "num_exits": 1}) == 0
 
 
@@ -101,14 +101,14 @@ def test_a_contrast_set_of_nothing_adds_nothing() -> None:
         ([], 0.8, False),
     ],
 )
-def test_a_run_has_collapsed_after_three_epochs_at_the_value_without_a_gain(
+def test_run_has_collapsed_after_three_epochs_at_the_collapsed_loss_without_better_accuracy(
     losses: list[float], top1: float, collapsed: bool
 ) -> None:
     found = is_collapsed(losses, collapsed_loss=7.92, warmup_epochs=2, top1=top1, untrained_top1=0.9)
     assert found is collapsed
 
 
-def test_it_needs_nothing_but_the_standard_library() -> None:
+def test_collapse_does_not_import_torch_numpy_or_pydantic() -> None:
     code = "import selfcon.collapse, sys; print({'torch', 'pydantic', 'numpy'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "set()\n"

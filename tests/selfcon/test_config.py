@@ -70,7 +70,7 @@ BACKBONES = (
 )
 UNKNOWN = "expected the name of a training field, got an unknown name"
 
-REFUSED_ALONE: list[tuple[str, Any, str]] = [
+INVALID_FIELDS: list[tuple[str, Any, str]] = [
     ("loss.temperature", 0, f"expected {POSITIVE}, got 0"),
     ("loss.temperature", -0.1, f"expected {POSITIVE}, got -0.1"),
     ("loss.temperature", math.nan, f"expected {POSITIVE}, got nan"),
@@ -143,7 +143,7 @@ REFUSED_ALONE: list[tuple[str, Any, str]] = [
     ("xyz", 1, UNKNOWN),
 ]
 
-REFUSED_SECTIONS: list[tuple[dict[str, Any], str]] = [
+INVALID_SECTIONS: list[tuple[dict[str, Any], str]] = [
     (
         {"los": {}},
         "los: expected one of data, model, loss, optim, evaluate, runtime, seed, got an unknown name "
@@ -161,30 +161,32 @@ REFUSED_SECTIONS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-def test_fields_and_defaults_are_those_of_the_contract() -> None:
+def test_fields_and_defaults_are_as_specified() -> None:
     assert dict(DEFAULTS) == FIELDS_AND_DEFAULTS
     assert tuple(FIELDS_AND_DEFAULTS) == FIELD_NAMES
 
 
-@pytest.mark.parametrize(("name", "value", "message"), REFUSED_ALONE)
-def test_a_field_is_refused_with_what_must_hold_and_what_was_got(name: str, value: Any, message: str) -> None:
+@pytest.mark.parametrize(("name", "value", "message"), INVALID_FIELDS)
+def test_invalid_field_error_names_the_expected_and_the_given_value(
+    name: str, value: Any, message: str
+) -> None:
     with pytest.raises(ConfigError) as refused:
         check_field(name, value)
     assert str(refused.value) == f"{name}: {message}"
 
 
-@pytest.mark.parametrize(("values", "message"), REFUSED_SECTIONS)
-def test_sections_are_refused_in_one_line(values: dict[str, Any], message: str) -> None:
+@pytest.mark.parametrize(("values", "message"), INVALID_SECTIONS)
+def test_invalid_sections_give_a_one_line_error(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as refused:
         TrainConfig.from_mapping(values)
     assert str(refused.value) == message
 
 
-def test_every_field_has_a_refusal() -> None:
-    assert {name for name, _, _ in REFUSED_ALONE} >= set(FIELD_NAMES)
+def test_every_field_has_an_invalid_case() -> None:
+    assert {name for name, _, _ in INVALID_FIELDS} >= set(FIELD_NAMES)
 
 
-def test_fields_are_checked_with_their_rules_when_put_together() -> None:
+def test_config_checks_rules_between_fields() -> None:
     with pytest.raises(
         ConfigError, match=r"^optim\.warmup_epochs: expected fewer warm-up epochs than the 5 "
     ):
@@ -192,7 +194,7 @@ def test_fields_are_checked_with_their_rules_when_put_together() -> None:
 
 
 @pytest.mark.parametrize("name", ["loss.temprature", "loss", "loss.temperature.x"])
-def test_a_flat_name_that_is_no_field_is_refused(name: str) -> None:
+def test_unknown_flat_name_is_rejected(name: str) -> None:
     with pytest.raises(ConfigError, match="expected the name of a training field"):
         TrainConfig.from_flat({name: 1})
 
@@ -209,14 +211,14 @@ def test_a_flat_name_that_is_no_field_is_refused(name: str) -> None:
         ("seed", 7, 7),
     ],
 )
-def test_a_field_is_parsed_as_the_config_holds_it(name: str, value: Any, parsed: Any) -> None:
+def test_parse_field_returns_the_value_of_the_config(name: str, value: Any, parsed: Any) -> None:
     found = parse_field(name, value)
     assert found == parsed
     assert type(found) is type(parsed)
     assert TrainConfig.from_flat({name: value}).flat()[name] == parsed
 
 
-def test_annotations_are_found_by_dotted_name() -> None:
+def test_field_annotation_accepts_dotted_names() -> None:
     assert field_annotation("loss.temperature") is float
     assert field_annotation("seed") is int
     with pytest.raises(ConfigError, match="expected the name of a training field"):
@@ -236,14 +238,14 @@ def test_annotations_are_found_by_dotted_name() -> None:
         },
     )
 )
-def test_a_config_survives_its_flat_and_its_json_form(values: dict[str, Any]) -> None:
+def test_config_survives_a_round_trip_through_flat_and_json(values: dict[str, Any]) -> None:
     config = TrainConfig.from_flat(values)
     assert {name: config.flat()[name] for name in values} == values
     assert TrainConfig.from_flat(config.flat()) == config
     assert TrainConfig.from_mapping(config.model_dump(mode="json")) == config
 
 
-def test_an_error_crosses_processes_whole() -> None:
+def test_config_error_can_be_pickled() -> None:
     error = ConfigError("loss.temperature", "a number", "text", "0.1")
     copy = pickle.loads(pickle.dumps(error))
     assert str(copy) == str(error) == "loss.temperature: expected a number, got text (did you mean 0.1?)"

@@ -20,14 +20,14 @@ def settings() -> tuple[bool, bool, bool]:
 
 @pytest.fixture
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same is done as where there is one; CPUs know these settings too."""
+    """Behave as on a machine with a GPU; these settings exist on CPUs too."""
     monkeypatch.setattr("selfcon.determinism._has_gpu", lambda: True)
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")
 @pytest.mark.parametrize("before", [(False, False), (True, True)])
-def test_sums_have_a_fixed_order_for_the_time_of_the_context(before: tuple[bool, bool]) -> None:
+def test_kernels_are_deterministic_only_inside_the_context(before: tuple[bool, bool]) -> None:
     enabled, warn_only = before
     torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
     try:
@@ -41,14 +41,14 @@ def test_sums_have_a_fixed_order_for_the_time_of_the_context(before: tuple[bool,
 
 
 @pytest.mark.skipif(HAS_GPU, reason="there is a GPU")
-def test_a_machine_without_a_gpu_keeps_its_settings() -> None:
+def test_settings_are_unchanged_without_a_gpu() -> None:
     before = settings()
     with deterministic_kernels():
         assert settings() == before
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")
-def test_a_training_and_its_evaluations_take_them() -> None:
+def test_training_and_evaluation_use_deterministic_kernels() -> None:
     config = TrainConfig.from_flat(
         {"data.image_size": 8, "model.width": 4, "optim.epochs": 1, "evaluate.probe_epochs": 1}
     )
@@ -63,7 +63,7 @@ def test_a_training_and_its_evaluations_take_them() -> None:
 
 
 @pytest.mark.skipif(not HAS_GPU, reason="needs a GPU")
-def test_a_sum_by_index_has_the_same_bits_each_time() -> None:
+def test_sum_by_index_is_bit_identical_in_every_run() -> None:
     generator = torch.Generator("cuda").manual_seed(0)
     rows_N1 = torch.randn(200_000, 1, device="cuda", generator=generator)
     place_N = torch.randint(7, (len(rows_N1),), device="cuda", generator=generator)

@@ -8,7 +8,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from selfcon import distributed
-from selfcon.callbacks import Progress, unwatched
+from selfcon.callbacks import Progress, ignore_progress
 from tests.selfcon.ranks import on_ranks
 
 ROWS = (2, 0, 5, 1)
@@ -20,8 +20,8 @@ def whole() -> Tensor:
     return torch.randn(sum(ROWS), 2, 3, dtype=torch.float64, generator=generator)
 
 
-def sent_back(rank: int) -> Tensor:
-    """What a rank's loss multiplies the gathered rows with: the gradient that it sends back to them."""
+def gradient_of(rank: int) -> Tensor:
+    """The factors of the gathered rows in the loss of a rank, which are their gradient."""
     generator = torch.Generator().manual_seed(rank + 1)
     return torch.randn(sum(ROWS), 2, 3, dtype=torch.float64, generator=generator)
 
@@ -29,7 +29,7 @@ def sent_back(rank: int) -> Tensor:
 def gather_uneven_rows() -> tuple[Tensor, Tensor]:
     mine = whole().split(ROWS)[distributed.rank()].clone().requires_grad_()
     rows = distributed.gather_rows(mine)
-    (rows * sent_back(distributed.rank())).sum().backward()
+    (rows * gradient_of(distributed.rank())).sum().backward()
     assert mine.grad is not None
     return rows.detach(), mine.grad
 
@@ -53,7 +53,7 @@ def gather_no_rows() -> tuple[Tensor, Tensor]:
     return rows.detach(), mine.grad
 
 
-def reduce_and_send_back() -> tuple[Tensor, Tensor]:
+def reduce_with_gradient() -> tuple[Tensor, Tensor]:
     mine = torch.tensor([1.0, 10.0]).mul(distributed.rank() + 1).requires_grad_()
     total = distributed.reduce_sum(mine)
     (total * torch.tensor([1.0, distributed.rank()])).sum().backward()
@@ -61,7 +61,7 @@ def reduce_and_send_back() -> tuple[Tensor, Tensor]:
     return total.detach(), mine.grad
 
 
-def talk() -> dict[str, Any]:
+def communicate() -> dict[str, Any]:
     rank = distributed.rank()
     return {
         "rank": rank,
@@ -76,8 +76,8 @@ def talk() -> dict[str, Any]:
     }
 
 
-def work_for_longer_than_a_collective_may_take() -> dict[str, Any]:
-    """Rank 0 works for 4 seconds, where nobody may wait for more than 2."""
+def work_longer_than_the_timeout_of_a_collective() -> dict[str, Any]:
+    """Rank 0 works for 4 seconds with a timeout of 2 seconds."""
     dist.set_timeout(timedelta(seconds=2))
     places: list[str] = []
 
@@ -96,25 +96,25 @@ def everything() -> dict[str, Any]:
         "dtypes": gather_every_dtype(),
         "on_first": gather_on_first(),
         "nothing": gather_no_rows(),
-        "reduced": reduce_and_send_back(),
-        **talk(),
+        "reduced": reduce_with_gradient(),
+        **communicate(),
     }
 
 
 @pytest.fixture(scope="module")
 def of_rank() -> list[dict[str, Any]]:
-    """What each of four ranks found."""
+    """The results of four ranks."""
     found: list[dict[str, Any]] = on_ranks(everything, 4)
     return found
 
 
-def test_gathering_gives_every_rank_all_rows_in_rank_order(of_rank: list[dict[str, Any]]) -> None:
+def test_gather_rows_returns_all_rows_in_rank_order_on_every_rank(of_rank: list[dict[str, Any]]) -> None:
     for found in of_rank:
         torch.testing.assert_close(found["gathered"][0], whole(), rtol=0, atol=0)
 
 
-def test_gathering_sends_each_row_the_sum_of_what_all_ranks_send_back(of_rank: list[dict[str, Any]]) -> None:
-    expected = torch.stack([sent_back(rank) for rank in range(4)]).sum(dim=0)
+def test_gradient_of_gathered_rows_is_the_sum_over_ranks(of_rank: list[dict[str, Any]]) -> None:
+    expected = torch.stack([gradient_of(rank) for rank in range(4)]).sum(dim=0)
     found = torch.cat([found["gathered"][1] for found in of_rank])
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
 
@@ -127,7 +127,7 @@ def test_gathering_without_gradient_keeps_integers_and_booleans(of_rank: list[di
         assert not found["no_gradient"]
 
 
-def test_gathering_on_the_first_rank_gives_it_all_rows_and_the_others_none(
+def test_gather_rows_on_first_returns_rows_only_on_the_first_rank(
     of_rank: list[dict[str, Any]],
 ) -> None:
     first, *others = (found["on_first"] for found in of_rank)
@@ -137,36 +137,36 @@ def test_gathering_on_the_first_rank_gives_it_all_rows_and_the_others_none(
     assert all(x.shape == (0, 2, 3) for found in others for x in found)
 
 
-def test_gathering_works_when_no_rank_has_a_row(of_rank: list[dict[str, Any]]) -> None:
+def test_gathering_works_if_no_rank_has_rows(of_rank: list[dict[str, Any]]) -> None:
     assert all(x.shape == (0, 3) for found in of_rank for x in found["nothing"])
 
 
-def test_a_sum_over_ranks_and_its_gradient_are_the_same_everywhere(of_rank: list[dict[str, Any]]) -> None:
+def test_reduce_sum_and_its_gradient_are_identical_on_every_rank(of_rank: list[dict[str, Any]]) -> None:
     for found in of_rank:
         assert found["reduced"][0].tolist() == [10.0, 100.0]
         assert found["reduced"][1].tolist() == [4.0, 6.0]
 
 
-def test_ranks_know_their_number_and_each_others_rows(of_rank: list[dict[str, Any]]) -> None:
+def test_rank_world_size_and_row_counts_are_known_on_every_rank(of_rank: list[dict[str, Any]]) -> None:
     assert [found["rank"] for found in of_rank] == [0, 1, 2, 3]
     assert [found["world_size"] for found in of_rank] == [4] * 4
     assert [found["counts"] for found in of_rank] == [[0, 10, 20, 30]] * 4
 
 
-def test_every_rank_gets_the_object_of_rank_0(of_rank: list[dict[str, Any]]) -> None:
+def test_broadcast_object_returns_the_object_of_rank_0(of_rank: list[dict[str, Any]]) -> None:
     assert [found["object"] for found in of_rank] == [{"from": 0}] * 4
 
 
-def test_ranks_wait_for_the_first_one_as_long_as_it_gets_on() -> None:
-    first, *others = on_ranks(work_for_longer_than_a_collective_may_take, 3)
+def test_waiting_ranks_do_not_time_out_while_the_first_makes_progress() -> None:
+    first, *others = on_ranks(work_longer_than_the_timeout_of_a_collective, 3)
     assert [found["result"] for found in (first, *others)] == [{"by": 0}] * 3
     assert first["places"] == [f"item {item}" for item in range(8)]
-    for found in others:  # some of what the first one was told, in order
+    for found in others:  # a subset of the progress of the first rank, in order
         assert 2 <= len(found["places"]) < 8
         assert found["places"] == sorted(set(found["places"]))
 
 
-def test_the_ranks_shares_make_up_the_whole_in_order(of_rank: list[dict[str, Any]]) -> None:
+def test_shares_of_ranks_are_contiguous_and_complete(of_rank: list[dict[str, Any]]) -> None:
     assert [found["share"] for found in of_rank] == [[0, 1], [2, 3, 4], [5, 6], [7, 8, 9]]
     assert [found["small_share"] for found in of_rank] == [[], [0], [], [1]]
 
@@ -181,7 +181,10 @@ def test_without_a_group_every_function_is_the_identity() -> None:
     assert distributed.split_range(5) == range(5)
     value = object()
     assert distributed.broadcast_object(value) is value
-    assert distributed.run_on_first(lambda progress: [progress, x], progress=unwatched) == [unwatched, x]
+    assert distributed.run_on_first(lambda progress: [progress, x], progress=ignore_progress) == [
+        ignore_progress,
+        x,
+    ]
     rows = distributed.gather_rows_without_gradient(x)
     assert torch.equal(rows, x)
     assert not rows.requires_grad

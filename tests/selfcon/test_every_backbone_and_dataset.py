@@ -1,4 +1,4 @@
-"""Every family of backbones on every data set in the files of the real one: train, evaluate, save, resume."""
+"""Every backbone family on every data set, in its real file format: train, evaluate, save, resume."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from selfcon.train import EpochReport, fit
 from tests.selfcon import tiny_datasets
 
 BACKBONES = ["resnet50", "wrn_16_8", "vgg13_bn", "efficientnet_b0", "convnext_tiny", "regnet_y_400mf"]
-# ImageNet's images have sizes of their own and are decoded as they are needed, the others lie in memory.
+# ImageNet's images differ in size and are decoded on demand; the other data sets are in memory.
 PARTS = {"train": 16, "val": 2}
 WRITERS: dict[str, Callable[[Path], Path]] = {
     "cifar10": lambda root: tiny_datasets.write_cifar10(root, images_per_batch=10, test_images=10),
@@ -46,7 +46,7 @@ def data(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_a_backbone_trains_evaluates_saves_and_resumes_on_a_data_set(
+def test_backbone_trains_evaluates_saves_and_resumes_on_data_set(
     data: dict[str, Any], backbone: str, tmp_path: Path
 ) -> None:
     config = TrainConfig.from_flat(SETTINGS | data | {"model.backbone": backbone})

@@ -67,7 +67,7 @@ def features_by_hand(encoder: SelfConEncoder, images_NCHW: Tensor, dataset: Imag
 
 
 @pytest.mark.parametrize(("exit_stage", "index"), [(None, 2), (1, 0), (2, 1)])
-def test_a_loaded_encoder_gives_the_features_of_its_exit(
+def test_loaded_encoder_returns_the_features_of_its_exit(
     saved: Path, encoder: SelfConEncoder, dataset: ImageDataset, exit_stage: int | None, index: int
 ) -> None:
     images = images_of(dataset, 5)
@@ -78,7 +78,7 @@ def test_a_loaded_encoder_gives_the_features_of_its_exit(
     assert expected.shape == (5, loaded.feature_dim)
 
 
-def test_uint8_images_give_what_their_pixels_give(saved: Path, dataset: ImageDataset) -> None:
+def test_uint8_images_give_the_features_of_float_images(saved: Path, dataset: ImageDataset) -> None:
     loaded = load_encoder(str(saved))
     images = images_of(dataset, 3)
     with torch.no_grad():
@@ -93,7 +93,7 @@ def test_features_do_not_depend_on_the_rest_of_the_batch(saved: Path, dataset: I
     assert not any(module.training for module in loaded.modules())
 
 
-def test_a_float64_network_gives_float32_features(encoder: SelfConEncoder, dataset: ImageDataset) -> None:
+def test_float64_network_returns_float32_features(encoder: SelfConEncoder, dataset: ImageDataset) -> None:
     images = images_of(dataset, 4)
     single = PixelEncoder(encoder, mean=dataset.mean, std=dataset.std)(images)
     double = PixelEncoder(encoder.double(), mean=dataset.mean, std=dataset.std)(images)
@@ -101,7 +101,7 @@ def test_a_float64_network_gives_float32_features(encoder: SelfConEncoder, datas
     torch.testing.assert_close(double, single, rtol=1e-5, atol=1e-5)
 
 
-def test_a_float64_network_is_saved_in_float32(
+def test_float64_network_is_saved_in_float32(
     tmp_path: Path, encoder: SelfConEncoder, dataset: ImageDataset
 ) -> None:
     save_encoder(tmp_path, encoder=encoder.double(), config=CONFIG, dataset=dataset, metrics={})
@@ -109,7 +109,7 @@ def test_a_float64_network_is_saved_in_float32(
     assert {value.dtype for value in loaded.parameters()} == {torch.float32}
 
 
-def test_loading_leaves_the_random_generator_alone(saved: Path) -> None:
+def test_loading_does_not_change_the_random_generator(saved: Path) -> None:
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
@@ -117,7 +117,7 @@ def test_loading_leaves_the_random_generator_alone(saved: Path) -> None:
     assert torch.equal(torch.rand(4), expected)
 
 
-def test_the_description_says_what_the_encoder_is(saved: Path, dataset: ImageDataset) -> None:
+def test_description_has_config_data_metrics_and_digests(saved: Path, dataset: ImageDataset) -> None:
     description = json.loads((saved / "encoder.json").read_text())
     assert description["dataset"] == "digits"
     assert description["data_digest"] == dataset.digest
@@ -130,14 +130,14 @@ def test_the_description_says_what_the_encoder_is(saved: Path, dataset: ImageDat
     assert TrainConfig.from_flat(description["config"]) == CONFIG
 
 
-def test_a_stage_without_an_exit_is_refused(saved: Path) -> None:
+def test_stage_without_an_exit_is_rejected(saved: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"exit_stage: expected one of the stages with an exit \(1, 2\), got 3"
     ):
         load_encoder(saved, exit_stage=3)
 
 
-def test_an_encoder_without_exits_says_so(dataset: ImageDataset) -> None:
+def test_error_for_an_encoder_without_exits_says_so(dataset: ImageDataset) -> None:
     network = build_encoder(
         TrainConfig.from_flat({"model.width": 4, "model.exit_stages": ()}).model, image_size=8
     )
@@ -145,7 +145,7 @@ def test_an_encoder_without_exits_says_so(dataset: ImageDataset) -> None:
         PixelEncoder(network, mean=dataset.mean, std=dataset.std, exit_stage=1)
 
 
-def test_the_ensemble_names_the_classes_that_were_counted(saved: Path, dataset: ImageDataset) -> None:
+def test_accuracy_of_ensemble_logits_equals_the_reported_metric(saved: Path, dataset: ImageDataset) -> None:
     loaded = load_encoder(saved)
     images = images_of_test_set(dataset)
     logits_NK = loaded.ensemble_logits(images)
@@ -157,7 +157,7 @@ def test_the_ensemble_names_the_classes_that_were_counted(saved: Path, dataset: 
     assert loaded.class_names == dataset.class_names
 
 
-def test_an_encoder_without_probes_says_so(
+def test_error_for_an_encoder_without_probes_says_so(
     tmp_path: Path, encoder: SelfConEncoder, dataset: ImageDataset
 ) -> None:
     save_encoder(tmp_path, encoder=encoder, config=CONFIG, dataset=dataset, metrics={})
@@ -173,7 +173,7 @@ def test_an_encoder_without_probes_says_so(
         (torch.zeros(2, 3, 8, 8).double(), r"images: expected float32 in \[0, 1\] or uint8, got float64"),
     ],
 )
-def test_what_is_no_batch_of_images_is_refused(saved: Path, images: Tensor, message: str) -> None:
+def test_invalid_image_batches_are_rejected(saved: Path, images: Tensor, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_encoder(saved)(images)
 
@@ -182,14 +182,14 @@ FILES = ["encoder.safetensors", "probes.safetensors", "backbone.safetensors"]
 
 
 @pytest.mark.parametrize("name", [*FILES, "encoder.json"])
-def test_a_missing_file_is_named(saved: Path, name: str) -> None:
+def test_missing_file_is_named(saved: Path, name: str) -> None:
     (saved / name).unlink()
     with pytest.raises(CheckpointError, match=f"{name}: missing"):
         load_encoder(saved)
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_altered_weights_are_refused(saved: Path, name: str) -> None:
+def test_altered_files_are_rejected(saved: Path, name: str) -> None:
     path = saved / name
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
@@ -199,7 +199,7 @@ def test_altered_weights_are_refused(saved: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"version": 2, "sha256": ""}', '{"version": 1}'])
-def test_another_description_is_refused(saved: Path, text: str) -> None:
+def test_invalid_description_is_rejected(saved: Path, text: str) -> None:
     (saved / "encoder.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"encoder\.json: (damaged|expected format version 2)"):
         load_encoder(saved)
@@ -215,7 +215,7 @@ def test_another_description_is_refused(saved: Path, text: str) -> None:
         ),
     ],
 )
-def test_a_description_of_another_network_is_refused(
+def test_description_of_another_network_is_rejected(
     saved: Path, change: dict[str, Any], message: str
 ) -> None:
     path = saved / "encoder.json"
@@ -225,7 +225,7 @@ def test_a_description_of_another_network_is_refused(
         load_encoder(saved)
 
 
-def test_a_checkpoint_gives_the_network_that_was_saved(
+def test_encoder_of_checkpoint_equals_the_saved_network(
     tmp_path: Path, encoder: SelfConEncoder, dataset: ImageDataset
 ) -> None:
     state = TrainingState(
@@ -240,7 +240,7 @@ def test_a_checkpoint_gives_the_network_that_was_saved(
         encoder_of_checkpoint(tmp_path, config=TrainConfig(), dataset=dataset)
 
 
-def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path, dataset: ImageDataset) -> None:
+def test_checkpoint_of_another_network_is_rejected(tmp_path: Path, dataset: ImageDataset) -> None:
     state = TrainingState(
         model={"backbone.conv1.weight": torch.zeros(4, 3, 3, 3)},
         optimizer={}, epoch=1, step=1, history=[], cost={},
@@ -268,7 +268,7 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path, dataset: Ima
         ("regnet_y_400mf", 32),
     ],
 )
-def test_torchvisions_network_with_an_exported_backbone_gives_its_features(
+def test_torchvision_with_an_exported_backbone_computes_its_features(
     name: Any, image_size: int, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
@@ -278,7 +278,7 @@ def test_torchvisions_network_with_an_exported_backbone_gives_its_features(
     save_backbone(tmp_path / "backbone.safetensors", encoder)
     state = safetensors.torch.load_file(tmp_path / "backbone.safetensors")
     twin = twin_of(name, state, small_stem=image_size <= 64).double()
-    # In float64, so that only another network could differ by more.
+    # In float64, so that a larger difference can only be another network.
     images_RCHW = images_RCHW[:2].double()
     with torch.no_grad():
         features_RD, expected_RD = twin(images_RCHW), encoder.eval().double().features(images_RCHW)[-1]
@@ -306,7 +306,7 @@ def test_an_exported_state_dict_is_a_copy_in_float32(encoder: SelfConEncoder) ->
     assert dtypes == {torch.float32, torch.int64}
 
 
-def test_an_encoder_trained_by_cross_entropy_is_saved_and_loaded_too(
+def test_encoder_trained_with_cross_entropy_is_saved_and_loaded(
     tmp_path: Path, dataset: ImageDataset
 ) -> None:
     config = TrainConfig.from_flat({"model.width": 4, "loss.objective": "cross_entropy"})

@@ -24,12 +24,12 @@ def by_epoch(**fields: Any) -> list[float]:
     return rates(steps_per_epoch=1, **fields)
 
 
-# The authors' published runs: epochs, learning rate, and steps an epoch at their batch size.
+# The published runs of the authors: epochs, learning rate, and steps per epoch at their batch size.
 RECIPES = {"cifar100": (1000, 0.5, 49), "imagenet": (800, 0.25, 626)}
 
 
 def recipe(*, epochs: int, rate: float, num_steps: int, epoch: int, step: int) -> float:
-    """The authors' formulas for 10 epochs of warm-up, in their words; they count epochs from 1."""
+    """The formulas of the authors for 10 epochs of warm-up; epochs count from 1."""
     eta_min = rate * 0.1**3
     warmup_to = eta_min + (rate - eta_min) * (1 + math.cos(math.pi * 10 / epochs)) / 2
     p = (step + (epoch - 1) * num_steps) / (10 * num_steps)
@@ -38,7 +38,7 @@ def recipe(*, epochs: int, rate: float, num_steps: int, epoch: int, step: int) -
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_step_of_a_recipe_has_the_learning_rate_of_the_authors_formulas(name: str) -> None:
+def test_learning_rates_of_all_steps_equal_the_authors_formulas(name: str) -> None:
     epochs, rate, num_steps = RECIPES[name]
     optim = OptimConfig(epochs=epochs, learning_rate=rate, warmup_epochs=10)
     steps = [(epoch, step) for epoch in range(1, 12) for step in range(num_steps)]
@@ -64,38 +64,38 @@ def test_every_step_of_a_recipe_has_the_learning_rate_of_the_authors_formulas(na
         ("imagenet", 800, 625, 0.00025),
     ],
 )
-def test_the_recipes_have_these_learning_rates(name: str, epoch: int, step: int, expected: float) -> None:
+def test_learning_rates_of_the_recipes(name: str, epoch: int, step: int, expected: float) -> None:
     epochs, rate, num_steps = RECIPES[name]
     optim = OptimConfig(epochs=epochs, learning_rate=rate, warmup_epochs=10)
     found = learning_rate_at(optim, epoch=epoch - 1, step=step, steps_per_epoch=num_steps)
     assert found == pytest.approx(expected, abs=1e-10)
 
 
-def test_the_cosine_has_these_values() -> None:
+def test_cosine_values() -> None:
     # learning rate 1 over 4 epochs: 0.001 + 0.999 (1 + cos(45, 90, 135, 180 degrees)) / 2
     found = by_epoch(epochs=4, learning_rate=1.0)
     assert found == pytest.approx([0.8536998372, 0.5005, 0.1473001628, 0.001], abs=1e-10)
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 7, 100])
-def test_the_cosine_falls_to_a_thousandth_in_the_last_epoch(epochs: int) -> None:
+def test_cosine_ends_at_a_thousandth_in_the_last_epoch(epochs: int) -> None:
     found = by_epoch(epochs=epochs, learning_rate=0.3)
     assert found[-1] == pytest.approx(0.3e-3, rel=1e-12)
     assert all(first > second for first, second in itertools.pairwise(found))
     assert found[0] < 0.3
 
 
-def test_steps_come_after_as_many_finished_epochs() -> None:
+def test_step_takes_effect_after_that_many_epochs() -> None:
     found = by_epoch(epochs=6, learning_rate=0.8, schedule="step", step_epochs=(2, 3), step_factor=0.5)
     assert found == pytest.approx([0.8, 0.8, 0.4, 0.2, 0.2, 0.2], rel=1e-15)
 
 
-def test_a_constant_rate_is_constant() -> None:
+def test_constant_schedule_is_constant() -> None:
     assert set(rates(epochs=5, learning_rate=0.7, schedule="constant")) == {0.7}
 
 
 @pytest.mark.parametrize("schedule", [{"schedule": "cosine"}, {"schedule": "step", "step_epochs": (3,)}])
-def test_without_warmup_the_rate_is_one_an_epoch(schedule: dict[str, Any]) -> None:
+def test_without_warmup_the_rate_is_constant_within_an_epoch(schedule: dict[str, Any]) -> None:
     found = rates(epochs=5, learning_rate=0.2, steps_per_epoch=3, **schedule)
     assert found[0::3] == found[1::3] == found[2::3]
 
@@ -104,7 +104,7 @@ def test_without_warmup_the_rate_is_one_an_epoch(schedule: dict[str, Any]) -> No
     "schedule", [{"schedule": "cosine"}, {"schedule": "constant"}, {"schedule": "step", "step_epochs": (4,)}]
 )
 @pytest.mark.parametrize("warmup_epochs", [1, 2, 4])
-def test_warmup_rises_by_equal_steps_from_a_hundredth_to_the_schedule(
+def test_warmup_is_linear_from_a_hundredth_to_the_schedule(
     schedule: dict[str, Any], warmup_epochs: int
 ) -> None:
     fields = {"epochs": 10, "learning_rate": 0.4, **schedule}
@@ -116,7 +116,7 @@ def test_warmup_rises_by_equal_steps_from_a_hundredth_to_the_schedule(
     assert found[num_steps:] == rates(steps_per_epoch=5, **fields)[num_steps:]
 
 
-def test_after_warmup_the_rate_goes_on_where_it_got_to() -> None:
+def test_schedule_continues_from_the_end_of_warmup() -> None:
     found = rates(epochs=100, learning_rate=0.5, warmup_epochs=10, steps_per_epoch=20)
     rise = found[1] - found[0]
     assert abs(found[200] - found[199]) < 2 * rise
@@ -124,7 +124,7 @@ def test_after_warmup_the_rate_goes_on_where_it_got_to() -> None:
 
 
 @pytest.mark.parametrize("learning_rate", [0.01, 0.004, 1e-6])
-def test_warmup_never_falls(learning_rate: float) -> None:
+def test_warmup_never_decreases(learning_rate: float) -> None:
     found = rates(epochs=20, learning_rate=learning_rate, warmup_epochs=3, steps_per_epoch=5)
     target = by_epoch(epochs=20, learning_rate=learning_rate)[2]
     assert set(found[:15]) == {target}
@@ -137,7 +137,7 @@ def test_warmup_starts_below_its_target_for_a_rate_just_above_a_hundredth() -> N
 
 
 @pytest.mark.parametrize(("epoch", "step"), [(-1, 0), (8, 0), (0, -1), (0, 3)])
-def test_an_epoch_or_step_that_does_not_exist_is_refused(epoch: int, step: int) -> None:
+def test_invalid_epoch_or_step_is_rejected(epoch: int, step: int) -> None:
     message = f"expected an epoch below 8 and a step below 3, both from 0, got epoch {epoch}, step {step}"
     with pytest.raises(ValueError, match=message):
         learning_rate_at(OptimConfig(epochs=8), epoch=epoch, step=step, steps_per_epoch=3)
@@ -153,7 +153,7 @@ def test_the_optimiser_is_plain_sgd_on_every_parameter() -> None:
     assert settings == {"lr": 0.3, "momentum": 0.8, "weight_decay": 0.02, "dampening": 0, "nesterov": False}
 
 
-def test_a_step_is_momentum_and_weight_decay_as_in_the_text_book() -> None:
+def test_optimiser_step_equals_the_textbook_formula() -> None:
     parameter = nn.Parameter(torch.tensor(2.0, dtype=torch.float64))
     optimizer = build_optimizer([parameter], OptimConfig(learning_rate=0.1, momentum=0.9, weight_decay=0.01))
     value, velocity = 2.0, 0.0

@@ -1,4 +1,4 @@
-"""Runs that are killed, shrunk or stopped, and go on: real processes, real signals, real checkpoints."""
+"""Runs that are killed, stopped or resumed with fewer ranks: real processes, signals and checkpoints."""
 
 import math
 import random
@@ -26,7 +26,7 @@ TINY: dict[str, Any] = {
 }
 STEPS_PER_EPOCH = 17  # 1,150 training images
 NUM_STEPS = 3 * STEPS_PER_EPOCH
-# Of the machine, not of the mathematics.
+# Measurements of the machine.
 VOLATILE = {"cost/seconds", "cost/accelerator_hours", "cost/images_per_second", "cost/peak_memory_mb"}
 SEED = 20
 
@@ -36,7 +36,7 @@ def without_volatile(reports: list[dict[str, float]]) -> list[dict[str, float]]:
 
 
 def assert_same_final_state(checkpoints: Path, expected: Path, *, config: TrainConfig) -> None:
-    """Of the newest checkpoints: every bit of weights and momentum, and the history but for the clocks."""
+    """Compare the newest checkpoints: weights and momentum bit by bit, the history without times."""
     folders = newest_valid(checkpoints), newest_valid(expected)
     found, reference = (load_checkpoint(folder, config=config) for folder in folders if folder)
     for ours, theirs in ((found.model, reference.model), (found.optimizer, reference.optimizer)):
@@ -47,14 +47,14 @@ def assert_same_final_state(checkpoints: Path, expected: Path, *, config: TrainC
 
 
 def loss_curve(ranks: list[dict[str, Any]]) -> list[float]:
-    """The loss of every step, the mean of the ranks' shares."""
+    """Return the loss of every step: the mean of the shares of the ranks."""
     return [
         math.fsum(shares) / len(shares) for shares in zip(*(rank["losses"] for rank in ranks), strict=True)
     ]
 
 
 @pytest.mark.parametrize("world_size", [1, 2])
-def test_killed_at_a_random_step_and_resumed_a_run_ends_in_the_same_bits(
+def test_run_killed_at_a_random_step_and_resumed_is_bit_identical(
     tmp_path: Path, world_size: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = TrainConfig.from_flat(TINY)
@@ -81,7 +81,7 @@ def test_killed_at_a_random_step_and_resumed_a_run_ends_in_the_same_bits(
 
 
 @pytest.mark.parametrize(("world_size", "asking", "precision"), [(1, 0, "fp16"), (2, 1, "fp32")])
-def test_stopped_within_an_epoch_a_run_goes_on_from_that_step_to_the_same_bits(
+def test_run_stopped_within_an_epoch_resumes_from_that_step_bit_identically(
     tmp_path: Path, world_size: int, asking: int, precision: str
 ) -> None:
     config = TrainConfig.from_flat(TINY | {"optim.precision": precision, "optim.epochs": 2})
@@ -97,10 +97,10 @@ def test_stopped_within_an_epoch_a_run_goes_on_from_that_step_to_the_same_bits(
         )
         for attempt in (0, 1)
     )
-    assert {rank["stopped"] for rank in stopped} == {"stopped as asked, after step 6 of epoch 2"}
+    assert {rank["stopped"] for rank in stopped} == {"stopped on request after step 6 of epoch 2"}
     assert {rank["resumed_from"] for rank in resumed} == {"0001-s000006-a0"}
     for whole, first, second in zip(undisturbed, stopped, resumed, strict=True):
-        # No step is taken twice, and none is left out.
+        # No step is repeated or skipped.
         assert first["losses"] + second["losses"] == whole["losses"]
         assert without_volatile(first["reports"]) == without_volatile(whole["reports"][:2])
         assert without_volatile(second["reports"]) == without_volatile(whole["reports"][1:])
@@ -109,9 +109,7 @@ def test_stopped_within_an_epoch_a_run_goes_on_from_that_step_to_the_same_bits(
 
 
 @pytest.mark.parametrize("step", [1, STEPS_PER_EPOCH])
-def test_the_first_and_the_last_step_of_an_epoch_are_moments_like_any_other(
-    tmp_path: Path, step: int
-) -> None:
+def test_run_can_stop_after_the_first_and_the_last_step_of_an_epoch(tmp_path: Path, step: int) -> None:
     config = TrainConfig.from_flat(TINY | {"optim.epochs": 1})
     (whole,) = run_ranks(tmp_path, config, world_size=1)
     (stopped,) = run_ranks(tmp_path, config, world_size=1, checkpoints=tmp_path / "c", stop=[0, step])
@@ -122,14 +120,14 @@ def test_the_first_and_the_last_step_of_an_epoch_are_moments_like_any_other(
 
 
 @pytest.mark.parametrize("world_size", [1, 2])
-def test_of_an_epoch_that_is_cut_short_in_its_evaluation_only_that_is_repeated(
+def test_after_a_kill_during_evaluation_only_the_evaluation_is_repeated(
     tmp_path: Path, world_size: int
 ) -> None:
     config = TrainConfig.from_flat(TINY | {"optim.epochs": 2})
     ranks = partial(run_ranks, tmp_path, config, world_size=world_size)
     whole = ranks(checkpoints=tmp_path / "undisturbed")
     codes = [-signal.SIGKILL, *[0] * (world_size - 1)]
-    ranks(checkpoints=tmp_path / "c", taken_back_in_evaluation=1, exit_codes=codes)
+    ranks(checkpoints=tmp_path / "c", stop_in_evaluation=1, exit_codes=codes)
     resumed = ranks(checkpoints=tmp_path / "c", attempt=1)
     assert {rank["resumed_from"] for rank in resumed} == {f"0000-s{STEPS_PER_EPOCH:06d}-a0"}
     for first, second in zip(whole, resumed, strict=True):
@@ -139,7 +137,7 @@ def test_of_an_epoch_that_is_cut_short_in_its_evaluation_only_that_is_repeated(
     assert_same_final_state(tmp_path / "c", tmp_path / "undisturbed", config=config)
 
 
-# The loss comes clearly below that of a collapsed network, which would agree trivially.
+# The loss falls clearly below that of a collapsed network, for which the comparison would be trivial.
 LEARNING: dict[str, dict[str, Any]] = {
     "group": {"data.image_size": 16, "loss.use_labels": False},
     "frozen": {
@@ -153,7 +151,7 @@ LEARNING: dict[str, dict[str, Any]] = {
 
 @pytest.mark.soak
 @pytest.mark.parametrize(("normalization", "share"), [("group", 0.85), ("frozen", 0.97)])
-def test_four_ranks_that_become_two_have_the_loss_curve_of_four(
+def test_run_resumed_on_two_of_four_ranks_has_the_same_loss_curve(
     tmp_path: Path, normalization: str, share: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = TrainConfig.from_flat(
@@ -178,7 +176,7 @@ def test_four_ranks_that_become_two_have_the_loss_curve_of_four(
     in_first = before[0]["losses"][:steps_per_epoch]
     first_shares = [rank["losses"][:steps_per_epoch] for rank in before]
     assert len(in_first) == steps_per_epoch
-    # The killed rank's own shares are lost with it; what it had told the others is in the checkpoint.
+    # The shares of the killed rank are lost, but their sum over the ranks is in the checkpoint.
     first_epoch = load_checkpoint(newest, config=config).history[1]["train/loss"]
     assert len(first_shares) == 3
     assert abs(first_epoch - math.fsum(expected[:steps_per_epoch]) / steps_per_epoch) < 1e-9

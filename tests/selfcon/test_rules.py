@@ -12,31 +12,31 @@ NO_POSITIVE = (
     "expected labels, two views or a contrasted exit, so that an anchor has a positive, got none of them"
 )
 
-BROKEN: list[tuple[dict[str, Any], str, str]] = [
+VIOLATED: list[tuple[dict[str, Any], str, str]] = [
     (
         {"model.exit_stages": [2, 1]},
         "model.exit_stages",
-        "expected each stage once, in rising order, got [2, 1]",
+        "expected each stage once, in ascending order, got [2, 1]",
     ),
     (
         {"model.exit_stages": [1, 1]},
         "model.exit_stages",
-        "expected each stage once, in rising order, got [1, 1]",
+        "expected each stage once, in ascending order, got [1, 1]",
     ),
     (
         {"model.exit_stages": [4]},
         "model.exit_stages",
-        "expected stages from 1 to 3, after which resnet18 can be left, got [4]",
+        "expected stages from 1 to 3, all but the last of resnet18, got [4]",
     ),
     (
         {"model.backbone": "wrn_16_8", "model.exit_stages": [3]},
         "model.exit_stages",
-        "expected stages from 1 to 2, after which wrn_16_8 can be left, got [3]",
+        "expected stages from 1 to 2, all but the last of wrn_16_8, got [3]",
     ),
     (
         {"model.backbone": "convnext_tiny", "model.normalization": "group"},
         "model.normalization",
-        "expected batch, as convnext_tiny has LayerNorm and no BatchNorm to be replaced, got group",
+        "expected batch, as convnext_tiny has LayerNorm and no BatchNorm to replace, got group",
     ),
     (
         {"model.backbone": "vgg13_bn", "data.image_size": 31},
@@ -68,7 +68,7 @@ BROKEN: list[tuple[dict[str, Any], str, str]] = [
     (
         {"loss.objective": "cross_entropy", "loss.use_labels": False, "data.num_views": 2},
         "loss.use_labels",
-        "expected true with the objective cross_entropy, which has nothing but labels, got false",
+        "expected true with the objective cross_entropy, which needs labels, got false",
     ),
     (
         {"loss.objective": "cross_entropy", "loss.backbone_contrast": "backbone"},
@@ -83,22 +83,22 @@ BROKEN: list[tuple[dict[str, Any], str, str]] = [
     (
         {"optim.schedule": "step"},
         "optim.step_epochs",
-        "expected the epochs after which the step schedule lowers the learning rate, got []",
+        "expected the epochs after which the step schedule reduces the learning rate, got []",
     ),
     ({"optim.step_epochs": [5]}, "optim.step_epochs", "expected [] with the cosine schedule, got [5]"),
     (
         {"optim.schedule": "step", "optim.step_epochs": [50, 100]},
         "optim.step_epochs",
-        "expected rising epochs below the 100 of optim.epochs, got [50, 100]",
+        "expected ascending epochs below the 100 of optim.epochs, got [50, 100]",
     ),
     (
         {"optim.schedule": "step", "optim.step_epochs": [60, 50]},
         "optim.step_epochs",
-        "expected rising epochs below the 100 of optim.epochs, got [60, 50]",
+        "expected ascending epochs below the 100 of optim.epochs, got [60, 50]",
     ),
 ]
 
-KEPT: list[dict[str, Any]] = [
+VALID: list[dict[str, Any]] = [
     {"model.backbone": "efficientnet_b0", "model.exit_stages": [1, 2, 3, 4, 5, 6]},
     {"model.backbone": "vgg16_bn", "model.exit_stages": [4], "data.image_size": 32},
     {"model.backbone": "regnet_y_400mf", "model.normalization": "group", "data.image_size": 8},
@@ -116,48 +116,48 @@ KEPT: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("values", "blamed", "message"), BROKEN)
-def test_a_broken_rule_names_the_field_to_blame(values: dict[str, Any], blamed: str, message: str) -> None:
+@pytest.mark.parametrize(("values", "field", "message"), VIOLATED)
+def test_violated_rule_names_the_field(values: dict[str, Any], field: str, message: str) -> None:
     with pytest.raises(ConfigError) as refused:
         TrainConfig.from_flat(values)
-    assert str(refused.value) == f"{blamed}: {message}"
+    assert str(refused.value) == f"{field}: {message}"
 
 
-@pytest.mark.parametrize("values", KEPT)
-def test_what_keeps_the_rules_is_accepted(values: dict[str, Any]) -> None:
+@pytest.mark.parametrize("values", VALID)
+def test_valid_configs_are_accepted(values: dict[str, Any]) -> None:
     check_rules(TrainConfig.from_flat(values).flat())
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_every_rule_is_broken_by_a_case_of_its_own(rule: Rule) -> None:
-    cases = ({**DEFAULTS, **values} for values, _, _ in BROKEN)
-    broken = (rule.violation(*(_as_held(case[name]) for name in rule.fields)) for case in cases)
-    assert any(violation is not None for violation in broken)
+def test_every_rule_is_violated_by_a_case(rule: Rule) -> None:
+    cases = ({**DEFAULTS, **values} for values, _, _ in VIOLATED)
+    found = (rule.violation(*(_as_in_config(case[name]) for name in rule.fields)) for case in cases)
+    assert any(violation is not None for violation in found)
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_defaults_break_no_rule(rule: Rule) -> None:
+def test_defaults_violate_no_rule(rule: Rule) -> None:
     assert rule.violation(*(DEFAULTS[name] for name in rule.fields)) is None
 
 
-def test_rules_are_checked_only_where_all_their_fields_are_known() -> None:
+def test_rules_are_checked_only_if_all_their_fields_are_known() -> None:
     check_rules({"optim.warmup_epochs": 200})
     with pytest.raises(ConfigError, match=r"optim\.warmup_epochs"):
         check_rules({"optim.warmup_epochs": 200, "optim.epochs": 100})
 
 
-def test_without_labels_views_decide_exactly_where_no_exit_is_contrasted() -> None:
-    # By hand: with one view an anchor's only other rows of its image are other exits, if it may see them.
+def test_without_labels_two_views_are_needed_exactly_if_no_exit_is_contrasted() -> None:
+    # By hand: with one view, the only other pairs of an anchor's image are other exits in its contrast set.
     for stages, contrast, weight, views in itertools.product(
         ([], [2]), ("all", "backbone"), (0.0, 1.0), (1, 2)
     ):
         flat = {**DEFAULTS, "loss.use_labels": False, "model.exit_stages": stages, "data.num_views": views}
         flat |= {"loss.backbone_contrast": contrast, "loss.exit_weight": weight}
-        sees_an_exit = bool(stages) and (contrast == "all" or weight > 0)
-        assert _is_kept(flat) == (views == 2 or sees_an_exit)
+        contrasts_an_exit = bool(stages) and (contrast == "all" or weight > 0)
+        assert _is_valid(flat) == (views == 2 or contrasts_an_exit)
 
 
-def _is_kept(flat: dict[str, Any]) -> bool:
+def _is_valid(flat: dict[str, Any]) -> bool:
     try:
         check_rules(flat)
     except ConfigError:
@@ -165,5 +165,5 @@ def _is_kept(flat: dict[str, Any]) -> bool:
     return True
 
 
-def _as_held(value: Any) -> Any:
+def _as_in_config(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value

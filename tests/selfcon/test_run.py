@@ -16,7 +16,7 @@ def config_with(**changes: Any) -> TrainConfig:
     return TrainConfig.from_flat(fields | {name.replace("__", "."): value for name, value in changes.items()})
 
 
-def test_a_run_starts_from_the_weights_that_it_names(tmp_path: Path) -> None:
+def test_run_starts_from_the_configured_weights(tmp_path: Path) -> None:
     path = tmp_path / "weights" / "backbone.safetensors"
     trained = start_run(config_with(seed=1)).encoder
     save_backbone(path, trained)
@@ -28,7 +28,7 @@ def test_a_run_starts_from_the_weights_that_it_names(tmp_path: Path) -> None:
         assert torch.equal(value, expected.state_dict()[name])
 
 
-def test_weights_that_cannot_be_read_stop_the_run(tmp_path: Path) -> None:
+def test_unreadable_weights_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "nothing.pth"
     with pytest.raises(ConfigError) as refused:
         start_run(config_with(model__weights=str(path)))
@@ -36,17 +36,17 @@ def test_weights_that_cannot_be_read_stop_the_run(tmp_path: Path) -> None:
     assert str(refused.value) == f"model.weights: {expected}"
 
 
-def test_a_run_refuses_the_state_of_another_network() -> None:
+def test_state_of_another_network_is_rejected() -> None:
     run = start_run(config_with())
     state = run.state()
     weight = "backbone.conv1.weight"
     damaged = {name: value for name, value in state.model.items() if name != weight} | {"x": torch.zeros(1)}
     with pytest.raises(CheckpointError) as refused:
         run.restore(replace(state, model=damaged))
-    assert str(refused.value) == f"the checkpoint: of another network: missing: {weight}; surplus: x"
+    assert str(refused.value) == f"the checkpoint: of another network: missing: {weight}; unexpected: x"
 
 
-def test_a_resumed_run_needs_the_file_of_its_first_weights_no_more(tmp_path: Path) -> None:
+def test_resumed_run_does_not_read_the_initial_weights(tmp_path: Path) -> None:
     config = config_with(model__weights=str(tmp_path / "gone.pth"))
     assert start_run(config, resumed=True).config == config
 
@@ -55,11 +55,11 @@ def test_a_resumed_run_needs_the_file_of_its_first_weights_no_more(tmp_path: Pat
     ("momentum", "difference"),
     [
         ({"backbone.conv1.weight": None}, "missing: backbone.conv1.weight"),
-        ({"elsewhere": torch.zeros(1)}, "surplus: elsewhere"),
+        ({"elsewhere": torch.zeros(1)}, "unexpected: elsewhere"),
         ({"backbone.bn1.bias": torch.zeros(3)}, "of another shape: backbone.bn1.bias [3] for [4]"),
     ],
 )
-def test_a_run_refuses_the_momentum_of_other_parameters(
+def test_momentum_of_other_parameters_is_rejected(
     momentum: dict[str, torch.Tensor | None], difference: str
 ) -> None:
     run = start_run(config_with())

@@ -36,7 +36,7 @@ def config_with(**changes: Any) -> TrainConfig:
 def fitted(
     config: TrainConfig, *, resume_from: Path | None = None, save_to: Path | None = None
 ) -> tuple[TrainResult, list[EpochReport]]:
-    """Train; keep every report, and every checkpoint where a folder is given."""
+    """Train, and return the result and all reports; save every epoch to the folder, if one is given."""
     reports: list[EpochReport] = []
 
     def report(epoch_report: EpochReport) -> None:
@@ -48,7 +48,7 @@ def fitted(
 
 
 def alone_and_together(folder: Path, config: TrainConfig) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What one process records, and what each of two ranks does that share its batches."""
+    """Return the record of one process, and those of two ranks that share its batches."""
     with ThreadPoolExecutor() as pool:
         runs = [pool.submit(run_ranks, folder, config, world_size=size) for size in (1, 2)]
     (alone,), ranks = (run.result() for run in runs)
@@ -56,13 +56,13 @@ def alone_and_together(folder: Path, config: TrainConfig) -> tuple[dict[str, Any
 
 
 def differences(alone: dict[str, Any], ranks: list[dict[str, Any]]) -> list[float]:
-    """How far the loss of the ranks, the mean of their shares, is from that of one process, by step."""
+    """Return how much the mean of the ranks' losses differs from the loss of one process, by step."""
     together = [(mine + other) / 2 for mine, other in zip(*(rank["losses"] for rank in ranks), strict=True)]
     return [abs(one - two) for one, two in zip(alone["losses"], together, strict=True)]
 
 
-# The loss comes clearly below that of a collapsed network, which would agree trivially, and the runs are not
-# so chaotic that rounding alone passes the bound (in one process another order of the rows does the same).
+# The loss falls clearly below that of a collapsed network, for which the comparison would be trivial, and the
+# runs are not so chaotic that rounding exceeds the bound (as another order of rows in one process would).
 LEARNING: dict[str, dict[str, Any]] = {
     "group": {"data__image_size": 16, "loss__use_labels": False},
     "batch": {"model__width": 8, "loss__use_labels": False},
@@ -77,7 +77,7 @@ LEARNING: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize(("normalization", "share"), [("group", 0.85), ("batch", 0.7), ("frozen", 0.97)])
-def test_two_ranks_have_the_loss_curve_of_one(tmp_path: Path, normalization: str, share: float) -> None:
+def test_loss_curve_of_two_ranks_equals_one_process(tmp_path: Path, normalization: str, share: float) -> None:
     precise = {"optim__precision": "fp64", "model__normalization": normalization}
     config = config_with(**precise, **LEARNING[normalization], evaluate__every_epochs=4)
     alone, ranks = alone_and_together(tmp_path, config)
@@ -93,13 +93,13 @@ def in_single_precision(
     return alone_and_together(tmp_path_factory.mktemp("single"), config_with(**LEARNING["batch"]))
 
 
-def test_two_ranks_begin_as_one_in_single_precision_too(
+def test_first_steps_of_two_ranks_equal_one_process_in_float32(
     in_single_precision: tuple[dict[str, Any], list[dict[str, Any]]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     by_step = differences(*in_single_precision)
     with capsys.disabled():
         print(f"\nfloat32: two ranks against one, {len(by_step)} steps: {max(by_step):.1e} at most")
-    # Later steps are not bounded: a network that learns makes rounding grow.
+    # Later steps have no bound, because training amplifies rounding errors.
     assert by_step[0] < 1e-5
 
 
@@ -112,14 +112,14 @@ def test_ranks_report_the_same_metrics(
 
 
 def volatile(name: str) -> bool:
-    """Metrics that measure the machine, not the mathematics."""
+    """Return whether a metric measures the machine."""
     return name in {
         f"cost/{what}" for what in ("seconds", "accelerator_hours", "images_per_second", "peak_memory_mb")
     }
 
 
 @pytest.mark.parametrize("stopped_after", [0, 1, 2])
-def test_a_resumed_run_ends_in_the_bits_of_one_that_never_stopped(tmp_path: Path, stopped_after: int) -> None:
+def test_resumed_run_is_bit_identical_to_an_uninterrupted_one(tmp_path: Path, stopped_after: int) -> None:
     config = config_with()
     _, whole = fitted(config, save_to=tmp_path / "whole")
     _, resumed = fitted(
@@ -155,7 +155,7 @@ BESIDE_SELFCON: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("method", BESIDE_SELFCON)
-def test_every_other_objective_learns_and_resumes_to_the_same_bits(tmp_path: Path, method: str) -> None:
+def test_every_other_objective_learns_and_resumes_bit_identically(tmp_path: Path, method: str) -> None:
     config = config_with(**({"data__augmentation": "none"} | BESIDE_SELFCON[method]), optim__epochs=2)
     result, reports = fitted(config, save_to=tmp_path)
     losses = [item.metrics["train/loss"] for item in reports[1:]]
@@ -168,7 +168,7 @@ def test_every_other_objective_learns_and_resumes_to_the_same_bits(tmp_path: Pat
     assert exits == {name for name in result.metrics if name.startswith("val/exit")}
 
 
-def test_a_resumed_run_goes_on_counting_its_cost(tmp_path: Path) -> None:
+def test_resumed_run_continues_its_costs(tmp_path: Path) -> None:
     config = config_with(optim__epochs=2)
     _, whole = fitted(config, save_to=tmp_path)
     _, resumed = fitted(config, resume_from=tmp_path / "1-a0")
@@ -176,7 +176,7 @@ def test_a_resumed_run_goes_on_counting_its_cost(tmp_path: Path) -> None:
     assert resumed[1].metrics["cost/seconds"] > whole[1].metrics["cost/seconds"]
 
 
-def test_a_run_resumed_at_its_end_reports_its_last_epoch_again(tmp_path: Path) -> None:
+def test_run_resumed_at_its_end_reports_the_last_epoch_again(tmp_path: Path) -> None:
     config = config_with(optim__epochs=1)
     result, whole = fitted(config, save_to=tmp_path)
     again, resumed = fitted(config, resume_from=tmp_path / "1-a0")
@@ -185,17 +185,15 @@ def test_a_run_resumed_at_its_end_reports_its_last_epoch_again(tmp_path: Path) -
     assert_equal_weights(again, result)
 
 
-def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
+def test_checkpoint_of_another_configuration_is_rejected(tmp_path: Path) -> None:
     fitted(config_with(optim__epochs=1), save_to=tmp_path)
     with pytest.raises(CheckpointError, match=r"optim\.learning_rate is 0\.1, expected 0\.2"):
         fitted(config_with(optim__epochs=1, optim__learning_rate=0.2), resume_from=tmp_path / "0-a0")
 
 
-def test_an_epoch_that_is_past_cannot_be_saved(tmp_path: Path) -> None:
+def test_earlier_epochs_cannot_be_saved(tmp_path: Path) -> None:
     _, reports = fitted(config_with(optim__epochs=1))
-    with pytest.raises(
-        CheckpointError, match="the run at step 0 can be saved only there: it is at step 17 now"
-    ):
+    with pytest.raises(CheckpointError, match="step 0 can no longer be saved: the run is at step 17"):
         reports[0].save(tmp_path / "0-a0")
 
 
@@ -204,7 +202,7 @@ def assert_equal_weights(one: TrainResult, other: TrainResult) -> None:
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in one.encoder.state_dict().items())
 
 
-def test_the_seed_decides_the_weights_and_nothing_else_does() -> None:
+def test_weights_depend_only_on_the_seed() -> None:
     config = config_with(optim__epochs=1)
     first, _ = fitted(config)
     torch.manual_seed(12345)
@@ -213,7 +211,7 @@ def test_the_seed_decides_the_weights_and_nothing_else_does() -> None:
     assert other.metrics["train/loss"] != first.metrics["train/loss"]
 
 
-def test_training_leaves_the_callers_random_numbers_alone() -> None:
+def test_training_does_not_change_the_random_state_of_the_caller() -> None:
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
@@ -232,7 +230,7 @@ COST = {
 TRAIN = {"train/loss", "train/learning_rate", "cost/images_per_second"}
 
 
-def test_every_epoch_reports_its_metrics_the_untrained_network_first() -> None:
+def test_every_epoch_reports_its_metrics_starting_with_the_untrained_network() -> None:
     result, reports = fitted(config_with())
     assert [item.epoch for item in reports] == [0, 1, 2, 3]
     assert [set(item.metrics) for item in reports] == [VAL | COST, *[VAL | COST | TRAIN] * 3]
@@ -241,7 +239,7 @@ def test_every_epoch_reports_its_metrics_the_untrained_network_first() -> None:
     assert not result.encoder.training
 
 
-def test_whoever_watches_a_run_sees_each_step_batch_and_epoch_of_the_probes() -> None:
+def test_progress_is_called_at_each_step_batch_and_epoch_of_the_probes() -> None:
     places: list[str] = []
     config = config_with(optim__epochs=1, evaluate__probe_epochs=3)
     fit(
@@ -250,25 +248,25 @@ def test_whoever_watches_a_run_sees_each_step_batch_and_epoch_of_the_probes() ->
         callbacks=Callbacks(progress=places.append),
     )
     # 1,150 training and 287 other images are encoded 256 at a time.
-    judging = [f"features, batch {batch + 1}" for part in (5, 2) for batch in range(part)]
-    judging += [f"probes, epoch {epoch + 1}" for epoch in range(3)]
+    evaluation = [f"features, batch {batch + 1}" for part in (5, 2) for batch in range(part)]
+    evaluation += [f"probes, epoch {epoch + 1}" for epoch in range(3)]
     assert places == [
         "before the first epoch",
-        *(f"evaluation of epoch 0, {place}" for place in judging),
+        *(f"evaluation of epoch 0, {place}" for place in evaluation),
         "report 0",
         *(f"epoch 1, step {step + 1}" for step in range(17)),
-        *(f"evaluation of epoch 1, {place}" for place in judging),
+        *(f"evaluation of epoch 1, {place}" for place in evaluation),
         "report 1",
     ]
 
 
-def test_epochs_between_evaluations_have_no_accuracy_but_the_last_does() -> None:
+def test_only_evaluated_epochs_and_the_last_have_accuracies() -> None:
     _, reports = fitted(config_with(optim__epochs=5, evaluate__every_epochs=2))
     assert [item.epoch for item in reports if "val/top1" in item.metrics] == [0, 2, 4, 5]
     assert all(set(item.metrics) == COST | TRAIN for item in reports if item.epoch in (1, 3))
 
 
-def test_costs_are_counted_from_the_start_of_the_trial() -> None:
+def test_costs_are_totals_since_the_start_of_the_trial() -> None:
     result, reports = fitted(config_with(data__num_views=2))
     seconds, macs, memory, parameters, hours = (
         [item.metrics[f"cost/{name}"] for item in reports]
@@ -286,7 +284,7 @@ def test_costs_are_counted_from_the_start_of_the_trial() -> None:
     assert reports[2].metrics["cost/images_per_second"] > 17 * 64 / spent
 
 
-def test_the_learning_rate_reported_is_the_schedules() -> None:
+def test_reported_learning_rate_is_that_of_the_schedule() -> None:
     config = config_with(optim__warmup_epochs=1)
     _, reports = fitted(config)
     expected = [
@@ -297,7 +295,7 @@ def test_the_learning_rate_reported_is_the_schedules() -> None:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """What overflows first depends on the order of a sum, hence on the number of threads."""
+    """Use one thread: which value overflows first depends on the order of sums, and thus on the threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -313,28 +311,26 @@ def one_thread() -> Iterator[None]:
         (1e8, "none", "the projections have overflowed, with a norm of 0"),
     ],
 )
-def test_numbers_that_overflow_end_the_run_with_epoch_and_step(
-    learning_rate: float, head: str, reason: str
-) -> None:
+def test_overflow_error_names_epoch_and_step(learning_rate: float, head: str, reason: str) -> None:
     config = config_with(optim__learning_rate=learning_rate, model__projection_normalization=head)
     with pytest.raises(NonFiniteLossError, match=rf"epoch 1, step \d+: {reason}"):
         fitted(config)
 
 
-def test_numbers_that_overflow_end_every_rank_alike(tmp_path: Path) -> None:
+def test_overflow_raises_the_same_error_on_every_rank(tmp_path: Path) -> None:
     config = config_with(optim__learning_rate=1e30)
     errors = [rank["error"] for rank in run_ranks(tmp_path, config, world_size=2)]
     assert errors[0].startswith("NonFiniteLossError: epoch 1, step")
     assert errors[0] == errors[1]
 
 
-def test_a_batch_larger_than_the_training_part_is_the_users_mistake() -> None:
+def test_batch_larger_than_the_training_split_raises_config_error() -> None:
     with pytest.raises(ConfigError, match=r"optim\.global_batch_size"):
         fitted(config_with(optim__global_batch_size=4096))
 
 
 @pytest.mark.parametrize(("projection_normalization", "collapsed"), [("none", True), ("batch", False)])
-def test_the_collapse_of_the_authors_head_is_told_and_the_default_head_learns(
+def test_authors_head_collapses_and_the_default_head_learns(
     projection_normalization: str, collapsed: bool
 ) -> None:
     config = config_with(

@@ -1,4 +1,4 @@
-"""The real training step on several ranks against one process on the same batch, in float64."""
+"""The training step on several ranks, compared with one process on the same batch, in float64."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
 
 
 def started(fields: dict[str, Any]) -> tuple[Run, list[tuple[Tensor, Tensor]]]:
-    """A run in training mode, and this rank's share of its first batches."""
+    """Return a run in training mode, and this rank's share of its first batches."""
     config = TrainConfig.from_flat({"data.image_size": 16, "model.width": 8} | fields)
     run = start_run(config)
     run.network.train()
@@ -30,7 +30,7 @@ def started(fields: dict[str, Any]) -> tuple[Run, list[tuple[Tensor, Tensor]]]:
 
 
 def steps(fields: dict[str, Any]) -> dict[str, Any]:
-    """The losses of the steps, the gradient of the first, and the network at the end."""
+    """Return the losses of the steps, the gradient of the first, and the final network."""
     run, batches = started({"optim.precision": "fp64", "optim.learning_rate": 0.01} | fields)
     losses, gradients = [], []
     for images_RCHW, labels_B in batches:
@@ -50,7 +50,7 @@ def steps(fields: dict[str, Any]) -> dict[str, Any]:
     [("group", "SelfCon"), ("frozen", "SelfCon"), *(("batch", objective) for objective in OBJECTIVES)],
 )
 @pytest.mark.parametrize(("world_size", "batch_size", "shares"), [(2, 33, {16, 17}), (4, 34, {8, 9})])
-def test_gradients_of_ranks_are_those_of_one_process_on_the_same_batch(
+def test_gradients_over_ranks_equal_one_process_on_the_same_batch(
     world_size: int, batch_size: int, shares: set[int], normalization: str, objective: str
 ) -> None:
     fields = {"model.normalization": normalization, "optim.global_batch_size": batch_size}
@@ -63,6 +63,6 @@ def test_gradients_of_ranks_are_those_of_one_process_on_the_same_batch(
         torch.testing.assert_close(rank["gradient"], alone["gradient"], rtol=1e-9, atol=1e-12)
         torch.testing.assert_close(rank["losses"], alone["losses"], rtol=1e-9, atol=0)
         torch.testing.assert_close(rank["state"], alone["state"], rtol=1e-8, atol=1e-9)
-        # Ranks that drift apart by a bit would be a run of nobody.
+        # All ranks must have bit-identical weights.
         for name, value in rank["state"].items():
             assert torch.equal(value, of_rank[0]["state"][name])

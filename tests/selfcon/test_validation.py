@@ -11,7 +11,7 @@ from selfcon.values import MAX_SHOWN, shown
 
 
 class Example(BaseModel):
-    """A model with what ours have not: a field that must be given, and one with words of its own."""
+    """Model with a required field, and a field with a description."""
 
     size: Annotated[int, Field(ge=1, le=9)]
     colour: Annotated[str, Field(pattern="^(red|blue)$", description="a colour we have")] = "red"
@@ -32,11 +32,11 @@ class Example(BaseModel):
         (Annotated[str, Field(description="a colour we have")], "a colour we have"),
     ],
 )
-def test_an_annotation_is_described_in_words(annotation: Any, words: str) -> None:
+def test_annotations_are_described(annotation: Any, words: str) -> None:
     assert describe(annotation) == words
 
 
-def test_words_are_found_inside_unions() -> None:
+def test_words_of_searches_unions() -> None:
     assert words_of(Literal["fc", "small"] | int) == ["fc", "small"]
     assert words_of(int) == []
 
@@ -64,7 +64,7 @@ def test_a_value_is_shown_as_the_user_would_write_it(value: Any, text: str) -> N
     assert shown(value) == text
 
 
-def test_only_what_is_too_long_is_cut() -> None:
+def test_only_long_values_are_truncated() -> None:
     assert shown("a" * MAX_SHOWN) == "a" * MAX_SHOWN
     assert shown("a" * (MAX_SHOWN + 1)) == "a" * (MAX_SHOWN - 3) + "..."
 
@@ -83,7 +83,7 @@ def test_a_shown_value_is_one_short_printable_line(value: Any) -> None:
         ({"size": 1, "colour": "green"}, "box.colour: expected a colour we have, got green"),
     ],
 )
-def test_a_complaint_of_pydantic_becomes_one_line(values: dict[str, Any], message: str) -> None:
+def test_pydantic_errors_become_one_line(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError) as complaint:
         Example.model_validate(values)
     assert str(explain(Example, values, complaint.value, prefix="box.")) == message
@@ -92,5 +92,5 @@ def test_a_complaint_of_pydantic_becomes_one_line(values: dict[str, Any], messag
 @pytest.mark.parametrize(
     ("word", "found"), [("val/top5", "val/top1"), ("VAL/TOP1", "val/top1"), ("speed", None), ("", None)]
 )
-def test_the_nearest_word_is_found_whatever_its_capitals(word: str, found: str | None) -> None:
+def test_nearest_ignores_case(word: str, found: str | None) -> None:
     assert nearest(word, ["val/top1", "val/knn_top1"]) == found

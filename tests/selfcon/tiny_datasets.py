@@ -1,6 +1,6 @@
-"""Writes small data sets in the files and formats of the real ones.
+"""Small data sets in the file formats of the real ones.
 
-Every class has a colour of its own under the noise, so that a network can learn from a few images.
+Every class has a different colour below the noise, so that a network can learn from a few images.
 
 Letters: N images, P = 3 x 32 x 32 levels.
 """
@@ -21,21 +21,21 @@ from PIL import Image
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
-# Bytes of Python 3 are written as texts of Python 2: only the opcode differs.
+# Bytes of Python 3 are written as strings of Python 2: only the opcode differs.
 PYTHON2_OPCODES = {"B": "T", "C": "U"}
 
 Levels = NDArray[np.uint8]
 
 
 def levels(label: int, number: int, *, num_classes: int, height: int, width: int) -> Levels:
-    """Return an image (H, W, 3): the colour of its class, and noise that `label` and `number` decide."""
+    """Return an image (H, W, 3): the colour of its class, and noise seeded by `label` and `number`."""
     color = np.array(colorsys.hsv_to_rgb(label / num_classes, 0.8, 0.8)) * 255
     noise = np.random.default_rng((label, number)).integers(-40, 41, (height, width, 3))
     return np.clip(color + noise, 0, 255).astype(np.uint8)
 
 
 def write_image(path: Path, image_HW3: Levels) -> None:
-    """Write an image in the format that the name ends with; JPEG in the best quality."""
+    """Write an image in the format of the file extension; JPEG in the best quality."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file_format = "PNG" if path.suffix.lower() == ".png" else "JPEG"
     Image.fromarray(image_HW3).save(path, format=file_format, quality=95)
@@ -51,8 +51,8 @@ def write_image_folder(
 ) -> Path:
     """Write `root`/<part>/<class>/<number><suffix> and return `root`.
 
-    `parts` says how many images of each class each part has (12 in train). Image n has the n-th of `sizes`
-    (height, width) and of `suffixes`, over and over.
+    `parts` has the number of images per class of each part (default: 12 in train). Image n has the n-th of
+    `sizes` (height, width) and of `suffixes`, cyclically.
     """
     for part, num_images in (parts or {"train": 12}).items():
         for label, name in enumerate(classes):
@@ -122,7 +122,7 @@ def write_tinyimagenet(
 
 
 def write_png_header(path: Path, *, height: int, width: int) -> Path:
-    """Write a PNG that says how large it is and holds nothing else; return `path`."""
+    """Write a PNG with only a header of this size; return `path`."""
     chunks = [
         (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
         (b"IDAT", b""),
@@ -137,12 +137,12 @@ def write_png_header(path: Path, *, height: int, width: int) -> Path:
 
 
 def write_python2_pickle(path: Path, value: object) -> None:
-    """Write a pickle as Python 2 with numpy 1 did, the form that CIFAR has; bytes become Python 2's text."""
+    """Write a pickle like Python 2 with numpy 1, the format of CIFAR; bytes become strings of Python 2."""
     content = bytearray(pickle.dumps(value, protocol=3))
     for opcode, _, place in pickletools.genops(bytes(content)):
         assert place is not None
         content[place] = ord(PYTHON2_OPCODES.get(opcode.code, opcode.code))
-    content[1] = 2  # the protocol: of what 3 added, nothing is left
+    content[1] = 2  # the protocol: no opcode of version 3 remains
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"))
 

@@ -1,4 +1,4 @@
-"""Torchvision's own networks, to compare ours with."""
+"""Networks of torchvision, as references."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import torchvision
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-# What stands between the maps of the last stage and the features that we mean.
+# Replacements of the layers between the maps of the last stage and the features.
 WITHOUT_CLASSIFIER: dict[str, dict[str, nn.Module]] = {
     "resnet18": {"fc": nn.Identity()},
     "resnet50": {"fc": nn.Identity()},
@@ -18,7 +18,7 @@ WITHOUT_CLASSIFIER: dict[str, dict[str, nn.Module]] = {
     "regnet_y_400mf": {"fc": nn.Identity()},
 }
 
-# How they keep the resolution of images of up to 64 pixels.
+# Replacements that keep the resolution of images of up to 64 pixels.
 SMALL_STEMS: dict[str, dict[str, nn.Module]] = {
     "resnet18": {"conv1": nn.Conv2d(3, 64, 3, padding=1, bias=False), "maxpool": nn.Identity()},
     "vgg16_bn": {},
@@ -36,10 +36,10 @@ SMALL_STEMS: dict[str, dict[str, nn.Module]] = {
 
 
 def as_if_trained(network: nn.Module, images_RCHW: torch.Tensor) -> None:
-    """Give a fresh network scales, shifts and biases of its own, and the statistics of a batch.
+    """Give a new network random scales, shifts and biases, and the statistics of a batch.
 
-    Without them some parts would have no effect on the features: a ConvNeXt's blocks start at a millionth,
-    and statistics that are not the activations' own let those of an EfficientNet vanish.
+    Otherwise some parts would have no effect on the features: blocks of a ConvNeXt are initially scaled by
+    1e-6, and with other statistics the activations of an EfficientNet vanish.
     """
     with torch.no_grad():
         for parameter in network.parameters():
@@ -53,9 +53,9 @@ def as_if_trained(network: nn.Module, images_RCHW: torch.Tensor) -> None:
 
 
 def random_network(name: str) -> Any:
-    """Return a network as if it had been trained, all its layers included.
+    """Return a network with all layers, as if it had been trained.
 
-    A VGG's 120 million weights of a classifier make way for a few.
+    The classifier of a VGG, with 120 million weights, is replaced by a small one.
     """
     network = torchvision.models.get_model(name, weights=None, num_classes=3)
     if name.startswith("vgg"):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.chaos.processes import family
+from tests.chaos.processes import process_tree
 from tests.launches import Launch, launched
 
 # A head that holds no worker. Its autoscaler declares nodes of 1 CPU; whoever writes to us adds them.
@@ -70,7 +70,7 @@ class RayCluster:
 
     def training_workers(self) -> list[int]:
         """Return the processes that train."""
-        found = family(self._process.pid)
+        found = process_tree(self._process.pid)
         return sorted(process.pid for process in found if process.title.startswith("ray::RayTrainWorker"))
 
     def run(self, code: str, *arguments: str) -> str:

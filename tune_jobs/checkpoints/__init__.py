@@ -1,1 +1,1 @@
-"""Where checkpoints lie, which of them are valid, and which a search keeps."""
+"""Checkpoint storage, validation and retention."""

@@ -1,9 +1,9 @@
-"""The folder of a trial: where its attempts write, and how many checkpoints a running one keeps.
+"""Layout of the folder of a trial, and the number of checkpoints of a running trial.
 
-trials/0007/checkpoints/<epoch>-a<attempt>/            complete checkpoints, ours
-trials/0007/checkpoints/<epoch>-s<step>-a<attempt>/    of an attempt that was stopped within an epoch
-trials/0007/attempts/<attempt>/                        Ray Train's own files, never read back
-trials/0007-seed-1/                                    the same of another seed (confirmation.py)
+trials/0007/checkpoints/<epoch>-a<attempt>/            complete checkpoints
+trials/0007/checkpoints/<epoch>-s<step>-a<attempt>/    of an attempt stopped within an epoch
+trials/0007/attempts/<attempt>/                        files of Ray Train, never read back
+trials/0007-seed-1/                                    the same for a repetition (confirmation.py)
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,14 +17,14 @@ NUM_KEPT_CHECKPOINTS = 2
 def refuse_unknown_trials(
     stored: Iterable[str], records: Sequence[TrialRecord], *, where: str, database: str
 ) -> None:
-    """Raise `StorageError` for a stored trial that the study does not have: then the study was lost.
+    """Raise `StorageError` if a stored trial is not in the study, because then the study was lost.
 
-    `stored` are the names of the trials that have something in `where`. A search that began anew beside them
-    would take their checkpoints for its own.
+    `stored` are the names of the trials with files in `where`. A new search in the same place would resume
+    from their checkpoints.
     """
     unknown = sorted(set(stored) - {record.name for record in records})
     if unknown:
         raise StorageError(
             f"{where}/trials/{unknown[0]}: the study in {database} has no such trial"
-            f" (put the lost database back, or move {where}/trials away)"
+            f" (restore the lost database, or move {where}/trials away)"
         )

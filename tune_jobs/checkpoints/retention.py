@@ -1,4 +1,4 @@
-"""Which checkpoints a search still needs: those of trials that run, and of the best of those that ended."""
+"""Retention of checkpoints: those of running trials, and of the best finished trials."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ def removable(
     num_protected: int,
     budget_bytes: int,
 ) -> list[str]:
-    """Return the names of the trials whose checkpoints may go.
+    """Return the names of the trials whose checkpoints can be removed.
 
-    `records` are all trials and seeds, `ranked` those that may win, the best first, and `sizes` the bytes of
-    what is stored by trial. A trial that runs, or that the study does not know, keeps its own; so do the best
-    `num_protected`, and of the next ones those, best first, that fit `budget_bytes` together.
+    `records` are all trials and repetitions, `ranked` the candidates for the winner, best first, and `sizes`
+    the stored bytes by trial. Checkpoints are kept for running trials, for trials that are not in the study,
+    for the best `num_protected` candidates, and for further candidates, best first, up to `budget_bytes` in
+    total.
     """
     kept = {record.name for record in ranked[:num_protected]}
     left = budget_bytes
@@ -37,7 +38,7 @@ def removable(
 
 
 class Retention:
-    """Removes the checkpoints that no one needs any more; a repetition goes on where a killed one was."""
+    """Removes checkpoints that are no longer needed. Idempotent; continues after a kill."""
 
     def __init__(
         self,
@@ -49,15 +50,15 @@ class Retention:
         budget_bytes: int,
     ) -> None:
         self._store, self._records, self._ranked = store, records, ranked
-        self._num_needed, self._budget_bytes = num_protected, budget_bytes
+        self._num_protected, self._budget_bytes = num_protected, budget_bytes
 
     def apply(self) -> None:
-        """Remove what is not needed now. Raises `StorageError`."""
+        """Remove the checkpoints that are no longer needed. Raises `StorageError`."""
         names = removable(
             self._records(),
             self._ranked(),
             sizes=self._store.trials(),
-            num_protected=self._num_needed,
+            num_protected=self._num_protected,
             budget_bytes=self._budget_bytes,
         )
         for trial in names:

@@ -1,6 +1,6 @@
-"""Checkpoints in an object store, by pyarrow: `s3://bucket/path?endpoint_override=HOST:PORT&scheme=http`.
+"""Checkpoints in an object store through pyarrow: `s3://bucket/path?endpoint_override=HOST:PORT&scheme=http`.
 
-An object appears whole or not at all. Keys come from the environment of each process, never from the URI.
+Writes of objects are atomic. Credentials come from the environment of each process, never from the URI.
 """
 
 import os
@@ -13,7 +13,7 @@ from pyarrow import fs
 from tune_jobs.checkpoints.store import PROBE, CheckpointStore, storage_errors
 from tune_jobs.urls import masked_uri
 
-# A dead endpoint is told within seconds; a busy one is asked again, with pauses that grow.
+# A dead endpoint is an error within seconds; a busy one is retried with exponential backoff.
 CONNECT_TIMEOUT_S = 3.0
 MAX_ATTEMPTS = 4
 
@@ -60,7 +60,7 @@ class ObjectStore(CheckpointStore):
         """As `CheckpointStore.load`."""
         payloads = {}
         for info in self._found(self._path(trial, name)):
-            # Gone meanwhile is missing, as it is in a folder.
+            # An object that was removed in between counts as missing, as in a folder.
             with (
                 storage_errors(self.where),
                 suppress(FileNotFoundError),
@@ -83,17 +83,17 @@ class ObjectStore(CheckpointStore):
             return list(self._fs.get_file_info(selector))
 
     def _write(self, path: str, payload: bytes) -> None:
-        # Not as a context: leaving one after an error would complete the object.
+        # Not a context manager: exiting one after an error would complete the object.
         file = self._fs.open_output_stream(path)
         file.write(payload)
         file.close()
 
 
 def _file_system(bucket: str, query: Mapping[str, str]) -> fs.S3FileSystem:
-    """What pyarrow makes of the URI, with our own patience."""
+    """The file system of pyarrow for the URI, with the timeouts of this module."""
     endpoint = query.get("endpoint_override")
     if endpoint or os.environ.get("AWS_ACCESS_KEY_ID"):
-        # Keys are there, or no machine of AWS: asking its metadata service would only take time.
+        # Keys are given, or this is not an AWS machine: skip the slow query of the metadata service.
         os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
     region = query.get("region") or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     if region is None and not endpoint:

@@ -1,7 +1,7 @@
-"""Where the checkpoints of a search lie: `trials/0007/checkpoints/<epoch>-a<attempt>/` below one place.
+"""Storage of checkpoints, as `trials/0007/checkpoints/<epoch>-a<attempt>/` below one location.
 
-A checkpoint is whole once its manifest is there, which is written last, and valid if that agrees with the
-files. Whatever goes wrong with the storage is a `StorageError`.
+The manifest is written last: a checkpoint is complete if it has one, and valid if the files match it. All
+errors of the storage are raised as `StorageError`.
 """
 
 import shutil
@@ -17,42 +17,42 @@ PROBE = "write-check"
 
 
 class CheckpointStore(ABC):
-    """Holds checkpoints by the names of their trial and of themselves; `where` says where, for messages."""
+    """Stores checkpoints by trial name and checkpoint name. Messages show the location `where`."""
 
     where: str
 
     @abstractmethod
     def check(self) -> None:
-        """Write, read and remove something small; nothing of it stays."""
+        """Write, read and remove a small test file."""
 
     @abstractmethod
     def trials(self) -> dict[str, int]:
-        """Return how many bytes the checkpoints of each trial take, whole or not, by the trial's name."""
+        """Return the size in bytes of the checkpoints of each trial, including incomplete ones."""
 
     @abstractmethod
     def names(self, trial: str) -> list[str]:
-        """Return the names of a trial's checkpoints, whole or not."""
+        """Return the names of a trial's checkpoints, including incomplete ones."""
 
     @abstractmethod
     def save(self, trial: str, name: str, payloads: Mapping[str, bytes]) -> None:
-        """Store the files in their order, the manifest last; when this returns they are durable."""
+        """Store the files in order, the manifest last; they are durable when this returns."""
 
     @abstractmethod
     def load(self, trial: str, name: str) -> dict[str, bytes]:
-        """Return the content of each file that is there."""
+        """Return the content of each existing file."""
 
     @abstractmethod
     def remove(self, trial: str, name: str) -> None:
-        """Remove a checkpoint; one that is gone already, or half, is no error."""
+        """Remove a checkpoint; a missing or incomplete one is not an error."""
 
-    def place(self, trial: str, name: str) -> str:
-        """Return where a checkpoint is, for messages."""
+    def location(self, trial: str, name: str) -> str:
+        """Return the location of a checkpoint for messages."""
         return f"{self.where}/trials/{trial}/checkpoints/{name}"
 
 
 @contextmanager
 def storage_errors(where: str) -> Iterator[None]:
-    """Raise what the storage refuses as `StorageError`, in one line."""
+    """Raise errors of the storage as `StorageError`, with a one-line message."""
     try:
         yield
     except OSError as error:
@@ -61,13 +61,13 @@ def storage_errors(where: str) -> Iterator[None]:
 
 
 class LocalStore(CheckpointStore):
-    """Checkpoints in a folder of this machine, or of a file system that machines share."""
+    """Checkpoints in a local folder or a shared file system."""
 
     def __init__(self, folder: Path) -> None:
         self.where, self._trials = str(folder), folder / "trials"
 
     def check(self) -> None:
-        """As `CheckpointStore.check`; folders that were made for it go again."""
+        """As `CheckpointStore.check`; folders created for it are removed."""
         folder = Path(self.where)
         missing = [path for path in (folder, *folder.parents) if not path.exists()]
         with storage_errors(self.where):
@@ -78,7 +78,7 @@ class LocalStore(CheckpointStore):
                 probe.read_text()
                 probe.unlink()
             finally:
-                for path in filter(Path.is_dir, missing):  # where one could not be made, that is the cause
+                for path in filter(Path.is_dir, missing):  # created folders, or the first that failed
                     path.rmdir()
 
     def trials(self) -> dict[str, int]:
@@ -106,7 +106,7 @@ class LocalStore(CheckpointStore):
     def remove(self, trial: str, name: str) -> None:
         """As `CheckpointStore.remove`.
 
-        A worker that was just stopped may still write there: what then stays goes the next time.
+        A worker that is being stopped may still write there; such files are removed at the next call.
         """
         shutil.rmtree(self._path(trial, name), ignore_errors=True)
 
@@ -119,6 +119,6 @@ def _num_bytes(folder: Path) -> int:
     for path in folder.rglob("*"):
         try:
             total += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:  # removed meanwhile, by the worker that wrote it
+        except FileNotFoundError:  # removed in between by the worker that wrote it
             continue
     return total

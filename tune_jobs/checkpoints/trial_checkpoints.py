@@ -1,4 +1,4 @@
-"""The checkpoints of one trial as an attempt sees them: which to go on from, and which it may remove."""
+"""Checkpoints of one trial: the newest valid one, and the removal of older ones."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from tune_jobs.checkpoints.store import CheckpointStore, LocalStore
 
 
 def open_store(place: str) -> CheckpointStore:
-    """Return the store at a folder or an s3:// URI. Raises `StorageError` where it cannot be used."""
+    """Return the store of a folder or an s3:// URI. Raises `StorageError` if it cannot be used."""
     if place.startswith("s3://"):
         from tune_jobs.checkpoints.s3 import ObjectStore
 
@@ -21,45 +21,46 @@ def open_store(place: str) -> CheckpointStore:
 
 
 def newest_valid(
-    store: CheckpointStore, trial: str, *, passed_over: Callable[[str, CheckpointError], None] | None = None
+    store: CheckpointStore, trial: str, *, on_invalid: Callable[[str, CheckpointError], None] | None = None
 ) -> str | None:
-    """Return the name of a trial's valid checkpoint of the latest moment, or None.
+    """Return the name of a trial's newest valid checkpoint, or None.
 
-    `passed_over` is told of each newer one that is not valid: its name, and what is wrong.
+    `on_invalid` is called with the name and the error of each newer checkpoint that is not valid.
     """
     for name in _newest_first(store, trial):
         try:
-            verify_payloads(store.load(trial, name), source=store.place(trial, name))
+            verify_payloads(store.load(trial, name), source=store.location(trial, name))
         except CheckpointError as error:
-            if passed_over is not None:
-                passed_over(name, error)
+            if on_invalid is not None:
+                on_invalid(name, error)
         else:
             return name
     return None
 
 
 def load_state(store: CheckpointStore, trial: str, name: str, *, config: TrainConfig) -> TrainingState:
-    """Return the state that a checkpoint holds. Raises `CheckpointError` for a damaged or foreign one."""
-    return state_of(store.load(trial, name), config=config, source=store.place(trial, name))
+    """Return the state in a checkpoint. Raises `CheckpointError` if it is damaged or of another
+    configuration."""
+    return state_of(store.load(trial, name), config=config, source=store.location(trial, name))
 
 
 class TrialCheckpoints:
-    """What one attempt of a trial reads and writes; `notes` says once what was passed over."""
+    """Checkpoints that one attempt of a trial reads and writes; `notes` reports damaged ones once."""
 
     def __init__(self, place: str, *, trial: str, attempt: int) -> None:
         self._store, self._trial, self._attempt = open_store(place), trial, attempt
         self._notes: list[str] = []
 
     def newest(self) -> str | None:
-        """Return the name of the checkpoint to go on from, None where the trial begins."""
+        """Return the name of the checkpoint to resume from, None if the trial starts at epoch 0."""
         damaged: list[str] = []
         newest = newest_valid(
             self._store,
             self._trial,
-            passed_over=lambda name, error: damaged.append(f"checkpoint {name} is damaged ({error})"),
+            on_invalid=lambda name, error: damaged.append(f"checkpoint {name} is damaged ({error})"),
         )
-        goes_on = f"goes on from {newest}" if newest else "begins again"
-        self._notes = [f"{flaw}, {goes_on}" for flaw in damaged]
+        action = f"resuming from {newest}" if newest else "restarting"
+        self._notes = [f"{problem}, {action}" for problem in damaged]
         return newest
 
     def load(self, name: str, *, config: TrainConfig) -> TrainingState:
@@ -67,14 +68,14 @@ class TrialCheckpoints:
         return load_state(self._store, self._trial, name, config=config)
 
     def notes(self) -> dict[str, list[str]]:
-        """Return what a report tells beside the metrics: `notes` the first time, if there are any."""
+        """Return `notes` as an additional entry of the next report, once; empty if there are none."""
         notes, self._notes = self._notes, []
         return {"notes": notes} if notes else {}
 
     def save(self, payloads: Mapping[str, bytes], *, epoch: int, step: int = 0) -> None:
-        """Write a checkpoint, and remove what is older than it as far as there are more than are kept.
+        """Write a checkpoint, and remove older ones beyond the number to keep.
 
-        Newer ones, of attempts that wrote them before or that still run, are left alone.
+        Newer ones, written by other attempts, are not removed.
         """
         name = checkpoint_name(epoch=epoch, step=step, attempt=self._attempt)
         self._store.save(self._trial, name, payloads)

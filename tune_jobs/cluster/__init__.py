@@ -1,1 +1,1 @@
-"""The connected Ray cluster: what it holds, whether it answers, what is left behind on it."""
+"""The connected Ray cluster: resources, nodes, heartbeat, authentication, clean-up."""

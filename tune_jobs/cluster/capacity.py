@@ -1,4 +1,4 @@
-"""How many trials fit at once, counted anew while nodes come and go."""
+"""Number of concurrent trials, updated when nodes join or leave."""
 
 import math
 import time
@@ -15,10 +15,10 @@ RECOUNT_S = 2.0
 
 
 class Capacity:
-    """Counts again how many trials fit into the connected cluster, and tells `note` when that changes.
+    """Counts the trials that fit into the connected cluster, and calls `note` when the count changes.
 
-    While not one fits, a placement group asks for the workers of one, the fewest that it runs on, so that an
-    autoscaler adds nodes for them; Ray drops it with this process at the latest.
+    While no trial fits, a placement group requests the workers of one trial (the minimum number), so that an
+    autoscaler adds nodes. Ray removes it when this process ends.
     """
 
     def __init__(
@@ -32,15 +32,15 @@ class Capacity:
         self._demand: PlacementGroup | None = None
 
     def at_once(self) -> int:
-        """Return how many trials may run at the same time, as counted in the last `RECOUNT_S` seconds."""
+        """Return the number of concurrent trials, counted at most `RECOUNT_S` seconds ago."""
         if self._at_once is None or time.monotonic() - self._counted_s >= RECOUNT_S:
             self._at_once = self._count(before=self._at_once)
         return self._at_once
 
     def workers_for_next(self, live: Sequence[int]) -> int:
-        """Return on how many workers the next trial is to run beside the live ones, 0 where it must wait.
+        """Return the number of workers of the next trial in addition to the running ones; 0 if it must wait.
 
-        What is taken is counted anew first: an attempt keeps its number of workers to its end.
+        Free resources are counted first: an attempt keeps its number of workers.
         """
         if (self._limit != "auto" and len(live) >= self._limit) or not self._room(live):
             return 0
@@ -51,11 +51,11 @@ class Capacity:
         return workers_for_next(self._nodes, self._trial, live) if self.at_once() else 0
 
     def summary(self) -> str:
-        """Return the count with its arithmetic: `2 at once (2 CPUs / (1 worker x 1 CPU) = 2)`."""
+        """Return the count with its calculation: `2 at once (2 CPUs / (1 worker x 1 CPU) = 2)`."""
         return f"{self.at_once()} at once ({self._arithmetic})"
 
     def close(self) -> None:
-        """Ask the cluster for nothing any more."""
+        """Withdraw the request for nodes."""
         if self._demand is not None:
             remove_placement_group(self._demand)
             self._demand = None

@@ -1,8 +1,8 @@
-"""What Ray Train may leave behind in a cluster that outlives the search: ended by the search itself.
+"""Clean-up of orphaned actors of Ray Train in a cluster that outlives the search.
 
-Ray Train gives each run a detached actor that removes the run's placement group when its controller dies. An
-actor whose controller is killed before it was told what to watch watches nothing, for ever. They are told by
-the namespace: a search is the only one in its own, and one launcher at a time runs it.
+Ray Train starts a detached actor for each run that removes the placement group of the run when its controller
+dies. If the controller is killed before it has registered, the actor stays forever. Such actors are found by
+the namespace, which is used by one search and one launcher only.
 """
 
 import os
@@ -22,9 +22,9 @@ MOST_ACTORS = 1000
 
 
 def kill_orphaned_actors(namespace: str) -> None:
-    """End the clean-up actors of a search's namespace, while none of its trials runs.
+    """Kill the orphaned clean-up actors in the namespace of a search while none of its trials runs.
 
-    A cluster that does not answer keeps them until the next launch.
+    If the cluster does not answer, they stay until the next launch.
     """
     try:
         actors = list_actors(
@@ -41,7 +41,7 @@ def kill_orphaned_actors(namespace: str) -> None:
 
 
 def _end_on(node_id: str | None, pid: int | None) -> "ray.ObjectRef[None]":
-    """Without a name there is no handle to kill it by, so a task on its node ends its process."""
+    """Kill an actor by a task on its node: it has no name, so there is no handle to kill it."""
     assert node_id is not None
     assert pid is not None
     strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
@@ -49,6 +49,6 @@ def _end_on(node_id: str | None, pid: int | None) -> "ray.ObjectRef[None]":
 
 
 def _end(pid: int) -> None:
-    title = Path(f"/proc/{pid}/cmdline")  # the number may be another process's by now
+    title = Path(f"/proc/{pid}/cmdline")  # the process id may have been reused
     if title.is_file() and title.read_bytes().startswith(f"ray::{PLACEMENT_GROUP_CLEANER}".encode()):
         os.kill(pid, signal.SIGKILL)

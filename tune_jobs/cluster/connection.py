@@ -1,4 +1,4 @@
-"""The connection of one launch to Ray: made once, checked, and waited with until a trial fits."""
+"""Connection of a launch to Ray: opened once, checked, and ready when a trial fits."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -22,13 +22,13 @@ from tune_jobs.space import SearchSpace
 from tune_jobs.terminal.interruption import Interruption
 from tune_jobs.terminal.streams import Terminal
 
-POLL_S = 0.2  # a signal is answered within this time
+POLL_S = 0.2  # a signal is handled within this time
 
 
 class Connection:
-    """Ray for the time of a launch: the cluster at `address`, or one of this machine's where it is None.
+    """Ray cluster of a launch: the one at `address`, or a local one if it is None.
 
-    From `open` to `close` it is watched; `on_lost` is called, in a thread, when it does not answer any more.
+    From `open` to `close` its heartbeat is monitored; `on_lost` is called in a thread when it is lost.
     """
 
     def __init__(
@@ -49,11 +49,11 @@ class Connection:
         self._is_open = False
 
     def open(self, note: Callable[[str], None]) -> None:
-        """Connect, unless that is done, and return when a trial fits there or the search is interrupted.
+        """Connect if not connected, and return when a trial fits or the search is interrupted.
 
-        `note` is told what is waited for. At an address, raises `BadInputError` for workers that no node it
-        has or may add could hold and for data that such a node lacks, `ClusterLostError` when no cluster
-        answers.
+        `note` is called with what it waits for. With an address, raises `BadInputError` if a worker can fit
+        no node that the cluster has or may add, or if such a node lacks the data, and `ClusterLostError` if
+        no cluster answers.
         """
         if self._is_open:
             return
@@ -72,7 +72,7 @@ class Connection:
 
     @contextmanager
     def cluster_loss_first(self) -> Iterator[None]:
-        """Raise what ends the block where the cluster still answers; the loss of the cluster comes first."""
+        """Raise errors of the block only if the cluster still answers; otherwise the cluster is lost."""
         try:
             yield
         except Exception:
@@ -80,7 +80,7 @@ class Connection:
             raise
 
     def await_answer(self) -> None:
-        """Return once the cluster answers, at once where none is connected; see `ClusterHeartbeat`."""
+        """Return when the cluster answers, or at once if none is connected; see `ClusterHeartbeat`."""
         if self._heartbeat is not None:
             self._heartbeat.await_answer()
 
@@ -101,14 +101,14 @@ class Connection:
         self._check_paths([node for node in present_nodes() if node.id not in known])
 
     def _check_paths(self, nodes: list[Node]) -> None:
-        """Look for the data on every node that can hold a worker; trials find out about later ones."""
+        """Check the data on every node that fits a worker; on later nodes the trials check it."""
         paths = needed_paths(self._space)
         for node in nodes if paths else ():
             if workers_held([node.resources], self._space.trial):
                 refuse_missing(self._space, missing_on(node, paths), node=node.name)
 
     def close(self) -> None:
-        """Let go of the cluster, and end it where it was this machine's own; no trial may run any more."""
+        """Disconnect, and stop the cluster if it is a local one. No trial may be running."""
         if self._is_open and self._address is not None:
             kill_orphaned_actors(self._namespace)
         self._session.close()

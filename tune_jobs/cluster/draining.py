@@ -1,7 +1,8 @@
-"""Nodes that are about to go: Ray drains one when a cloud, or whoever runs the cluster, takes it back.
+"""Preemption notices: Ray drains a node before a cloud or an administrator removes it.
 
-Ray Train has a watcher for this too, an actor more for each attempt, after whose notice its controller waits
-for the node's end. It is switched off: an attempt ends with its checkpoint at once, and the search decides.
+Ray Train can watch for this too, with an additional actor for each attempt, but its controller then waits
+until the node is gone. That is disabled: an attempt ends at once with a checkpoint, and the search
+reschedules it.
 """
 
 import logging
@@ -18,9 +19,9 @@ POLL_S = 1.0
 
 @contextmanager
 def drain_notice(nodes: frozenset[str]) -> Iterator[Callable[[], bool]]:
-    """Yield a function that says at once whether one of the nodes was being drained a second ago.
+    """Yield a function that returns whether one of the nodes is draining, without blocking.
 
-    The cluster is asked by a thread, for the time of the context.
+    A thread polls the cluster every second inside the context.
     """
     drained, over = threading.Event(), threading.Event()
 
@@ -30,7 +31,7 @@ def drain_notice(nodes: frozenset[str]) -> Iterator[Callable[[], bool]]:
                 if nodes & draining_nodes():
                     drained.set()
                     return
-            except Exception as error:  # a cluster that does not answer now is asked again
+            except Exception as error:  # if the cluster does not answer, it is polled again
                 log.warning("the draining nodes are not known: %s", error)
 
     threading.Thread(target=watch, name="drain notice", daemon=True).start()

@@ -1,8 +1,7 @@
-"""Whether the cluster still answers: asked once a second, past Ray's own client.
+"""Heartbeat of the cluster, checked once a second without Ray's client.
 
-Where the cluster's head is gone Ray's calls block, and after 60 s Ray ends this process itself, as if the
-fault were ours; where this machine's node is gone Tune waits for ever. So a thread asks both, by the
-greeting of the protocol that they speak.
+If the head node is lost, calls of Ray block, and after 60 s Ray kills this process. If the local node is
+lost, Tune waits forever. Therefore a thread checks both by an HTTP/2 handshake.
 """
 
 import socket
@@ -15,17 +14,17 @@ from tune_jobs.errors import ClusterLostError
 INTERVAL_S = 1.0
 ANSWER_TIMEOUT_S = 5.0
 
-# A head that is busy, paused or being replaced answers again within this time.
+# A head node that is busy, paused or being replaced answers within this time.
 SILENCE_S = 20.0
-# A launcher that was paused itself has missed one answer at most.
+# If the launcher itself was paused, it has missed at most one answer.
 FEWEST_MISSED = 3
 
-# How a client opens HTTP/2, which gRPC speaks: the preface and empty settings (RFC 9113, section 3.4).
+# Client preface and empty settings of HTTP/2, the protocol of gRPC (RFC 9113, section 3.4).
 GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
 
 def answers(address: str, *, timeout_s: float = ANSWER_TIMEOUT_S) -> bool:
-    """Return whether a gRPC server answers at HOST:PORT; for a stopped one only its system would."""
+    """Return whether a gRPC server answers at HOST:PORT; an open TCP port alone is not enough."""
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_s) as connection:
@@ -37,31 +36,31 @@ def answers(address: str, *, timeout_s: float = ANSWER_TIMEOUT_S) -> bool:
 
 
 class Silence:
-    """For how long a server has given no answer."""
+    """Time since the last answer of a server."""
 
     def __init__(self) -> None:
         self._since_s: float | None = None
         self._num_missed = 0
 
     def heard(self) -> None:
-        """It has answered."""
+        """Record an answer."""
         self._since_s, self._num_missed = None, 0
 
     def missed(self, *, asked_s: float) -> None:
-        """It has not answered what was asked at that time."""
+        """Record a missing answer to a request at a time."""
         self._since_s = asked_s if self._since_s is None else self._since_s
         self._num_missed += 1
 
     def is_final(self, now_s: float) -> bool:
-        """Return whether no answer is to be expected any more."""
+        """Return whether the server is considered lost."""
         since_s = now_s if self._since_s is None else self._since_s
         return self._num_missed >= FEWEST_MISSED and now_s - since_s >= SILENCE_S
 
 
 class ClusterHeartbeat:
-    """Asks the parts of a cluster, name to HOST:PORT, and calls `on_lost` from its thread for a silent one.
+    """Checks servers of a cluster (name to HOST:PORT), and calls `on_lost` from its thread if one is lost.
 
-    A part that speaks no plain gRPC (Ray with TLS) gives no answer from the start and is not asked again.
+    A server that never answered, for example Ray with TLS, is not checked.
     """
 
     def __init__(self, parts: Mapping[str, str], on_lost: Callable[[ClusterLostError], None]) -> None:
@@ -72,17 +71,17 @@ class ClusterHeartbeat:
         self._thread = threading.Thread(target=self._run, name="cluster heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Begin to ask."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask no more."""
+        """Stop the thread."""
         self._stopped.set()
 
     def await_answer(self) -> None:
-        """Return once all parts answer, asked now: what goes wrong then is not for want of a cluster.
+        """Return when all servers answer a new request, so that later errors do not come from a lost cluster.
 
-        Raises `ClusterLostError` when the cluster is lost and `on_lost` has returned.
+        Raises `ClusterLostError` if the cluster is lost, after `on_lost` has returned.
         """
         while self._lost or not all(answers(address) for address in self._parts.values()):
             if self._told.wait(INTERVAL_S):

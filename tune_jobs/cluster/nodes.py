@@ -1,4 +1,4 @@
-"""What the connected cluster holds: its nodes, the types that an autoscaler may add, the files they see."""
+"""Nodes of the connected cluster, and the files on them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ SPOT = "spot"
 
 @dataclass(frozen=True)
 class Node:
-    """A node that is alive: its id, its name for people, all that it has, used or not, and its labels."""
+    """Live node: its id, its display name, its total resources, and its labels."""
 
     id: str
     name: str
@@ -26,9 +26,9 @@ class Node:
 
 
 def present_nodes() -> list[Node]:
-    """Return the nodes that are alive, as the cluster sees them: a dead one may count for some seconds.
+    """Return the live nodes; a dead one may be included for some seconds.
 
-    One that is being drained is not among them: nothing new begins there.
+    Draining nodes are excluded, because nothing is scheduled there.
     """
     draining = draining_nodes()
     return [
@@ -44,7 +44,7 @@ def present_nodes() -> list[Node]:
 
 
 def monitored_parts() -> dict[str, str]:
-    """Return what a launch cannot do without, in words, with the HOST:PORT where each part answers."""
+    """Return the servers that a launch depends on: display name to HOST:PORT."""
     context = ray.get_runtime_context()
     parts = {"its head": context.gcs_address}
     for node in ray.nodes():
@@ -54,9 +54,9 @@ def monitored_parts() -> dict[str, str]:
 
 
 def missing_on(node: Node, paths: Sequence[NeededPath]) -> list[NeededPath]:
-    """Return which of the paths are not there for a process on the node, looked at by a Ray task.
+    """Return the paths that do not exist on a node, checked by a Ray task.
 
-    None on a node that has just left. Raises `BadInputError` when no task of this project can run there.
+    Empty if the node has just left. Raises `BadInputError` if tasks of this project cannot run there.
     """
     look = ray.remote(missing_paths).options(
         num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)
@@ -72,9 +72,9 @@ def missing_on(node: Node, paths: Sequence[NeededPath]) -> list[NeededPath]:
 
 
 def trial_selector(nodes: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """Return the label selector of a trial's own process, for nodes given by their labels.
+    """Return the label selector for trial actors, given the labels of all nodes.
 
-    Where some node is spot and another one is not, a node that is not; else any, `{}`.
+    If there are spot and other nodes, it excludes spot nodes; otherwise it is empty.
     """
     is_spot = [labels.get(MARKET_TYPE) == SPOT for labels in nodes]
     return {MARKET_TYPE: f"!{SPOT}"} if any(is_spot) and not all(is_spot) else {}

@@ -1,8 +1,8 @@
-"""What this project uses of Ray beyond its public API, all in one place.
+"""All uses of Ray's private API.
 
-`ENTRIES` lists every private or internal name with the version it was read in and the reason why nothing
-public serves. After an upgrade of Ray, tests/tune_jobs/cluster/test_ray_internals.py names the entry that
-broke; it also fails if another module uses what is private to Ray.
+`ENTRIES` lists every private name with the Ray version in which it was read, and why no public API serves.
+After an upgrade of Ray, tests/tune_jobs/cluster/test_ray_internals.py names the entry that broke. It also
+fails if another module uses private names of Ray.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
     from ray.tune.experiment import Trial
 
-UNLIMITED = 1e9  # of a declared resource, which Ray spells -1
+UNLIMITED = 1e9  # of a declared resource, which is -1 in Ray
 
 # Names on the wire and in the environment.
-CHECK_ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"  # its request may be empty
+CHECK_ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"  # accepts an empty request
 GCS_PORT = "RAY_GCS_SERVER_PORT"
 MARKET_TYPE = "ray.io/market-type"
 PLACEMENT_GROUP_CLEANER = "PlacementGroupCleaner"
@@ -27,9 +27,9 @@ ON_LOOPBACK: Mapping[str, Any] = {"_node_ip_address": "127.0.0.1"}  # for ray.in
 
 @dataclass(frozen=True)
 class Entry:
-    """A name of Ray that is used here: where it is, why it is needed, and the Ray version it was read in.
+    """Private name of Ray: where it is, why it is needed, and the Ray version in which it was read.
 
-    `contains` is a text that must be in its source, if the name alone is not what is used.
+    `contains` is a text that its source must contain, if more than the name is used.
     """
 
     name: str
@@ -91,10 +91,10 @@ def draining_nodes() -> frozenset[str]:
 
 
 def declared_node_types() -> list[dict[str, float]]:
-    """Return the resources of each node type that the cluster's autoscaler may add; none may be declared.
+    """Return the resources of each node type that the autoscaler of the cluster may add.
 
-    They are declared in the cluster's own state, where Ray Train looks for them too. An autoscaler that does
-    not write them there is unknown here.
+    Empty if the autoscaler does not declare its node types in the state of the cluster, where Ray Train reads
+    them too.
     """
     from ray._private.state import state
 
@@ -114,14 +114,14 @@ def head_address(address: str) -> str:
 
 
 def token_headers() -> dict[str, str]:
-    """Return the headers that carry this process's token. Raises `ray.exceptions.AuthenticationError`."""
+    """Return the HTTP headers with the token of this process. Raises `ray.exceptions.AuthenticationError`."""
     from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]  # not in its stub
 
     return dict(AuthenticationTokenLoader.instance().get_token_for_http_header())
 
 
 def reload_token() -> None:
-    """Let Ray read mode and token from the environment again: it keeps what it has read once."""
+    """Make Ray read the authentication mode and token from the environment again; it caches them."""
     from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # not in its stub
 
     Config.initialize("")
@@ -131,8 +131,8 @@ def reload_token() -> None:
 def keep_keys_out_of_trials() -> None:
     """Keep the launcher's AWS keys out of the trials' runtime environments.
 
-    Tune would copy them there, and Ray writes runtime environments into its logs and shows them on the
-    dashboard. The nodes of this machine's own cluster inherit the keys, those of others have their own.
+    Otherwise Tune copies them, and Ray writes runtime environments to its logs and to the dashboard.
+    Processes of a local cluster inherit the keys; nodes of other clusters have their own.
     """
     from ray.tune.execution import class_cache
 
@@ -141,7 +141,7 @@ def keep_keys_out_of_trials() -> None:
 
 
 def error_of(trial: Trial) -> BaseException | None:
-    """Return the exception that ended a trial's actor, None if there is none."""
+    """Return the exception that ended the actor of a trial, None if there is none."""
     error: BaseException | None = trial.get_pickled_error()
     return error
 
@@ -155,10 +155,10 @@ def train_once(
     num_workers: int,
     resources_per_worker: dict[str, float],
 ) -> BaseException | None:
-    """Run `train_worker` on a group of Ray Train workers and return the error it failed with, or None.
+    """Run `train_worker` on a group of Ray Train workers; return its error or None.
 
-    Train restarts nothing by itself: two groups of one attempt would write to the same paths. Reports of rank
-    0 are passed on to Ray Tune.
+    Retries of Ray Train are disabled, because two groups of one attempt would write to the same paths.
+    Reports of rank 0 are forwarded to Ray Tune.
     """
     from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer

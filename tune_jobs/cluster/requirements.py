@@ -1,4 +1,4 @@
-"""What a search needs of a machine or of the nodes of a cluster: resources, files, a valid address."""
+"""Requirements of a search: resources and files on the machine or the nodes, and a valid address."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,12 +19,12 @@ from tune_jobs.space import SearchSpace
 from tune_jobs.space.settings import TrialSettings
 from tune_jobs.urls import masked_uri
 
-EMBEDDED_DATASETS = ("digits",)  # these read no folder
+EMBEDDED_DATASETS = ("digits",)  # these do not read a folder
 
 
 @dataclass(frozen=True)
 class NeededPath:
-    """A folder or file that the workers read, and the key of the space file that names it."""
+    """Folder or file that the workers read, with its key in the space file."""
 
     key: str
     path: str
@@ -32,14 +32,14 @@ class NeededPath:
     hint: str = ""
 
     def is_there(self) -> bool:
-        """Return whether it exists for this process."""
+        """Return whether it exists on this machine."""
         return Path(self.path).is_dir() if self.is_folder else Path(self.path).is_file()
 
 
 def check_address(address: str | None) -> None:
-    """Raise `BadInputError` unless the address is None, `auto`, or a cluster's own HOST:PORT.
+    """Raise `BadInputError` unless the address is None, `auto`, or HOST:PORT of a cluster.
 
-    Ray's client addresses (`ray://`) would move the search into another process, without its study.
+    With a Ray Client address (`ray://`) the search would run in another process, without its study.
     """
     if address is not None and address != "auto" and not re.fullmatch(r"[^/@\s]+:[0-9]{1,5}", address):
         got = masked_uri(address)
@@ -47,7 +47,7 @@ def check_address(address: str | None) -> None:
 
 
 def check_machine(space: SearchSpace, resources: Mapping[str, float]) -> None:
-    """Raise `BadInputError`, with the arithmetic, when not one trial fits into this machine's resources."""
+    """Raise `BadInputError`, with the calculation, if no trial fits the resources of this machine."""
     fit = trials_at_once([resources], space.trial)
     if fit.count:
         return
@@ -59,9 +59,9 @@ def check_machine(space: SearchSpace, resources: Mapping[str, float]) -> None:
 
 
 def check_node_types(space: SearchSpace, nodes: Sequence[Mapping[str, float]]) -> None:
-    """Raise `BadInputError` when none of the nodes that a cluster has or may add could hold one worker.
+    """Raise `BadInputError` if one worker fits none of the nodes that a cluster has or may add.
 
-    More workers than fit on them now are no mistake: further nodes may join.
+    More workers than fit now are not an error, because further nodes may join.
     """
     if workers_held(nodes, space.trial):
         return
@@ -75,23 +75,22 @@ def check_node_types(space: SearchSpace, nodes: Sequence[Mapping[str, float]]) -
 
 
 def _culprit(nodes: Sequence[Mapping[str, float]], trial: TrialSettings) -> str:
-    """The setting that keeps a worker off the nodes."""
+    """The setting because of which a worker does not fit."""
     without_gpus = trial.model_copy(update={"gpus_per_worker": 0.0})
     return "trial.gpus_per_worker" if workers_held(nodes, without_gpus) else "trial.cpus_per_worker"
 
 
 def needed_paths(space: SearchSpace) -> list[NeededPath]:
-    """Return what must be there for every worker: the folder of the data, the files that the space names.
+    """Return the paths that every worker needs: the data folder, and the files named in the space.
 
-    For a data set that reads no folder, only one that the file names itself must exist: what is written but
-    not there is a mistake, whoever would have read it. Whether weights fit the network is known when the
-    first trial begins: that takes torch.
+    For a data set that does not read a folder, a folder must exist only if the space file names one. Whether
+    weights fit the network is checked when the first trial starts, because it needs torch.
     """
     dataset, root = space.data.dataset, space.data.root
     embedded = dataset in EMBEDDED_DATASETS
     needed = []
     if not (embedded and root == DEFAULTS["data.root"]):
-        hint = f"{dataset} is embedded and reads none: leave it out" if embedded else ""
+        hint = f"{dataset} is embedded and needs none: remove the key" if embedded else ""
         needed.append(NeededPath("train.data.root", root, is_folder=True, hint=hint))
     key = "space.model.weights" if "model.weights" in space.parameters else "train.model.weights"
     weights = {values["model.weights"]: None for values in space.tree.combinations(["model.weights"])}
@@ -99,12 +98,12 @@ def needed_paths(space: SearchSpace) -> list[NeededPath]:
 
 
 def missing_paths(paths: Sequence[NeededPath]) -> list[NeededPath]:
-    """Return which of the paths are not there for this process."""
+    """Return the paths that do not exist on this machine."""
     return [needed for needed in paths if not needed.is_there()]
 
 
 def refuse_missing(space: SearchSpace, missing: Sequence[NeededPath], *, node: str | None = None) -> None:
-    """Raise `BadInputError` for the first path that is missing, on a cluster with the name of the node."""
+    """Raise `BadInputError` for the first missing path, with the name of the node on a cluster."""
     for needed in missing:
         expected = f"a {'folder' if needed.is_folder else 'file'} that exists"
         expected += f" on every node that can hold a worker, as on {node} it does not" if node else ""

@@ -1,4 +1,4 @@
-"""What a machine or a cluster holds, and how many trials fit into it at once."""
+"""Resources of machines, and the number of trials that fit into them."""
 
 import math
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tune_jobs.space.settings import TrialSettings
 
-# Ray counts resources in these steps.
+# Granularity of resources in Ray.
 RAY_UNIT = 0.0001
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 NVIDIA_SMI_TIMEOUT_S = 20.0
@@ -18,23 +18,24 @@ NVIDIA_SMI_TIMEOUT_S = 20.0
 
 @dataclass(frozen=True)
 class Fit:
-    """How many trials fit at once, and the arithmetic in words."""
+    """Number of trials that fit at once, and the calculation as text."""
 
     count: int
     arithmetic: str
 
 
 def worker_resources(trial: TrialSettings) -> dict[str, float]:
-    """Return what one worker takes of `CPU` and `GPU`; what it takes none of is not there."""
+    """Return the `CPU` and `GPU` of one worker, without those that are 0."""
     amounts = {"CPU": trial.cpus_per_worker, "GPU": trial.gpus_per_worker}
     return {resource: each for resource, each in amounts.items() if each > 0}
 
 
 def trials_at_once(nodes: Sequence[Mapping[str, float]], trial: TrialSettings) -> Fit:
-    """Return how many trials' workers fit on the nodes together (each its `CPU`, `GPU`; what is absent is 0).
+    """Return the number of trials whose workers fit on the nodes (`CPU` and `GPU` of each; missing ones are
+    0).
 
-    A worker needs one node; the workers of a trial may be on several. Only they count: the trial itself waits
-    for them and takes nothing. A trial with a range of workers takes as many as fit, up to its most.
+    A worker runs on one node; the workers of a trial may run on several. Only workers need resources, the
+    trial actor none. A trial with a range of workers takes as many as fit, up to its maximum.
     """
     counts, words = [], []
     for resource, each in worker_resources(trial).items():
@@ -53,26 +54,26 @@ def trials_at_once(nodes: Sequence[Mapping[str, float]], trial: TrialSettings) -
 
 
 def workers_held(nodes: Sequence[Mapping[str, float]], trial: TrialSettings) -> int:
-    """Return how many workers fit on the nodes, each on one of them.
+    """Return the number of workers that fit on the nodes, each on one node.
 
-    A share of a GPU is one device's: two devices hold four workers of 0.4, not five.
+    A fraction of a GPU is on one device: two devices fit four workers of 0.4, not five.
     """
     each = worker_resources(trial)
     return sum(min(_shares(node.get(name, 0.0), each[name], name) for name in each) for node in nodes)
 
 
 def workers_for_next(nodes: Sequence[Mapping[str, float]], trial: TrialSettings, live: Sequence[int]) -> int:
-    """Return on how many workers the next trial is to run, 0 where it must wait.
+    """Return the number of workers of the next trial, 0 if it must wait.
 
-    `live` has the number of workers of each trial that runs now. As many are taken as fit beside them, up to
-    the most that a trial takes.
+    `live` has the number of workers of each running trial. The next one takes as many as fit in addition, up
+    to its maximum.
     """
     free = workers_held(nodes, trial) - sum(live)
     return min(free, trial.max_workers) if free >= trial.min_workers else 0
 
 
 def waiting_for(nodes: Sequence[Mapping[str, float]], trial: TrialSettings) -> str:
-    """Return in one line which workers of a trial do not fit on the nodes now."""
+    """Return a line with the workers of a trial that do not fit on the nodes now."""
     held = workers_held(nodes, trial)
     missing = trial.min_workers - held
     at_least = "" if trial.min_workers == trial.max_workers else "at least "
@@ -84,23 +85,23 @@ def waiting_for(nodes: Sequence[Mapping[str, float]], trial: TrialSettings) -> s
 
 
 def shown_workers(trial: TrialSettings) -> str:
-    """Return how many workers a trial has in words: `2 workers`, or `1 to 4 workers`."""
+    """Return the number of workers of a trial as text: `2 workers`, or `1 to 4 workers`."""
     least = "" if trial.min_workers == trial.max_workers else f"{trial.min_workers} to "
     return least + _plural(trial.max_workers, "worker")
 
 
 def shown_resources(resources: Mapping[str, float]) -> str:
-    """Return the CPUs and GPUs among `resources` in words, as in `4 CPUs and 1 GPU`."""
+    """Return the CPUs and GPUs of `resources` as text, for example `4 CPUs and 1 GPU`."""
     amounts = {name: resources.get(name, 0.0) for name in ("CPU", "GPU")}
     shown = [_plural(amount, name) for name, amount in amounts.items() if amount > 0]
     return " and ".join(shown) or _plural(0, "CPU")
 
 
 def machine_resources() -> dict[str, float]:
-    """Return this machine's `CPU` and `GPU` counts, as far as this process may use them.
+    """Return the numbers of CPUs and GPUs of this machine that this process may use.
 
-    CPUs: the process's affinity and the container's quota (cgroup v2), the smaller, at least 1. GPUs: what
-    nvidia-smi lists and CUDA_VISIBLE_DEVICES leaves; 0 without nvidia-smi.
+    CPUs: the minimum of the affinity of the process and the quota of the container (cgroup v2), at least 1.
+    GPUs: those listed by nvidia-smi and visible by CUDA_VISIBLE_DEVICES; 0 without nvidia-smi.
     """
     quota = CPU_QUOTA.read_text() if CPU_QUOTA.is_file() else ""
     cpus = usable_cpus(available=_affinity(), quota=quota)
@@ -109,7 +110,7 @@ def machine_resources() -> dict[str, float]:
 
 
 def usable_cpus(*, available: int, quota: str) -> int:
-    """Return how many of the `available` CPUs a quota leaves, which is spelled as in cgroup's cpu.max."""
+    """Return how many of the `available` CPUs a quota allows, in the format of cgroup's cpu.max."""
     allowed, _, period = quota.strip().partition(" ")
     if not (allowed.isdecimal() and period.isdecimal() and int(period) > 0):
         return available
@@ -117,7 +118,7 @@ def usable_cpus(*, available: int, quota: str) -> int:
 
 
 def visible_gpus(present: int, visible_devices: str | None) -> int:
-    """Return how many GPUs CUDA_VISIBLE_DEVICES leaves; a device of -1 hides itself and what follows."""
+    """Return how many GPUs CUDA_VISIBLE_DEVICES allows; -1 hides all devices that follow."""
     if visible_devices is None:
         return present
     devices = [device.strip() for device in visible_devices.split(",")]
@@ -143,13 +144,13 @@ def _listed_gpus() -> int:
             timeout=NVIDIA_SMI_TIMEOUT_S,
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired):  # a driver that does not answer drives nothing
+    except (OSError, subprocess.TimeoutExpired):  # without an answer of the driver there is no GPU to use
         return 0
     return sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
 
 
 def _trials(num_workers: int, trial: TrialSettings) -> int:
-    """How many trials begin where so many workers fit: each takes its most, the last what is left."""
+    """Number of trials for a number of workers: each takes its maximum, the last one the rest."""
     full, left = divmod(num_workers, trial.max_workers)
     return full + (left >= trial.min_workers)
 

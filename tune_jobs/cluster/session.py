@@ -1,4 +1,4 @@
-"""One Ray cluster for the time of a search: this machine's own, or one to attach to."""
+"""Ray session of a search: on a local cluster, or attached to an existing one."""
 
 import logging
 import os
@@ -12,10 +12,10 @@ from tune_jobs.cluster.ray_internals import GCS_PORT, ON_LOOPBACK, head_address
 from tune_jobs.cluster.token_auth import REMEDY, own_token, refusal_of
 from tune_jobs.errors import BadInputError, ClusterLostError
 
-# Ray Train looks at its workers every 2 s by default; a trial pays that several times over.
+# Ray Train polls its workers every 2 s by default, several times for each trial.
 HEALTH_CHECK_INTERVAL_S = 0.1
 
-# Workers that find no place for so long are handed out again, to as many as fit then.
+# After this time without resources an attempt is rescheduled, with as many workers as fit then.
 START_TIMEOUT_S = 180
 
 CONNECT_TIMEOUT_S = 10.0
@@ -23,14 +23,14 @@ CONNECT_TIMEOUT_S = 10.0
 ENVIRONMENT: dict[str, str] = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(HEALTH_CHECK_INTERVAL_S),
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(START_TIMEOUT_S),
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # preemption.py says why
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # see draining.py
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DEDUP_LOGS": "0",  # the logs of a trial go to its own files, whole
+    "RAY_DEDUP_LOGS": "0",  # each trial has its own complete log files
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the study and MLflow hold the metrics
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours lets the running epochs end
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # metrics are in the study and MLflow
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours lets running epochs finish
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
@@ -38,11 +38,10 @@ ENVIRONMENT: dict[str, str] = {
 
 @contextmanager
 def ray_session(address: str | None, resources: Mapping[str, float], *, namespace: str) -> Iterator[None]:
-    """Attach to the cluster at `address`, or start one on this machine with `resources` and end it after.
+    """Attach to the cluster at `address`, or start a local one with `resources` and stop it afterwards.
 
-    `namespace` is where the search's named and detached actors live, apart from those of others.
-    Raises `ClusterLostError` when no cluster answers at the address, `BadInputError` when one does not let us
-    in.
+    `namespace` separates the named and detached actors of the search from others. Raises `ClusterLostError`
+    if no cluster answers at the address, `BadInputError` if it refuses the connection.
     """
     os.environ.update(ENVIRONMENT)
     logging.getLogger("ray").setLevel(logging.ERROR)
@@ -53,7 +52,7 @@ def ray_session(address: str | None, resources: Mapping[str, float], *, namespac
                 _start_local(resources, namespace)
             else:
                 _attach(address, namespace)
-            # Tune complains once more, at the end, about every trial that failed; the study has told why.
+            # At the end Tune repeats the error of every failed trial; the study has already reported them.
             logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
             yield
         except ConnectionError as error:
@@ -63,9 +62,9 @@ def ray_session(address: str | None, resources: Mapping[str, float], *, namespac
 
 
 def _attach(address: str, namespace: str) -> None:
-    """Connect to the cluster at `address`; its processes are told what `auto` stands for here.
+    """Connect to the cluster at `address`, and resolve `auto` for its processes.
 
-    Where nobody listens Ray would try for minutes.
+    Fails fast if no server listens; Ray would retry for minutes.
     """
     if address != "auto":
         host, _, port = address.rpartition(":")
@@ -89,13 +88,13 @@ def _attach(address: str, namespace: str) -> None:
 def _start_local(resources: Mapping[str, float], namespace: str) -> None:
     """Start a cluster whose processes know its address.
 
-    Ray's clean-up of stopped trials looks the cluster up by RAY_ADDRESS and gives up where it finds two on
-    the host, so the address must be known to every process, hence before the cluster starts.
+    Ray's clean-up of stopped trials finds the cluster by RAY_ADDRESS, and fails if there are two on the host.
+    So the address must be set for every process, before the cluster starts.
     """
     port = _free_port()
     os.environ[GCS_PORT] = str(port)
     ray.init(
-        "local",  # not the one that `ray start` may have left on this machine
+        "local",  # not a cluster that `ray start` may have started on this machine
         namespace=namespace,
         num_cpus=int(resources["CPU"]),
         num_gpus=int(resources["GPU"]),

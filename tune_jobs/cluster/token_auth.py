@@ -1,4 +1,4 @@
-"""Token authentication: on in the cluster that we start, missed in one that we attach to."""
+"""Token authentication: enabled in local clusters, checked in others."""
 
 import ipaddress
 import os
@@ -19,11 +19,11 @@ REMEDY = "RAY_AUTH_MODE=token, with the cluster's token in RAY_AUTH_TOKEN or RAY
 
 @contextmanager
 def own_token() -> Iterator[None]:
-    """Let a cluster that is started in the block take a new token, which its processes inherit.
+    """Give the cluster started in the block a new token, which its processes inherit.
 
-    Ray would write one into `~/.ray/auth_token`, readable to all users of the machine; and an environment
-    that switches authentication off is meant for another cluster: the head of this one listens on every
-    interface of the machine, as each does.
+    Ray would write one to `~/.ray/auth_token`, readable by all users of the machine. Settings of the
+    environment that disable authentication are for other clusters: the head of every cluster listens on all
+    network interfaces.
     """
     before = {name: os.environ.get(name) for name in VARIABLES}
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -39,32 +39,31 @@ def own_token() -> Iterator[None]:
 
 
 def warning_of(gcs_address: str) -> str | None:
-    """Return one line about a cluster that others may use, None for one that asks for a token.
+    """Return a warning about a cluster without token authentication, None for one with it.
 
-    `gcs_address` is what the cluster calls its head, HOST:PORT. A head whose own address is of loopback is
-    left to the users of that machine.
+    `gcs_address` is HOST:PORT of the head. A head on a loopback address gets no warning.
     """
     if _is_loopback(gcs_address.rpartition(":")[0].strip("[]")) or not is_open(gcs_address):
         return None
     return (
-        f"warning: the Ray cluster at {gcs_address} has no token authentication: whoever reaches it over the "
-        "network runs any code on its nodes, as their user; start it with RAY_AUTH_MODE=token "
+        f"warning: the Ray cluster at {gcs_address} has no token authentication: anyone who can reach it "
+        "over the network can run code on its nodes; start it with RAY_AUTH_MODE=token "
         "(docs/cluster.md#security)"
     )
 
 
 def is_open(gcs_address: str) -> bool:
-    """Return whether the head of a cluster answers somebody without a token.
+    """Return whether the head of a cluster answers a request without a token.
 
-    Our own mode does not tell: Ray attaches with a token to a cluster that asks for none.
+    The local mode does not tell: with a token, Ray also attaches to a cluster without authentication.
     """
     return bool(_status(gcs_address, {}) == grpc.StatusCode.OK)
 
 
 def refusal_of(gcs_address: str) -> str | None:
-    """Return in words why the head of a cluster does not let this process in, None where it does.
+    """Return why the head of a cluster refuses this process, None if it does not.
 
-    Ray's own client asks for 20 s, and then says that nobody answers.
+    Ray's client retries for 20 s, and then reports that there is no answer.
     """
     try:
         headers = token_headers()
@@ -78,7 +77,7 @@ def refusal_of(gcs_address: str) -> str | None:
 
 
 def _status(gcs_address: str, headers: Mapping[str, str]) -> Any:
-    """With which code of gRPC the head answers."""
+    """gRPC status code of the answer of the head."""
     metadata = [(name.lower(), value) for name, value in headers.items()]
     with grpc.insecure_channel(gcs_address) as channel:
         try:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from selfcon.values import shown
-from tune_jobs.checkpoints.size import most_bytes, most_checkpoint_bytes
+from tune_jobs.checkpoints.size import max_checkpoint_bytes, max_total_bytes
 from tune_jobs.cluster.resources import machine_resources, trials_at_once
 from tune_jobs.commands.space_tree import counts, space_tree
 from tune_jobs.options import LaunchOptions
@@ -159,7 +159,7 @@ def _concurrent(space: SearchSpace, options: LaunchOptions) -> str:
 def _disk(space: SearchSpace, options: LaunchOptions) -> str:
     return (
         f"at most {_megabytes(most_disk_bytes(space, options))} of checkpoints (at most"
-        f" {_megabytes(most_checkpoint_bytes(space))} each), plus a few MB of records and logs"
+        f" {_megabytes(max_checkpoint_bytes(space))} each), plus a few MB of records and logs"
     )
 
 
@@ -170,7 +170,7 @@ def most_disk_bytes(space: SearchSpace, options: LaunchOptions) -> int:
     at_once = trainings if limit == "auto" else limit
     if options.address is None:
         at_once = min(at_once, trials_at_once([machine_resources()], space.trial).count)
-    return most_bytes(space, num_trials=num_trials, num_trainings=trainings, at_once=at_once)
+    return max_total_bytes(space, num_trials=num_trials, num_trainings=trainings, max_concurrent=at_once)
 
 
 def _megabytes(num_bytes: int) -> str:

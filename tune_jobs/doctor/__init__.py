@@ -1,1 +1,1 @@
-"""What `--doctor` looks at: the installation, the machine, and what the flags name. It changes nothing."""
+"""`--doctor`: read-only checks of the installation, the machine and the locations in the flags."""

@@ -1,7 +1,7 @@
-"""Running a check: with a time limit, beside the others, where it must be in a process of its own.
+"""Concurrent checks with time limits, in separate processes if needed.
 
-What imports much or waits for others is `apart`: such a process can be ended, may crash, and what libraries
-print there is kept out of the report.
+A check that imports heavy libraries or waits for servers is `isolated`: it runs in a separate process, which
+can be killed and may crash. The output of libraries does not appear in the report.
 """
 
 import os
@@ -20,67 +20,67 @@ from selfcon.errors import SelfConError
 from tune_jobs.doctor.finding import Finding, fault, first_line
 
 ROOT = Path(__file__).resolve().parents[2]
-TIMEOUT_S = 45.0  # a busy machine takes long to import; who waits for others gives up long before
-ANSWER_TIMEOUT_S = 11.0  # of a server: the drivers of databases give up after 10 s, with a reason
-MARGIN_S = 1.0  # for a process to be ended, before its thread is given up
-PACKAGES_REMEDY = "install it; the line of packages says what is here"
+TIMEOUT_S = 45.0  # imports can be slow on a busy machine; waits for servers have shorter limits
+SERVER_TIMEOUT_S = 11.0  # database drivers report an error after 10 s
+MARGIN_S = 1.0  # to kill a process before its thread is abandoned
+PACKAGES_REMEDY = "install it (the packages line lists the installed ones)"
 
 
 @dataclass(frozen=True)
 class Check:
-    """`look(*arguments)` gives the findings; what it raises, or that it takes too long, is a fault.
+    """Check whose findings are `function(*arguments)`; an exception or a timeout is a fault with `remedy`.
 
-    `remedy` says what helps then. An `apart` one, with its arguments, must be picklable.
+    An `isolated` check and its arguments must be picklable.
     """
 
-    what: str
-    look: Callable[..., Iterable[Finding]]
+    subject: str
+    function: Callable[..., Iterable[Finding]]
     arguments: tuple[Any, ...] = ()
     remedy: str = ""
     timeout_s: float = TIMEOUT_S
-    apart: bool = False
+    isolated: bool = False
 
-    def fault(self, found: str) -> Finding:
-        """Return that this check came to no end of its own."""
-        return fault(self.what, found, self.remedy)
+    def fault(self, message: str) -> Finding:
+        """Return the fault of a check that raised an error or timed out."""
+        return fault(self.subject, message, self.remedy)
 
 
 class RunningCheck:
-    """A check in a thread from now on; one that hangs for ever does not keep this process from ending."""
+    """Check in a daemon thread, which does not block the exit of this process."""
 
     def __init__(self, check: Check) -> None:
         self._check = check
         self._findings: list[Finding] = []
         self._deadline_s = time.monotonic() + check.timeout_s + MARGIN_S
-        self._thread = threading.Thread(target=self._run, name=check.what, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=check.subject, daemon=True)
         self._thread.start()
 
     def findings(self) -> list[Finding]:
-        """Return what was found, as soon as it is known or the time is over."""
+        """Return the findings when they are available, or a fault after the time limit."""
         self._thread.join(max(0.0, self._deadline_s - time.monotonic()))
-        return [_silence(self._check)] if self._thread.is_alive() else self._findings
+        return [_timed_out(self._check)] if self._thread.is_alive() else self._findings
 
     def _run(self) -> None:
-        self._findings = _answer_apart(self._check) if self._check.apart else answer(self._check)
+        self._findings = _run_isolated(self._check) if self._check.isolated else run_check(self._check)
 
 
-def answer(check: Check) -> list[Finding]:
-    """Return what a check finds, in this process and for as long as it takes."""
+def run_check(check: Check) -> list[Finding]:
+    """Return the findings of a check in this process, without a time limit."""
     found: list[Finding] = []
     try:
-        found.extend(check.look(*check.arguments))
+        found.extend(check.function(*check.arguments))
     except SelfConError as error:
         found.append(check.fault(str(error)))
     except ImportError as error:
-        found.append(fault(check.what, f"cannot be looked at: {first_line(error)}", PACKAGES_REMEDY))
-    except Exception as error:  # whatever it is, the other checks go on
+        found.append(fault(check.subject, f"check failed: {first_line(error)}", PACKAGES_REMEDY))
+    except Exception as error:  # the other checks continue
         found.append(check.fault(f"{type(error).__name__}: {first_line(error)}"))
     return found
 
 
-def _answer_apart(check: Check) -> list[Finding]:
-    """Send the check to a process of its own: through a pipe, since it may hold a password."""
-    # Not from the current folder: a file there may have the name of a library.
+def _run_isolated(check: Check) -> list[Finding]:
+    """Run the check in a separate process; it is sent through a pipe, because it may contain a password."""
+    # -P: a file in the current folder may have the name of a library.
     command = [sys.executable, "-P", "-m", __name__]
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
@@ -93,32 +93,32 @@ def _answer_apart(check: Check) -> list[Finding]:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         )
     except subprocess.TimeoutExpired:
-        return [_silence(check)]
+        return [_timed_out(check)]
     if done.returncode == 0:
         findings: list[Finding] = pickle.loads(done.stdout)
         return findings
-    return [check.fault(_how_it_died(done.returncode, done.stderr.decode(errors="replace")))]
+    return [check.fault(_exit_reason(done.returncode, done.stderr.decode(errors="replace")))]
 
 
-def _how_it_died(code: int, errors: str) -> str:
+def _exit_reason(code: int, errors: str) -> str:
     if code < 0:
         return f"crashed with {signal.Signals(-code).name}"
-    lines = errors.strip().splitlines() or ["no word of why"]
-    return f"ended with code {code}: {lines[-1]}"
+    lines = errors.strip().splitlines() or ["no error output"]
+    return f"exited with code {code}: {lines[-1]}"
 
 
-def _silence(check: Check) -> Finding:
-    return check.fault(f"no answer within {check.timeout_s:g} s")
+def _timed_out(check: Check) -> Finding:
+    return check.fault(f"timed out after {check.timeout_s:g} s")
 
 
 def main() -> None:
-    """Answer the check that comes in, as the process of its own that `_answer_apart` starts."""
+    """Run the check on stdin; entry point of the process that `_run_isolated` starts."""
     out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print is no part of the answer
+    os.dup2(2, 1)  # keep the output of libraries out of the findings
     check = pickle.load(sys.stdin.buffer)
-    out.write(pickle.dumps(answer(check)))
+    out.write(pickle.dumps(run_check(check)))
     out.flush()
-    os._exit(0)  # past the farewells of libraries: they may wait for who does not answer
+    os._exit(0)  # skip exit handlers of libraries, which may wait for a server
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a check found: fine, worth knowing, or a fault, in one line with the remedy."""
+"""Findings of checks: ok, note or fault, in one line with a remedy."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Level(StrEnum):
-    """How good or bad a finding is."""
+    """Severity of a finding."""
 
     OK = "ok"
     NOTE = "note"
@@ -15,31 +15,31 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: what was looked at, what was found, and what helps, unless all is well."""
+    """Result of a check, in one line, with a remedy unless it is ok."""
 
     level: Level
-    what: str
-    found: str
+    subject: str
+    message: str
     remedy: str = ""
 
 
-def ok(what: str, found: str) -> Finding:
-    """Return that all is well with something."""
-    return Finding(Level.OK, what, found)
+def ok(subject: str, message: str) -> Finding:
+    """Return a finding that needs no action."""
+    return Finding(Level.OK, subject, message)
 
 
-def note(what: str, found: str, remedy: str) -> Finding:
-    """Return something worth knowing: a search may run all the same."""
-    return Finding(Level.NOTE, what, found, remedy)
+def note(subject: str, message: str, remedy: str) -> Finding:
+    """Return a finding that does not prevent a search."""
+    return Finding(Level.NOTE, subject, message, remedy)
 
 
-def fault(what: str, found: str, remedy: str) -> Finding:
-    """Return what would keep a search from running."""
-    return Finding(Level.FAULT, what, found, remedy)
+def fault(subject: str, message: str, remedy: str) -> Finding:
+    """Return a finding that prevents a search."""
+    return Finding(Level.FAULT, subject, message, remedy)
 
 
 def counted(findings: Iterable[Finding]) -> str:
-    """Return how many findings there are of each level, in words."""
+    """Return the number of findings of each level as text."""
     levels = [finding.level for finding in findings]
     words = [f"{levels.count(Level.OK)} ok"]
     for level in (Level.NOTE, Level.FAULT):
@@ -49,6 +49,6 @@ def counted(findings: Iterable[Finding]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return what an error says, in one line."""
+    """Return the first line of an error."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""What is installed: the code, Python, and each package the project depends on."""
+"""Installation: the code, Python, and each required package."""
 
 import platform
 import re
@@ -20,71 +20,73 @@ INSTALL = "pip install --constraint constraints.txt --editable ."
 
 
 def python_finding(found: tuple[int, int, int], executable: str) -> Finding:
-    """Return whether the running Python is new enough."""
+    """Return the finding on the version of Python."""
     words = f"{'.'.join(map(str, found))}, {executable}"
     if found >= MIN_PYTHON:
         return ok("Python", words)
-    least = ".".join(map(str, MIN_PYTHON))
-    return fault("Python", words, f"run the launcher with Python {least} or newer (.venv/bin/python)")
+    minimum = ".".join(map(str, MIN_PYTHON))
+    return fault("Python", words, f"run the launcher with Python {minimum} or newer (.venv/bin/python)")
 
 
 def code_finding(commit: str | None, folder: Path) -> Finding:
-    """Return which code runs; `commit` is `source_code.commit_of_source`'s."""
+    """Return the finding on the code; `commit` is that of `provenance.commit_of_source`."""
     if commit is None:
-        return ok("code", f"{folder}, no git checkout")
+        return ok("code", f"{folder}, not a git checkout")
     name, _, dirty = commit.partition("-")
     if dirty:
-        remedy = "commit them: a search tells by the commit what it ran on"
-        return note("code", f"{folder}, commit {name[:SHORT_COMMIT]} and changed files", remedy)
+        remedy = "commit them, so that the recorded commit identifies the code"
+        return note("code", f"{folder}, commit {name[:SHORT_COMMIT]} with uncommitted changes", remedy)
     return ok("code", f"{folder}, commit {name[:SHORT_COMMIT]}")
 
 
-def look() -> Iterator[Finding]:
-    """Yield a line for the code, one for Python, and those of the packages."""
+def check() -> Iterator[Finding]:
+    """Yield the findings on the code, Python and the packages."""
     yield code_finding(commit_of_source(), ROOT)
     major, minor, micro = map(int, re.findall(r"\d+", platform.python_version())[:3])
     yield python_finding((major, minor, micro), sys.executable)
     constraints = ROOT / "constraints.txt"
     pins = pinned(constraints.read_text()) if constraints.is_file() else {}
-    found = [Package(name, least, pins.get(name), installed_version(name)) for name, least in required()]
+    found = [Package(name, minimum, pins.get(name), installed_version(name)) for name, minimum in required()]
     yield from package_findings(found)
 
 
 @dataclass(frozen=True)
 class Package:
-    """A package that is needed: its oldest version, the one it is tested with, the one that is here."""
+    """Required package: its minimum, tested and installed versions."""
 
     name: str
-    least: str
+    minimum: str
     tested: str | None
     installed: str | None
 
 
 def package_findings(packages: Sequence[Package]) -> Iterator[Finding]:
-    """Yield a line for all that is well, one for what is newer than tested, and one for each fault."""
+    """Yield a finding for all ok packages, one for all newer than tested, and one for each fault."""
     missing = [package.name for package in packages if package.installed is None]
     if missing:
-        # Most often all: the launcher was started by another Python than the one of .venv.
+        # Usually all of them, because the launcher was started with a Python outside .venv.
         yield fault("packages", f"not installed for this Python: {', '.join(missing)}",
                     f"start the launcher with .venv/bin/python, or: {INSTALL}")  # fmt: skip
-    here = [package for package in packages if package.installed is not None]
+    present = [package for package in packages if package.installed is not None]
     if "packaging" in missing:
         return
-    old = [package for package in here if _is_older(package.installed, package.least)]
-    newer = [package for package in here if package.tested and _is_older(package.tested, package.installed)]
+    old = [package for package in present if _is_older(package.installed, package.minimum)]
+    newer = [
+        package for package in present if package.tested and _is_older(package.tested, package.installed)
+    ]
     for package in old:
-        found = f"{package.name} {package.installed}, older than {package.least}"
-        yield fault("packages", found, INSTALL)
+        message = f"{package.name} {package.installed}, older than {package.minimum}"
+        yield fault("packages", message, INSTALL)
     if newer:
         words = ", ".join(f"{package.name} {package.installed} ({package.tested})" for package in newer)
-        yield note("packages", f"newer than tested: {words}", f"where something fails: {INSTALL}")
-    well = [package for package in here if package not in old and package not in newer]
-    if well:
-        yield ok("packages", ", ".join(f"{package.name} {package.installed}" for package in well))
+        yield note("packages", f"newer than tested: {words}", f"if something fails: {INSTALL}")
+    good = [package for package in present if package not in old and package not in newer]
+    if good:
+        yield ok("packages", ", ".join(f"{package.name} {package.installed}" for package in good))
 
 
 def required() -> list[tuple[str, str]]:
-    """Return each package that the project needs, with the oldest version that may do."""
+    """Return the required packages with their minimum versions."""
     found = [
         re.match(r"([\w.-]+)[^;]*?>=\s*([\w.]+)", text) for text in _requirements() if "extra" not in text
     ]
@@ -92,7 +94,7 @@ def required() -> list[tuple[str, str]]:
 
 
 def _requirements() -> list[str]:
-    """The checkout's own list, where there is one: what was installed from it may be older."""
+    """Dependencies in pyproject.toml, if it exists, because the installed metadata may be older."""
     project = ROOT / "pyproject.toml"
     if project.is_file():
         return list(tomllib.loads(project.read_text())["project"]["dependencies"])
@@ -100,12 +102,12 @@ def _requirements() -> list[str]:
 
 
 def pinned(constraints: str) -> Mapping[str, str]:
-    """Return the version of each package that a constraints file pins."""
+    """Return the pinned versions of a constraints file."""
     return dict(re.findall(r"^([\w.-]+)==(\S+)", constraints, re.MULTILINE))
 
 
 def installed_version(package: str) -> str | None:
-    """Return the version of a package that this Python would import, None without it."""
+    """Return the installed version of a package, None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -113,7 +115,7 @@ def installed_version(package: str) -> str | None:
 
 
 def _is_older(version: str | None, than: str | None) -> bool:
-    """Compare without the name of a build, such as +cu130."""
+    """Compare versions without their local label, such as +cu130."""
     from packaging.version import Version
 
     assert version is not None

@@ -1,4 +1,4 @@
-"""The search-space file: whether it can be read, fits this machine, and finds what it names."""
+"""Space file: whether it is valid, fits this machine, and its paths exist."""
 
 from collections.abc import Iterator
 
@@ -12,12 +12,12 @@ from tune_jobs.space.examples import example_parameters
 
 
 def file(space: SearchSpace, options: LaunchOptions) -> Iterator[Finding]:
-    """Yield a line for the file; raises `BadInputError` for a space that holds nothing to try."""
+    """Yield the finding on the file; raises `BadInputError` for a space without parameters."""
     example_parameters(space, 1)
     folder = options.output / space.name
     check_output(folder)
     num_trials = options.num_trials or space.search.num_trials
-    state = "goes on in" if folder.is_dir() else "would begin in"
+    state = "resumes in" if folder.is_dir() else "starts in"
     yield ok("space file", f"{space.name}: {num_trials} trials over {_names(space)}; {state} {folder}")
 
 
@@ -25,34 +25,36 @@ def _names(space: SearchSpace) -> str:
     return ", ".join(space.parameters)
 
 
-def room(space: SearchSpace) -> Iterator[Finding]:
-    """Yield how many trials this machine holds; raises `BadInputError` where that is none."""
+def capacity(space: SearchSpace) -> Iterator[Finding]:
+    """Yield the finding on how many trials fit this machine; raises `BadInputError` if none does."""
     resources = machine_resources()
     check_machine(space, resources)
     fit = trials_at_once([resources], space.trial)
-    yield ok("room for trials", f"{fit.count} at once: {fit.arithmetic}")
+    yield ok("capacity", f"{fit.count} at once: {fit.arithmetic}")
 
 
 def data(space: SearchSpace) -> Iterator[Finding]:
-    """Yield whether the folder of the data is there; raises `BadInputError` where it is not."""
+    """Yield the finding on the data folder; raises `BadInputError` if it does not exist."""
     paths = needed_paths(space)
     refuse_missing(space, missing_paths(paths))
-    places = ", ".join(path.path for path in paths)
-    yield ok("data", f"{space.data.dataset}, " + (f"found {places}" if paths else "which reads no folder"))
+    folders = ", ".join(path.path for path in paths)
+    yield ok(
+        "data", f"{space.data.dataset}, " + (f"found {folders}" if paths else "embedded, needs no folder")
+    )
 
 
 def on_cluster(space: SearchSpace, options: LaunchOptions) -> Iterator[Finding]:
-    """Yield what of a search would lie on one machine alone, when a cluster runs it."""
-    lost = [
-        f"{what} ({flag})"
-        for what, flag, place in (
+    """Yield a note on the state of a search that is on a local disk, while a cluster runs the search."""
+    local = [
+        f"{subject} ({flag})"
+        for subject, flag, place in (
             ("the study", "--study-storage", options.study_storage),
             ("checkpoints", "--checkpoint-storage", options.checkpoint_storage),
         )
         if place is None
     ]
-    if lost:
+    if local:
         folder = options.output / space.name
-        verb = "lie" if options.checkpoint_storage is None else "lies"
-        found = f"{' and '.join(lost)} {verb} in {folder.absolute()}, on this machine unless nodes share it"
-        yield note("state", found, "name places that outlive a machine (docs/cluster.md)")
+        subject = " and ".join(local)
+        message = f"{subject}: in {folder.absolute()}, only on this machine unless the folder is shared"
+        yield note("state", message, "use storage that survives the loss of a machine (docs/cluster.md)")

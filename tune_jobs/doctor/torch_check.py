@@ -1,4 +1,4 @@
-"""torch: whether it and torchvision can be imported together, which devices it sees, how ranks can talk."""
+"""torch: import with torchvision, devices, and process-group communication."""
 
 import subprocess
 import warnings
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from tune_jobs.doctor.finding import Finding, fault, first_line, note, ok
 
-REINSTALL = "install both anew, from one index: pip install --force-reinstall torch torchvision"
-SIDE = 128  # of the matrices that a device multiplies
+REINSTALL = "reinstall both from the same index: pip install --force-reinstall torch torchvision"
+SIDE = 128  # size of the matrices in the test of a device
 DRIVER_TIMEOUT_S = 20.0
 
 
 @dataclass(frozen=True)
 class GPU:
-    """A device that torch sees; `error` is why it cannot compute, empty where it can."""
+    """Device of torch; `error` is the reason why it cannot compute, empty if it can."""
 
     name: str
     memory_bytes: int
@@ -25,9 +25,10 @@ class GPU:
 
 @dataclass(frozen=True, kw_only=True)
 class TorchFacts:
-    """What torch says of itself; errors are empty where there are none, `cuda` is None for a CPU build.
+    """Facts about torch; errors are empty if there are none, `cuda` is None for a CPU build.
 
-    `no_gpu` is why torch sees no device. `listed_gpus` are those that nvidia-smi lists for this process.
+    `no_gpu` is the reason why torch sees no device. `listed_gpus` are those that nvidia-smi lists for this
+    process.
     """
 
     version: str
@@ -43,27 +44,27 @@ class TorchFacts:
     has_nccl: bool
 
 
-def look(wants_gpus: bool) -> Iterator[Finding]:
-    """Yield what `findings` says of this Python's torch; `wants_gpus` is whether the space asks for GPUs."""
+def check(wants_gpus: bool) -> Iterator[Finding]:
+    """Yield the findings on the installed torch; `wants_gpus` is whether the space requests GPUs."""
     try:
-        import torch  # noqa: F401 - alone first: what it lacks is not torchvision's fault
-    except Exception as error:  # what is missing or damaged may raise anything
+        import torch  # noqa: F401 - alone first, to separate its errors from those of torchvision
+    except Exception as error:  # a damaged installation may raise any exception
         yield fault("torch", f"cannot be imported: {first_line(error)}", REINSTALL)
         return
     yield from findings(facts(), wants_gpus=wants_gpus)
 
 
 def findings(facts: TorchFacts, *, wants_gpus: bool) -> Iterator[Finding]:
-    """Yield a line for torch, for torchvision, for each device, and for the ways ranks can talk."""
-    build = f"built for CUDA {facts.cuda}" if facts.cuda else "built for CPUs"
+    """Yield the findings on torch, torchvision, each device, and process-group communication."""
+    build = f"built for CUDA {facts.cuda}" if facts.cuda else "CPU build"
     yield ok("torch", f"{facts.version}, {build}, {facts.threads} CPU threads")
     if facts.torchvision_error:
-        found = f"does not go with torch {facts.version}: {facts.torchvision_error}"
-        yield fault("torchvision", found, REINSTALL)
+        message = f"not compatible with torch {facts.version}: {facts.torchvision_error}"
+        yield fault("torchvision", message, REINSTALL)
     else:
-        yield ok("torchvision", f"{facts.torchvision}, imported beside torch")
+        yield ok("torchvision", f"{facts.torchvision}, imported together with torch")
     yield from _devices(facts, wants_gpus=wants_gpus)
-    yield _ranks(facts)
+    yield _process_groups(facts)
 
 
 def _devices(facts: TorchFacts, *, wants_gpus: bool) -> Iterator[Finding]:
@@ -73,7 +74,7 @@ def _devices(facts: TorchFacts, *, wants_gpus: bool) -> Iterator[Finding]:
             f" capability {gpu.capability}{f', driver {facts.driver}' if facts.driver else ''}"
         )
         if gpu.error:
-            remedy = "install a torch that is built for it, or leave it out by CUDA_VISIBLE_DEVICES"
+            remedy = "install a torch build that supports it, or exclude it with CUDA_VISIBLE_DEVICES"
             yield fault(f"GPU {index}", f"{words}: cannot compute: {gpu.error}", remedy)
         else:
             yield ok(f"GPU {index}", f"{words}, computes")
@@ -84,35 +85,37 @@ def _devices(facts: TorchFacts, *, wants_gpus: bool) -> Iterator[Finding]:
 def _no_device(facts: TorchFacts, *, wants_gpus: bool) -> Finding:
     say = fault if wants_gpus or (facts.listed_gpus and facts.cuda) else note
     if facts.listed_gpus and not facts.cuda:
-        found = f"nvidia-smi lists {facts.listed_gpus}, but torch is built for CPUs"
-        return say("GPUs", found, "to use them: install torch and torchvision built for CUDA")
+        message = f"nvidia-smi lists {facts.listed_gpus}, but torch is a CPU build"
+        return say("GPUs", message, "to use them, install CUDA builds of torch and torchvision")
     if facts.listed_gpus:
-        found = f"nvidia-smi lists {facts.listed_gpus}, but torch cannot use them: {facts.no_gpu}"
-        return say("GPUs", found, "a newer driver, or a torch that is built for an older CUDA")
+        message = f"nvidia-smi lists {facts.listed_gpus}, but torch cannot use them: {facts.no_gpu}"
+        return say("GPUs", message, "install a newer driver, or a torch build for an older CUDA")
     if wants_gpus:
-        return fault("GPUs", "none, and the space asks for them", "trial.gpus_per_worker=0, or --address")
-    if facts.cuda:
-        remedy = (
-            "nothing, if CPUs are to do the work; else install NVIDIA's driver (nvidia-smi lists GPUs then)"
+        return fault(
+            "GPUs", "none, but the space requests them", "set trial.gpus_per_worker=0, or pass --address"
         )
-        return note("GPUs", f"none for torch, which is built for them: {facts.no_gpu}", remedy)
-    return ok("GPUs", "none: trainings run on CPUs")
+    if facts.cuda:
+        remedy = "no action to train on CPUs; otherwise install the NVIDIA driver and check nvidia-smi"
+        return note("GPUs", f"torch is built for CUDA but finds no GPU: {facts.no_gpu}", remedy)
+    return ok("GPUs", "none; training runs on CPUs")
 
 
-def _ranks(facts: TorchFacts) -> Finding:
-    what = "process groups"
+def _process_groups(facts: TorchFacts) -> Finding:
+    subject = "process groups"
     if facts.gloo_error:
         remedy = (
-            "GLOO_SOCKET_IFNAME names a network interface (ip link lists them); reinstall torch without gloo"
+            "set GLOO_SOCKET_IFNAME to a network interface (see ip link); if torch has no gloo, reinstall it"
         )
-        return fault(what, f"gloo, by which CPUs talk, fails: {facts.gloo_error}", remedy)
+        return fault(subject, f"gloo (communication of CPU workers) fails: {facts.gloo_error}", remedy)
     if facts.gpus and not facts.has_nccl:
-        return fault(what, "torch has no NCCL, by which GPUs talk", REINSTALL)
-    return ok(what, "gloo works" + (", NCCL is there" if facts.has_nccl else ", no NCCL (GPUs need it)"))
+        return fault(subject, "torch has no NCCL, which GPU workers need", REINSTALL)
+    return ok(
+        subject, "gloo works" + (", NCCL is available" if facts.has_nccl else ", no NCCL (only GPUs need it)")
+    )
 
 
 def facts() -> TorchFacts:
-    """Return what torch says of itself, here and now: a quick computation on each device."""
+    """Return the facts about torch, after a quick computation on each device."""
     import torch
     from torch import distributed
 
@@ -136,7 +139,7 @@ def facts() -> TorchFacts:
 
 
 def _torchvision() -> tuple[str, str]:
-    """Its version, and why it cannot be imported: `operator torchvision::nms does not exist`, most often."""
+    """Version of torchvision, and its import error, usually `operator torchvision::nms does not exist`."""
     try:
         import torchvision
     except Exception as error:
@@ -147,7 +150,7 @@ def _torchvision() -> tuple[str, str]:
 def _gpus() -> tuple[tuple[GPU, ...], str]:
     import torch
 
-    with warnings.catch_warnings(record=True) as said:  # that is how torch tells of a driver that is too old
+    with warnings.catch_warnings(record=True) as caught:  # torch reports an old driver by a warning
         warnings.simplefilter("always")
         if torch.cuda.is_available():
             return tuple(_gpu(index) for index in range(torch.cuda.device_count())), ""
@@ -155,7 +158,7 @@ def _gpus() -> tuple[tuple[GPU, ...], str]:
         torch.cuda.init()
     except Exception as error:
         return (), first_line(error).partition(". ")[0]
-    return (), str(said[0].message) if said else "no reason given"
+    return (), str(caught[0].message) if caught else "no reason given"
 
 
 def _gpu(index: int) -> GPU:
@@ -167,14 +170,14 @@ def _gpu(index: int) -> GPU:
         free, _ = torch.cuda.mem_get_info(index)
         matrix = torch.ones(SIDE, SIDE, device=f"cuda:{index}")
         right = float((matrix @ matrix).sum()) == SIDE**3
-        error = "" if right else "a product of matrices came out wrong"
+        error = "" if right else "wrong result of a matrix product"
     except Exception as reason:
         free, error = 0, first_line(reason)
     return GPU(properties.name, properties.total_memory, free, capability, error)
 
 
 def _driver() -> str:
-    """The version of NVIDIA's driver, empty where nobody tells."""
+    """Version of the NVIDIA driver, empty if unknown."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=DRIVER_TIMEOUT_S, check=True)
@@ -184,10 +187,10 @@ def _driver() -> str:
 
 
 def _gloo_error() -> str:
-    """Why one rank alone cannot make a group: it finds no address of its own, say."""
+    """Error of a process group with one rank, for example if the host name has no address."""
     import torch
     from torch import distributed
-    from torch._C._distributed_c10d import HashStore  # where torch's own stub has it
+    from torch._C._distributed_c10d import HashStore  # the type stub of torch has it only there
 
     if not (distributed.is_available() and distributed.is_gloo_available()):
         return "torch is built without it"

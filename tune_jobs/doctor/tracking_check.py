@@ -1,7 +1,7 @@
-"""MLflow: whether its store answers, is of a version that we know, and takes what a search writes.
+"""MLflow: whether its store answers, its version, and whether it can be written.
 
-A server is asked to create an experiment without a name, which it must refuse: that shows that writing gets
-through whatever stands before it, and leaves nothing. In a database a change of no row shows the same.
+The write test requests an experiment without a name. The server must reject it, which shows that writes pass
+all proxies; nothing is created. For a database the write test is an update of zero rows.
 """
 
 import os
@@ -15,46 +15,47 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tune_jobs.doctor.check import ANSWER_TIMEOUT_S
-from tune_jobs.doctor.clocks import SECOND_S, ahead_s, clock_notes
+from tune_jobs.doctor.check import SERVER_TIMEOUT_S
+from tune_jobs.doctor.clocks import HTTP_DATE_RESOLUTION_S, clock_notes, clock_offset_s
 from tune_jobs.doctor.finding import Finding, fault, first_line, note, ok
-from tune_jobs.doctor.folders import existing
+from tune_jobs.doctor.folders import nearest_existing
 from tune_jobs.errors import TrackingError
 from tune_jobs.terminal.quiet import CLIENT_SETTINGS
 from tune_jobs.tracking.server import check_store, shown_uri, tracking_errors, within
 
-WHAT = "MLflow"
+SUBJECT = "MLflow"
 DATABASE_SERVERS = ("postgresql", "mysql", "mssql")
-REFUSED_WRITE = ("/api/2.0/mlflow/experiments/create", {"name": ""})
-CHANGE_OF_NOTHING = "UPDATE experiments SET name = name WHERE 1 = 0"
-DEFAULT_EXPERIMENT = "Default"  # in every store of MLflow's
+INVALID_WRITE = ("/api/2.0/mlflow/experiments/create", {"name": ""})
+EMPTY_UPDATE = "UPDATE experiments SET name = name WHERE 1 = 0"
+DEFAULT_EXPERIMENT = "Default"  # exists in every MLflow store
 
 
-def look(uri: str, experiment: str | None, from_variable: str) -> Iterator[Finding]:
-    """Yield a line for the store at a URI and one for where its files go; raises what `check_store` raises.
+def check(uri: str, experiment: str | None, from_variable: str) -> Iterator[Finding]:
+    """Yield the findings on the store at a URI and on its artifact store; raises the errors of `check_store`.
 
-    Without a space no experiment is known. `from_variable` is said behind the URI where a variable holds it.
+    Without a space there is no experiment to check. `from_variable` is appended to the URI if it comes from
+    an environment variable.
     """
     os.environ.update({name: os.environ.get(name, value) for name, value in CLIENT_SETTINGS.items()})
-    import mlflow  # noqa: F401 - what it lacks is told also where nothing is asked yet
+    import mlflow  # noqa: F401 - an import error is a finding even if there is no server
 
     where, experiment = shown_uri(uri) + from_variable, experiment or DEFAULT_EXPERIMENT
     if uri.startswith(DATABASE_SERVERS):
-        yield within(ANSWER_TIMEOUT_S, lambda: _database(uri, where, experiment), what=where)
+        yield within(SERVER_TIMEOUT_S, lambda: _database(uri, where, experiment), what=where)
         return
     try:
-        check_store(uri, experiment=experiment, timeout_s=ANSWER_TIMEOUT_S)
+        check_store(uri, experiment=experiment, timeout_s=SERVER_TIMEOUT_S)
         if uri.startswith("http"):
             yield from _server(uri, where, experiment)
             return
     except TrackingError as error:
-        raise TrackingError(plain_refusal(where, str(error))) from error
+        raise TrackingError(connection_error(where, str(error))) from error
     yield _file(Path(urlsplit(uri).path.removeprefix("/")), where)
     yield _artifacts_folder(Path.cwd() / "mlruns")
 
 
-def plain_refusal(where: str, message: str) -> str:
-    """Return why no request reaches a server, out of all that the libraries between say about it."""
+def connection_error(where: str, message: str) -> str:
+    """Return the reason why a server cannot be reached, extracted from the message of the HTTP libraries."""
     cause = re.search(r"Caused by \w+\(([\"'])(?:HTTPS?Connection\w*\(.*?\): )?(.*)\1\)\)", message)
     return f"{where}: {cause[2]}" if cause else message
 
@@ -64,40 +65,42 @@ def _server(uri: str, where: str, experiment: str) -> Iterator[Finding]:
     response = _request(uri, "/version", "GET")
     after_s = time.time()
     yield version_finding(where, server=response.text.strip(), client=_client_version())
-    yield write_finding(where, *_answered(_request(uri, REFUSED_WRITE[0], "POST", json=REFUSED_WRITE[1])))
+    yield write_finding(
+        where, *_status_and_code(_request(uri, INVALID_WRITE[0], "POST", json=INVALID_WRITE[1]))
+    )
     if "Date" in response.headers:
-        theirs_s = parsedate_to_datetime(response.headers["Date"]).timestamp()
-        ahead = ahead_s(before_s=before_s, theirs_s=theirs_s, after_s=after_s, resolution_s=SECOND_S)
-        yield from clock_notes("MLflow's server", ahead)
+        remote_s = parsedate_to_datetime(response.headers["Date"]).timestamp()
+        offset_s = clock_offset_s(
+            before_s=before_s, remote_s=remote_s, after_s=after_s, resolution_s=HTTP_DATE_RESOLUTION_S
+        )
+        yield from clock_notes("the MLflow server", offset_s)
     yield _artifacts(uri, experiment)
 
 
 def version_finding(where: str, *, server: str, client: str) -> Finding:
-    """Return how the versions of MLflow's server and of its client go together."""
+    """Return the finding on the versions of the MLflow server and client."""
     words = f"{where}, version {server}"
     if _release(server) == _release(client):
-        return ok(WHAT, words)
-    remedy = (
-        f"nothing while it works; else the same on both sides: pip install mlflow=={client} for the server"
-    )
-    return note(WHAT, f"{words}, the client here is {client}", remedy)
+        return ok(SUBJECT, words)
+    remedy = f"no action if it works; otherwise install it on the server: pip install mlflow=={client}"
+    return note(SUBJECT, f"{words}, the client is {client}", remedy)
 
 
 def _release(version: str) -> list[str]:
-    """Its first two numbers: others mend mistakes only."""
+    """Major and minor version."""
     return version.split(".")[:2]
 
 
 def write_finding(where: str, status: int, error_code: str) -> Finding:
-    """Return whether writing is let through, from how an experiment without a name was refused."""
-    what = f"{WHAT} writes"
+    """Return the finding on writes, from the response to the invalid write."""
+    subject = f"{SUBJECT} writes"
     if error_code == "INVALID_PARAMETER_VALUE":
-        return ok(what, "are let through (asked with one that is refused)")
-    found = f"{where} answers a write with {status} {error_code}".rstrip()
-    return fault(what, found, "give this user the right to write, or let POST through what stands before it")
+        return ok(subject, "reach the server (tested with an invalid request)")
+    message = f"{where} answered a write with {status} {error_code}".rstrip()
+    return fault(subject, message, "grant this user write access, or allow POST in the proxy of the server")
 
 
-def _answered(response: Any) -> tuple[int, str]:
+def _status_and_code(response: Any) -> tuple[int, str]:
     try:
         answer = response.json()
     except ValueError:
@@ -106,29 +109,33 @@ def _answered(response: Any) -> tuple[int, str]:
 
 
 def _artifacts(uri: str, experiment: str) -> Finding:
-    """Where the files of runs go: known of the experiment, else of the one that every server has."""
-    what = "MLflow files"
-    found = [_location(uri, name) for name in (experiment, DEFAULT_EXPERIMENT)]
-    location = next(filter(None, found), None)
+    """Artifact location of the experiment, else of the default experiment."""
+    subject = "MLflow files"
+    locations = [_location(uri, name) for name in (experiment, DEFAULT_EXPERIMENT)]
+    location = next(filter(None, locations), None)
     if location is None:
-        return note(what, "their place is known with the first experiment only", "nothing")
+        return note(subject, "location unknown until the first experiment exists", "no action")
     scheme = urlsplit(location).scheme
     if scheme in ("", "file"):
-        return folder_finding(what, Path(urlsplit(location).path))
+        return folder_finding(subject, Path(urlsplit(location).path))
     try:
         _list(location, uri)
-    except Exception as error:  # the library of any store may speak here, or be missing
-        remedy = "install what that store needs, or let the server pass files on (--artifacts-destination)"
-        return fault(what, f"{shown_uri(location)} cannot be listed: {first_line(error)}", remedy)
-    return ok(what, f"{shown_uri(location)} can be listed")
+    except Exception as error:  # any storage library may raise here, or be missing
+        remedy = (
+            "install the client of that storage, or let the server proxy artifacts (--artifacts-destination)"
+        )
+        return fault(subject, f"{shown_uri(location)} cannot be listed: {first_line(error)}", remedy)
+    return ok(subject, f"{shown_uri(location)} can be listed")
 
 
-def folder_finding(what: str, folder: Path) -> Finding:
-    """Return whether files can go where a server says: into a folder that this machine has too."""
+def folder_finding(subject: str, folder: Path) -> Finding:
+    """Return the finding on an artifact location that is a folder."""
     if folder.is_dir() and os.access(folder, os.W_OK):
-        return ok(what, f"{folder}, a folder that this machine can write")
-    found = f"{folder}: the server names a folder of its own machine, which this one cannot write"
-    return fault(what, found, "start the server with --artifacts-destination, for new experiments")
+        return ok(subject, f"{folder}, a writable folder")
+    message = f"{folder}: a folder of the server, not writable from this machine"
+    return fault(
+        subject, message, "start the server with --artifacts-destination, which applies to new experiments"
+    )
 
 
 def _location(uri: str, experiment: str) -> str | None:
@@ -141,7 +148,7 @@ def _location(uri: str, experiment: str) -> str | None:
 def _list(location: str, uri: str) -> None:
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(int(ANSWER_TIMEOUT_S))
+    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(int(SERVER_TIMEOUT_S))
     get_artifact_repository(location, tracking_uri=uri).list_artifacts()
 
 
@@ -149,7 +156,7 @@ def _request(uri: str, path: str, method: str, **more: Any) -> Any:
     from mlflow.utils.credentials import get_default_host_creds
     from mlflow.utils.rest_utils import http_request
 
-    settings = {"max_retries": 0, "raise_on_status": False, "timeout": ANSWER_TIMEOUT_S / 2}
+    settings = {"max_retries": 0, "raise_on_status": False, "timeout": SERVER_TIMEOUT_S / 2}
     with tracking_errors(uri):
         credentials = get_default_host_creds(uri)  # type: ignore[no-untyped-call]
         return http_request(credentials, path, method, **settings, **more)  # type: ignore[no-untyped-call]
@@ -162,38 +169,38 @@ def _client_version() -> str:
 
 
 def _file(path: Path, where: str) -> Finding:
-    """A SQLite file that is there takes a write of nothing; one that is not is made by the first search."""
+    """Finding on a SQLite file: a write test if it exists; otherwise the first search creates it."""
     if not path.is_file():
-        return ok(WHAT, f"{where}, made by the first search")
-    with closing(sqlite3.connect(path, timeout=ANSWER_TIMEOUT_S)) as database:
+        return ok(SUBJECT, f"{where}, will be created by the first search")
+    with closing(sqlite3.connect(path, timeout=SERVER_TIMEOUT_S)) as database:
         try:
             database.execute("BEGIN IMMEDIATE")
             database.rollback()
         except sqlite3.Error as error:
             raise TrackingError(f"{where} cannot be written: {error}") from error
-    return ok(WHAT, f"{where}, can be written")
+    return ok(SUBJECT, f"{where}, can be written")
 
 
 def _artifacts_folder(folder: Path) -> Finding:
-    place = existing(folder)
+    place = nearest_existing(folder)
     if place.is_dir() and os.access(place, os.W_OK):
         return ok("MLflow files", f"{folder}")
     return fault("MLflow files", f"{place} cannot be written", "start the search from another folder")
 
 
 def _database(uri: str, where: str, experiment: str) -> Finding:
-    """A server's database. MLflow makes its tables in an empty one, and asking it would do so now."""
+    """Finding on a database server, without MLflow, which would create its tables."""
     import sqlalchemy
 
     with tracking_errors(uri):
         engine = sqlalchemy.create_engine(uri)
         try:
             if not sqlalchemy.inspect(engine).has_table("experiments"):
-                return ok(WHAT, f"{where}, an empty database: its tables are made by the first search")
+                return ok(SUBJECT, f"{where}, an empty database; the first search creates its tables")
             with engine.connect() as connection:
-                connection.execute(sqlalchemy.text(CHANGE_OF_NOTHING))
+                connection.execute(sqlalchemy.text(EMPTY_UPDATE))
                 connection.rollback()
         finally:
             engine.dispose()
-    check_store(uri, experiment=experiment, timeout_s=ANSWER_TIMEOUT_S)
-    return ok(WHAT, f"{where}, can be written")
+    check_store(uri, experiment=experiment, timeout_s=SERVER_TIMEOUT_S)
+    return ok(SUBJECT, f"{where}, can be written")

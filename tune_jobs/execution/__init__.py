@@ -1,1 +1,1 @@
-"""One attempt of a trial: Ray Tune schedules it, Ray Train runs it, its workers train."""
+"""Execution of trials: Ray Tune schedules attempts, Ray Train runs them, workers train."""

@@ -1,6 +1,6 @@
-"""Why training failed, told from what Ray raised: by the types of all causes, else by their words.
+"""Failure reason of a training from an exception of Ray: by the types of all causes, else by their messages.
 
-Types are known by name, so that the trial's own process needs no torch.
+Types are compared by name, so that the trial actor does not need torch.
 """
 
 import errno
@@ -12,19 +12,19 @@ from pathlib import Path
 from tune_jobs.errors import SearchError, StorageError
 from tune_jobs.study.records import Reason
 
-# A disk that is full, over its quota, read-only, failing, or a share that went away.
+# A disk that is full, over its quota, read-only or failing, or an unavailable network share.
 STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
 
-# A line of 64 KB, a printed tensor say, fits into no study of every database.
+# Longer lines, for example a printed tensor, do not fit into every database.
 LONGEST_LINE = 4000
 
-# What Ray and gloo add for whoever has no idea what may have happened.
+# Generic advice that Ray and gloo append.
 ADVICE = re.compile(r"\s*(Some common causes include|This is typically caused by)\b.*")
 
 OUT_OF_MEMORY = re.compile(r"out of memory|can(no|')t allocate memory|ALLOC_FAILED", re.IGNORECASE)
 TIMED_OUT = re.compile(r"timed out|time ?out", re.IGNORECASE)
 
-AWS_ERROR = re.compile(r"\bAWS Error\b")  # pyarrow's S3 errors are plain OSErrors
+AWS_ERROR = re.compile(r"\bAWS Error\b")  # S3 errors of pyarrow are plain OSErrors
 
 LOST = frozenset(
     {
@@ -32,15 +32,15 @@ LOST = frozenset(
         "WorkerCrashedError",
         "NodeDiedError",
         "LocalRayletDiedError",
-        "WorkerGroupStartupFailedError",  # one of them died as it began
+        "WorkerGroupStartupFailedError",  # a process died while it started
     }
 )
 HUNG = frozenset({"HungError", "WorkerHealthCheckTimeoutError", "NCCLHangError"})
-NO_ROOM = frozenset({"WorkerGroupStartupTimeoutError"})
+STARTUP_TIMEOUTS = frozenset({"WorkerGroupStartupTimeoutError"})
 TIMEOUTS = frozenset({"CollectiveTimeoutError", "TimeoutError"})
-COLLECTIVE = frozenset({"DistError", "RuntimeError"})  # gloo's are plain RuntimeErrors
+COLLECTIVE = frozenset({"DistError", "RuntimeError"})  # errors of gloo are plain RuntimeErrors
 
-# What gloo and NCCL say in the workers that are left, often before Ray knows that one is gone.
+# Messages of gloo and NCCL in the remaining workers, often before Ray detects the lost one.
 PEER_LOST = re.compile(
     r"Connection (reset|closed) by peer|Broken pipe|remote process exited|ncclRemoteError", re.IGNORECASE
 )
@@ -49,11 +49,11 @@ Tells = Callable[[BaseException], bool]
 
 
 def failure_of(error: BaseException, *, folder: Path | None = None) -> tuple[Reason, str]:
-    """Return why a training failed, and in one line the words of the cause that tells it.
+    """Return the failure reason of a training, and the message of its cause in one line.
 
-    `folder` is the search's: an error of the operating system about a path in it is one of storage. Where
-    workers failed in several ways, the reason is the one that explains the others: a lost worker, say, not
-    the ranks that waited for it in vain.
+    An error of the operating system about a path in `folder`, that of the search, is a storage error. If
+    workers failed with different errors, the reason is the one that explains the others: for example a lost
+    worker, not the timeouts of the ranks that waited for it.
     """
     causes = _causes(error)
     for reason, tells in _reasons(folder):
@@ -65,7 +65,7 @@ def failure_of(error: BaseException, *, folder: Path | None = None) -> tuple[Rea
 
 @contextmanager
 def storage_faults(folder: Path) -> Iterator[None]:
-    """Raise a full, read-only or failing disk as `StorageError`, whatever library met it."""
+    """Raise errors of a full, read-only or failing disk as `StorageError`, from any library."""
     try:
         yield
     except SearchError:
@@ -78,17 +78,17 @@ def storage_faults(folder: Path) -> Iterator[None]:
 
 
 def _reasons(folder: Path | None) -> list[tuple[Reason, Tells]]:
-    """What tells a reason; the first that is found among the causes explains the rest."""
+    """Predicates of the reasons in order of priority."""
     return [
         (Reason.STORAGE, lambda cause: _is_of_storage(cause, folder)),
         (Reason.NON_FINITE, lambda cause: "NonFiniteLossError" in _types(cause)),
         (Reason.OUT_OF_MEMORY, _is_out_of_memory),
-        # First among what follows, as the others are told by ranks that waited for the one that is gone.
+        # Before the following ones, which are reported by ranks that waited for the lost one.
         (Reason.PREEMPTED, _is_preempted),
         (Reason.HUNG, lambda cause: bool(_types(cause) & HUNG)),
         (Reason.WORKER_LOST, lambda cause: bool(_types(cause) & LOST)),
         (Reason.WORKER_LOST, _is_peer_lost),
-        (Reason.NO_ROOM, lambda cause: bool(_types(cause) & NO_ROOM)),
+        (Reason.NO_RESOURCES, lambda cause: bool(_types(cause) & STARTUP_TIMEOUTS)),
         (Reason.TIMED_OUT, _is_timed_out),
     ]
 
@@ -111,7 +111,7 @@ def _is_out_of_memory(cause: BaseException) -> bool:
 
 
 def _is_preempted(cause: BaseException) -> bool:
-    """A node went as had been announced, sooner than its workers could write a checkpoint."""
+    """Whether a node was preempted before its workers could write a checkpoint."""
     return "PreemptionError" in _types(cause) or getattr(cause, "preempted", False) is True
 
 
@@ -131,7 +131,7 @@ def _types(cause: BaseException) -> set[str]:
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """The innermost first: what each worker raised, then what Ray wrapped around it."""
+    """All causes, innermost first: errors of workers, then the exceptions of Ray around them."""
     inner = getattr(error, "worker_failures", None) or {}
     found = [cause for failure in inner.values() for cause in _causes(failure)]
     wrapped = (getattr(error, name, None) for name in ("cause", "health_check_failure", "controller_failure"))
@@ -142,10 +142,10 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 
 def _line(cause: BaseException) -> str:
-    """The line that says most: the last of a remote traceback, the first where advice follows."""
+    """The most informative line: the last one of a remote traceback, else the first one."""
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     if not lines:
         return ""
-    line = lines[0] if _types(cause) & (HUNG | NO_ROOM | TIMEOUTS) else lines[-1]
+    line = lines[0] if _types(cause) & (HUNG | STARTUP_TIMEOUTS | TIMEOUTS) else lines[-1]
     line = ADVICE.sub("", line)
     return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}..."

@@ -1,7 +1,7 @@
-"""The torch process group of a trial's workers, made inside the workers.
+"""The torch process group of the workers of a trial, created inside the workers.
 
-`TorchTrainer` makes one too, but imports torch for it into two processes that never compute, the trial's and
-Train's controller, one after the other: about four seconds of every trial.
+`TorchTrainer` creates one too, but it imports torch into two processes that never compute, the trial actor
+and the controller of Train, which takes about four seconds per trial.
 """
 
 import os
@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch.distributed import TCPStore  # type: ignore[attr-defined]  # exported, but unsaid
 
-# Who waits for a rank that hangs is to be told so by the watchdog, which knows where it waits. It waits for
-# five minutes at least as a training starts.
+# A hang should be reported by the watchdog, which knows the place, before a collective times out. At the
+# start of a training the watchdog allows at least five minutes.
 COLLECTIVE_MARGIN_S = 360.0
 
 
 @contextmanager
 def process_group(*, hang_timeout_s: float) -> Iterator[None]:
-    """Join this Train worker with the others of its run for the time of the context.
+    """Create the process group of this Train run inside the context.
 
-    A collective waits for somewhat longer than `hang_timeout_s`, after which a watchdog ends the training.
-    NCCL where there are GPUs, else gloo. A worker that is alone needs no group. LOCAL_RANK tells which GPU is
-    this one's, should a node's workers see all of them; it becomes the current device.
+    The backend is NCCL with GPUs, else gloo; a single worker needs no group. The timeout of collectives is
+    longer than `hang_timeout_s`, after which the watchdog ends the training. The current device is that of
+    LOCAL_RANK if a worker sees all GPUs of its node.
 
-    After an error the group is left as it is: closed, it would make the other ranks fail of that, and theirs
-    might be the words that are told.
+    After an error the group is not destroyed, because the other ranks would then fail with a different error,
+    which might be reported instead.
     """
     import ray.train
     from torch import cuda, distributed
@@ -52,7 +52,7 @@ def process_group(*, hang_timeout_s: float) -> Iterator[None]:
 
 
 def _store(rank: int, world_size: int, *, timeout: timedelta) -> "TCPStore":
-    """Where the ranks find each other: on a port that rank 0's system chose, so none can be taken."""
+    """The store for the rendezvous, on a free port chosen by the system of rank 0."""
     import ray.util
     from ray.train.collective import broadcast_from_rank_zero
     from torch.distributed import TCPStore  # type: ignore[attr-defined]  # exported, but unsaid

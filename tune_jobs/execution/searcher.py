@@ -1,7 +1,6 @@
-"""What Ray Tune asks during a search, answered by the study: which trial next, and whether one goes on.
+"""Searcher and scheduler of Ray Tune, which query the study: the next trial, and whether a trial continues.
 
-Both classes are thin on purpose: Tune creates and stops the actors, every decision and all state is the
-study's.
+Both classes are thin: Tune creates and stops the actors, the study has all state and makes every decision.
 """
 
 import json
@@ -26,41 +25,41 @@ from tune_jobs.study.records import Reason, State
 from tune_jobs.study.trial_study import Attempt, Decision, TrialStudy
 from tune_jobs.terminal.interruption import Interruption
 
-BUDGET_STEP_S = 5.0  # a launcher that is killed forgets no more of the time it took
+BUDGET_STEP_S = 5.0  # the maximum time that is not recorded after a kill
 
 CHECK_STEP_S = 1.0
 
-METRICS = "metrics/"  # how Tune flattens the metrics of a report
+METRICS = "metrics/"  # separator of flattened metrics in Tune
 
 
 class ProgressListener(Protocol):
-    """Is told what happens, to show it."""
+    """Receives the events of a search."""
 
     def attempt_started(self, attempt: Attempt) -> None:
-        """An attempt of a trial begins."""
+        """Called when an attempt of a trial starts."""
 
     def epoch_reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
-        """A trial reported an epoch."""
+        """Called when a trial reported an epoch."""
 
     def note_received(self, number: int, text: str) -> None:
-        """A trial tells what it met."""
+        """Called when a trial reported a note."""
 
     def attempt_ended(self, number: int) -> None:
-        """An attempt is over; the study says how."""
+        """Called when an attempt has ended; the study has its end."""
 
 
 @dataclass
 class FirstError:
-    """The first error that ends the search: raised inside Tune, it would come out in Tune's own words.
+    """First error that ends the search; if it were raised inside Tune, Tune would wrap it.
 
-    The searcher and the scheduler share it; who runs Tune raises it afterwards.
+    The searcher and the scheduler share it; the caller of Tune raises it afterwards.
     """
 
     error: SearchError | None = None
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Keep the error that ends the block, if it is the first."""
+        """Record the error of the block if it is the first one, and continue."""
         try:
             yield
         except SearchError as error:
@@ -68,7 +67,7 @@ class FirstError:
 
     @contextmanager
     def raised(self) -> Iterator[None]:
-        """Raise the error that was kept once the block ends, however Tune took it."""
+        """Raise the recorded error at the end of the block, even if Tune raised another one."""
         try:
             yield
         except Exception:
@@ -79,10 +78,10 @@ class FirstError:
 
 
 class StopAtOnce(Stopper):
-    """Tells Tune to stop everything: on a fault, or when the grace time of an interruption is over.
+    """Stopper of Tune: stops all trials after an error, or after the grace period of an interruption.
 
-    Tune asks several times a second. Once in `CHECK_STEP_S` that asks the study whether its database is still
-    there, so that a launcher which lost it stops also where trials report seldom.
+    Tune calls it several times a second. Every `CHECK_STEP_S` it checks the database of the study, so that a
+    launcher without database stops even if trials rarely report.
     """
 
     def __init__(self, study: TrialStudy, *, interruption: Interruption, first_error: FirstError) -> None:
@@ -90,15 +89,15 @@ class StopAtOnce(Stopper):
         self._checked_s = time.monotonic()
 
     def __getstate__(self) -> dict[str, object]:
-        """Tune writes its parts to disk to restore them; this one belongs to its process."""
+        """Return nothing to pickle: Tune saves its components, but this one is never restored."""
         return {}
 
     def __call__(self, trial_id: str, result: dict[str, object]) -> bool:
-        """Return False: single trials are the scheduler's."""
+        """Return False: the scheduler stops single trials."""
         return False
 
     def stop_all(self) -> bool:
-        """Return whether everything is to be stopped."""
+        """Return whether all trials must stop."""
         if time.monotonic() - self._checked_s >= CHECK_STEP_S:
             with self._first_error.kept():
                 self._study.check()
@@ -107,12 +106,12 @@ class StopAtOnce(Stopper):
 
 
 class StudySearcher(Searcher):
-    """Hands out the study's trials, as many at a time as there is room for, until it has no more.
+    """Suggests the trials of the study, as many at a time as fit, until it has no more.
 
-    `workers_for_next` is asked with the number of workers of each live attempt on how many workers the next
-    one is to run; 0 makes it wait. `await_cluster` returns when the cluster answers: what ends without one
-    ends for no reason of its own. `after_end` is called after each attempt that ended by itself. The time
-    that passes is counted towards the search's budget, in steps of `BUDGET_STEP_S`.
+    `workers_for_next` gets the number of workers of each running attempt and returns that of the next one, 0
+    to wait. `await_cluster` returns when the cluster answers, so that an attempt that ended with the cluster
+    is not recorded as failed. `after_end` is called after each attempt that was not stopped by the launcher.
+    Wall-clock time is counted towards the budget of the search in steps of `BUDGET_STEP_S`.
     """
 
     def __init__(
@@ -135,7 +134,7 @@ class StudySearcher(Searcher):
         self._counted_s = time.monotonic()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
-        """Return the config of the next attempt, None to be asked again later, FINISHED at the end."""
+        """Return the config of the next attempt, None to wait, FINISHED at the end."""
         attempt = None
         with self._first_error.kept():
             self._count_time()
@@ -158,12 +157,12 @@ class StudySearcher(Searcher):
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """The scheduler has seen it already."""
+        """Do nothing: the scheduler handles results."""
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """End the attempt; if it failed, the scheduler has told the study why."""
+        """End the attempt. If it failed, the scheduler has recorded the reason."""
         attempt = self._attempts.pop(trial_id, None)
         if attempt is None:
             return
@@ -178,7 +177,8 @@ class StudySearcher(Searcher):
 
     @property
     def _is_to_wait(self) -> bool:
-        """Whether a trial waits for room; a search that is over, its budget spent say, waits for none."""
+        """Whether a trial waits for resources; false if the search is over, for example because its budget is
+        used up."""
         return bool(self._attempts) or not self._study.finished
 
     def _count_time(self) -> None:
@@ -188,20 +188,20 @@ class StudySearcher(Searcher):
             self._study.spend(passed_s)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tune writes its parts to disk to restore them; ours follow the study and are never restored."""
+        """Return nothing to pickle: Tune saves its components, but the study has all state."""
         return {}
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing to save: the study is durable by itself."""
+        """Do nothing: the study is durable."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing to restore."""
+        """Do nothing: the study is durable."""
 
 
 class StudyScheduler(FIFOScheduler):
-    """Passes every report to the study and stops the trials that it has pruned.
+    """Passes every report to the study, and stops the trials that it prunes.
 
-    `await_cluster` is the searcher's.
+    `await_cluster`: see `StudySearcher`.
     """
 
     def __init__(
@@ -218,17 +218,18 @@ class StudyScheduler(FIFOScheduler):
         self._first_error, self._await_cluster = first_error, await_cluster
 
     def __getstate__(self) -> dict[str, Any]:
-        """As the searcher's."""
+        """Return nothing to pickle, as `StudySearcher`."""
         return {}
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """End an attempt that could not report its failure: its process is gone, or the fault is in ours."""
+        """Record an attempt that could not report its failure: its process died, or had an internal error."""
         error = error_of(trial) or RayActorError()
         with self._first_error.kept():
             self._end(trial, *failure_of(error, folder=Path(trial.config["search_folder"])))
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Return STOP when the trial is pruned, failed, not the current attempt, or the search is to end."""
+        """Return STOP if the trial is pruned or failed, if the attempt is not current, or if the search must
+        end."""
         with self._first_error.kept():
             return self._on_trial_result(trial, result)
         return str(TrialScheduler.STOP)
@@ -253,9 +254,9 @@ class StudyScheduler(FIFOScheduler):
         return str(TrialScheduler.CONTINUE)
 
     def _end(self, trial: Trial, reason: Reason, message: str) -> None:
-        """Say why an attempt failed; where its storage failed that is no fault of the trial."""
+        """Record why an attempt failed. A storage error ends the search instead of the trial."""
         is_running = self._study.record(int(trial.config["number"])).state == State.RUNNING
-        if reason is Reason.STORAGE and is_running:  # a trial that ended has no checkpoints to write any more
+        if reason is Reason.STORAGE and is_running:  # a finished trial writes no more checkpoints
             raise StorageError(f"trial {trial.config['number']}: {message}")
         self._await_cluster()
         self._study.fail_attempt(int(trial.config["number"]), int(trial.config["attempt"]), reason, message)

@@ -1,4 +1,4 @@
-"""Inside a Tune trial: one attempt of a trial becomes one Train run."""
+"""The trial actor of Ray Tune: runs one attempt as one run of Ray Train."""
 
 import os
 import tempfile
@@ -15,13 +15,13 @@ from tune_jobs.cluster.ray_internals import train_once
 from tune_jobs.execution.failure_causes import failure_of
 from tune_jobs.search_folder import trial_folder
 
-# A worker that the system has stopped is told by Ray Train; whoever waits for it tells sooner, and more.
+# Ray Train reports a stopped worker after this time; the watchdog of a waiting rank reports it earlier.
 HEALTH_CHECK_MARGIN_S = 5.0
 
 
 @dataclass(frozen=True)
 class WorkerGroup:
-    """What the workers of all attempts have in common: what each takes, and how long it may stand still."""
+    """Settings of the workers of all attempts: resources of each, and the timeout for hangs."""
 
     cpus_per_worker: float
     gpus_per_worker: float
@@ -29,10 +29,10 @@ class WorkerGroup:
 
 
 def run_trial(config: dict[str, Any]) -> None:
-    """Train the attempt that `config` names and report how it failed, if it did.
+    """Train one attempt, and report its failure if it fails.
 
-    `config` is what the searcher handed out (`name`, `attempt`, `train`, `last_epoch`, `num_workers`), and
-    what is the same for all trials: `search_folder`, `checkpoints` (where they lie) and `workers`.
+    `config` has the attempt from the searcher (`name`, `attempt`, `train`, `last_epoch`, `num_workers`), and
+    the settings of all trials: `search_folder`, `checkpoints` (their location) and `workers`.
     """
     from tune_jobs.execution.worker import train_worker
 
@@ -40,7 +40,7 @@ def run_trial(config: dict[str, Any]) -> None:
 
 
 def train_attempt(config: dict[str, Any], train_worker: Callable[[dict[str, Any]], None]) -> None:
-    """Run `train_worker` on the workers of one attempt, as `run_trial` says."""
+    """Run `train_worker` on the workers of one attempt; see `run_trial`."""
     workers = WorkerGroup(**config["workers"])
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(
         workers.hang_timeout_s + HEALTH_CHECK_MARGIN_S
@@ -67,10 +67,10 @@ def train_attempt(config: dict[str, Any], train_worker: Callable[[dict[str, Any]
 
 
 def attempts_folder(config: Mapping[str, Any]) -> str:
-    """Return where Ray Train writes the files of a trial's attempts, which nobody reads back.
+    """Return the folder for the files that Ray Train writes for attempts; they are never read.
 
-    Where checkpoints have a storage of their own, nodes may not see the search's folder: then a temporary
-    folder of the node that the trial's process is on, and Train's controller with it.
+    With a separate checkpoint storage, nodes may not see the folder of the search; then it is a temporary
+    folder on the node of the trial actor.
     """
     if config["checkpoints"] == config["search_folder"]:
         return str(trial_folder(Path(config["search_folder"]), config["name"]) / "attempts")
@@ -80,7 +80,7 @@ def attempts_folder(config: Mapping[str, Any]) -> str:
 
 
 def attempt_name(trial: Trial) -> str:
-    """Return the name of Tune's own folder of an attempt."""
+    """Return the name of Tune's folder of an attempt."""
     return f"{trial.config['name']}-a{trial.config['attempt']}"
 
 
@@ -90,5 +90,5 @@ def _resources(workers: WorkerGroup) -> dict[str, float]:
 
 
 def tune_config(search_folder: str, workers: WorkerGroup, *, checkpoints: str) -> dict[str, Any]:
-    """Return the part of `run_trial`'s config that is the same for all trials."""
+    """Return the part of the config of `run_trial` that is the same for all trials."""
     return {"search_folder": search_folder, "checkpoints": checkpoints, "workers": asdict(workers)}

@@ -1,4 +1,4 @@
-"""Let Ray Tune run what the study hands out, each trial as a Train run of its own."""
+"""Run the trials of a study with Ray Tune, each attempt as a run of Ray Train."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,9 +34,9 @@ def run_trials(
 ) -> None:
     """Run trials until the study has no more, or the search is interrupted.
 
-    `folder` is the search's, `checkpoints` is where those lie. The connection is opened where it is not yet,
-    with its errors. Raises `NoSuccessError` when the first trials failed alike, and `StorageError` when the
-    study cannot be used.
+    `folder` is that of the search, `checkpoints` the location of checkpoints. Opens the connection if needed,
+    and raises its errors. Raises `NoSuccessError` if the first trials failed with the same error, and
+    `StorageError` if the study cannot be used.
     """
     with log.shown(), connection.cluster_loss_first():
         connection.open(log.note)
@@ -67,7 +67,7 @@ def run_trials(
 
 @dataclass(frozen=True)
 class _StudyParts:
-    """What Tune asks during a search; all of it asks the study, and keeps the first fault."""
+    """Searcher, scheduler and stopper of Tune, with their shared first error."""
 
     study: TrialStudy
     log: EventLog | LivePanel
@@ -108,21 +108,21 @@ def _workers(space: SearchSpace) -> WorkerGroup:
 
 
 def _session(sessions: Path, *, stop: StopAtOnce) -> tune.RunConfig:
-    """Where Tune keeps its own files of this launch."""
+    """Folder for the files of Tune of this launch."""
     return tune.RunConfig(name=str(_next_session(sessions)), storage_path=str(sessions), stop=stop, verbose=0)
 
 
 def _trial_resources(_config: dict[str, Any]) -> tune.PlacementGroupFactory:
-    """What Tune reserves for the next trial itself, asked for each anew: nodes come and go.
+    """Resources of the next trial actor, computed for each trial because nodes join and leave.
 
-    It only waits for its workers: asking for CPUs would take them from those.
+    It requests no CPUs, because it only waits for its workers.
     """
     selector = trial_selector([node.labels for node in present_nodes()])
     return tune.PlacementGroupFactory([{"memory": 1}], bundle_label_selector=[selector])
 
 
 def _next_session(sessions: Path) -> int:
-    """The number of this launch: one more than the largest there is."""
+    """Number of this launch: one more than the largest existing one."""
     taken = (
         [int(path.name) for path in sessions.iterdir() if path.name.isdigit()] if sessions.is_dir() else []
     )

@@ -1,4 +1,4 @@
-"""A training that stands still is ended, and says where: a rank that waits in vain, a loop without an end."""
+"""Watchdog: ends a training that hangs, and reports where, for example in a collective or an endless loop."""
 
 import logging
 import sys
@@ -11,22 +11,20 @@ from selfcon.errors import SelfConError
 
 log = logging.getLogger(__name__)
 
-# Importing torch and reading the data take long on a busy machine, however quick the steps are.
+# Importing torch and reading the data can take long on a busy machine.
 START_ALLOWANCE_S = 300.0
-SECOND_LOOK_S = 1.0  # a process that was frozen, with its machine say, finds its time over when it goes on
+SECOND_LOOK_S = 1.0  # if the process was frozen, its time is over when it resumes
 
 
 class HungError(SelfConError):
-    """A training has made no progress for too long; the message says where it was last, in one line."""
+    """A training made no progress for too long; the message has its last location."""
 
 
 class Watchdog:
-    """Runs the training of the worker `name`; raises `HungError` when `beat` was not called for `timeout_s`.
+    """Runs the training of the worker `name`; raises `HungError` if `beat` is not called for `timeout_s`.
 
-    The first beat, which ends the start, may take `START_ALLOWANCE_S` where that is more.
-
-    What does not let go of Python's interpreter at all, or is a process that the system has stopped, cannot
-    be seen from inside: Ray Train's own check of its workers tells that.
+    Until the first beat the limit is at least `START_ALLOWANCE_S`. Code that holds the interpreter lock, and
+    a process stopped by the system, are detected by the health check of Ray Train instead.
     """
 
     def __init__(self, *, timeout_s: float, name: str) -> None:
@@ -36,20 +34,20 @@ class Watchdog:
         self._last, self._allowed_s = (time.monotonic(), "its start"), timeout_s
 
     def beat(self, place: str) -> None:
-        """Take note that the training has just reached a place."""
+        """Record progress of the training at a location."""
         self._last, self._allowed_s = (time.monotonic(), place), self._timeout_s
 
     def run(self, training: Callable[[], None]) -> None:
-        """Return when `training` has returned, raise what it raised; it has a thread of its own.
+        """Run `training` in a separate thread; return or raise what it returns or raises.
 
-        A thread cannot be ended from outside: after a `HungError` the process is to be given up. The stacks
-        of all its threads are in its log then.
+        A thread cannot be killed: after a `HungError` the process must exit. The stacks of all its threads
+        are then in its log.
         """
         self._last = (time.monotonic(), "its start")
         self._allowed_s = max(self._timeout_s, START_ALLOWANCE_S)
         thread = threading.Thread(target=self._run, args=(training,), name="training", daemon=True)
         thread.start()
-        # Looks once in `timeout_s` at least: the start may be over long before its own time is.
+        # Checks at least once in `timeout_s`, because the start may be over before its allowance.
         while not self._ended.wait(min(self._left_s(), self._timeout_s)):
             if self._left_s() <= 0 and not self._ended.wait(SECOND_LOOK_S) and self._left_s() <= 0:
                 self._give_up()
@@ -59,7 +57,7 @@ class Watchdog:
     def _run(self, training: Callable[[], None]) -> None:
         try:
             training()
-        except BaseException as error:  # whatever it is, it is raised again where Ray Train waits for it
+        except BaseException as error:  # raised again in the main thread, for Ray Train
             self._error = error
         finally:
             self._ended.set()
@@ -74,7 +72,7 @@ class Watchdog:
 
 
 def stacks() -> str:
-    """Return where each thread of this process is, the training's first."""
+    """Return the stacks of all threads of this process, that of the training first."""
     frames = sys._current_frames()
     threads = sorted(threading.enumerate(), key=lambda thread: thread.name != "training")
     return "\n".join(

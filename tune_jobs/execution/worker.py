@@ -1,4 +1,4 @@
-"""Inside a Ray Train worker: the training of selfcon, with a checkpoint in storage before each report."""
+"""Worker of Ray Train: trains with selfcon, and stores a checkpoint before each report."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 def train_worker(task: dict[str, Any]) -> None:
     """Train one attempt of a trial from its newest valid checkpoint.
 
-    `task` holds `train` (the TrainConfig as JSON values), `checkpoints` (where the search's lie), `name` (the
-    trial's), `attempt`, `hang_timeout_s`, `node` (where the trial's own process is), and `last_epoch`, the
-    newest that was recorded: a checkpoint may be newer, written when nobody recorded any more.
+    `task` has `train` (the TrainConfig as JSON values), `checkpoints` (their location), `name` (of the
+    trial), `attempt`, `hang_timeout_s`, `node` (of the trial actor), and `last_epoch`, the newest recorded
+    epoch; a checkpoint may be newer if the launcher died before it recorded the epoch.
 
-    Where a node that the attempt stands on is to go, it ends within the epoch, with a checkpoint, and reports
-    `failure` and `message` as the trial's process does. Raises `HungError` when nothing gets on any more.
+    If a node of the attempt is draining, the attempt ends within the epoch with a checkpoint, and reports
+    `failure` and `message` like the trial actor. Raises `HungError` if the training makes no progress.
     """
-    # Here, not above: the trial's own process imports this module only to name the function.
+    # Imported here, because the trial actor imports this module only to reference the function.
     import ray.train
 
     from tune_jobs.execution.watchdog import Watchdog
@@ -28,7 +28,7 @@ def train_worker(task: dict[str, Any]) -> None:
 
 
 def _train(task: dict[str, Any], progress: "Progress") -> None:
-    """Train as a rank of the group, until a node that the attempt stands on is to go."""
+    """Train as a rank of the group, until the end or until a node of the attempt is draining."""
     import ray
 
     from selfcon.callbacks import Callbacks

@@ -1,4 +1,4 @@
-"""What a worker of Ray Train stores and reports: a checkpoint is in storage before its epoch is reported."""
+"""Checkpoints and reports of a worker: each epoch is stored before it is reported."""
 
 import json
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from tune_jobs.study.records import Reason
 
 
 class WorkerReports:
-    """The reports of one worker about the attempt that `task` describes: see `train_worker`."""
+    """Reports of one worker about the attempt `task`: see `train_worker`."""
 
     def __init__(self, task: dict[str, Any], progress: Progress) -> None:
         self._checkpoints = TrialCheckpoints(
@@ -27,9 +27,9 @@ class WorkerReports:
         self._last_epoch, self._progress = int(task["last_epoch"]), progress
 
     def newest_state(self, config: TrainConfig) -> TrainingState | None:
-        """Return the newest valid checkpoint, the same on all ranks; None where there is none.
+        """Return the newest valid checkpoint, the same on all ranks; None if there is none.
 
-        Epochs that it has and that nobody recorded are reported, but for the newest: `fit` does that.
+        Reports its epochs that were not recorded, except the newest, which `fit` reports.
         """
         newest = broadcast_object(self._checkpoints.newest() if rank() == 0 else None)
         if newest is None:
@@ -48,18 +48,18 @@ class WorkerReports:
         self._progress(f"the report of epoch {result.epoch}")
 
     def save(self, stopped: TrainingStopped) -> None:
-        """Store where a run within an epoch is."""
+        """Store a checkpoint within an epoch."""
         self._checkpoints.save(stopped.payloads(), epoch=stopped.epoch - 1, step=stopped.step)
 
     @contextmanager
     def checkpoint_on_preemption(self) -> Iterator[None]:
-        """Store and report it where the block ends because the run was asked to stop."""
+        """Store and report a checkpoint if the block ends because of a preemption notice."""
         try:
             yield
         except TrainingStopped as stopped:
             if rank() == 0:
                 self.save(stopped)
-            # Not before the checkpoint is whole: Train ends all workers once each has returned.
+            # After the checkpoint is complete, because Train ends all workers when they have returned.
             ray.train.report({"failure": Reason.PREEMPTED.value, "message": str(stopped)})
 
     def _report(self, epoch: int, metrics: dict[str, float], confusion: dict[str, Any] | None) -> None:

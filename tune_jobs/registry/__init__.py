@@ -1,6 +1,6 @@
-"""The winner's encoder as a registered version in MLflow.
+"""Registration of the winner's encoder as a model version in MLflow.
 
-`load_encoder` is for users: `from tune_jobs.registry import load_encoder`.
+Public function: `from tune_jobs.registry import load_encoder`.
 """
 
 from tune_jobs.registry.load import load_encoder

@@ -1,4 +1,4 @@
-"""Which registered encoder is the champion: a pure decision from two validation accuracies."""
+"""Choice of the champion: a pure function of two validation accuracies."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +7,7 @@ from tune_jobs.intervals import wilson_half_width
 
 
 class Alias(StrEnum):
-    """The names under which a version of a registered encoder is found."""
+    """Aliases of registered encoders."""
 
     CHAMPION = "champion"
     CHALLENGER = "challenger"
@@ -15,7 +15,7 @@ class Alias(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class VersionScore:
-    """What a version is judged by: its val/top1, on how many images, of which data."""
+    """Score of a version: its val/top1, the number of images, and the digest of the data."""
 
     top1: float
     num_images: int
@@ -24,17 +24,17 @@ class VersionScore:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The alias a new version gets, and why, in one line."""
+    """Alias of a new version, and the reason in one line."""
 
     alias: Alias
     why: str
 
 
 def choose_alias(new: VersionScore, champion: VersionScore | None) -> Verdict:
-    """Return the alias of a new version: champion if there is none, or if it is better beyond chance.
+    """Return the alias of a new version: champion if there is none, or if it is significantly better.
 
-    Better means: on the same data, its val/top1 is above the champion's by more than the half-width of
-    its own 95 % Wilson interval.
+    That is, on the same data its val/top1 exceeds the champion's by more than the half-width of its own 95 %
+    Wilson interval.
     """
     if champion is None:
         return Verdict(Alias.CHAMPION, "the first version")

@@ -1,4 +1,4 @@
-"""A registered encoder by its name: downloaded, verified, loaded."""
+"""Download, verify and load a registered encoder."""
 
 from __future__ import annotations
 
@@ -20,12 +20,26 @@ _VERSION_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<number>\d+)|@(?P<ali
 
 
 def load_encoder(uri: str, *, exit_stage: int | None = None) -> PixelEncoder:
-    """Return a registered encoder, downloaded and verified: `models:/selfcon-digits@champion`.
+    """Download, verify and load a registered encoder.
 
-    Takes float32 images in [0, 1] or uint8 ones and gives the features of an exit, or of the backbone. MLflow
-    is the one that MLFLOW_TRACKING_URI names, or the one in this folder. Its files must have the SHA-256 that
-    the version's tags say. Raises `TrackingError`, `CheckpointError` for other files, and what else
-    `selfcon.export.load_encoder` raises.
+    The MLflow store is that of MLFLOW_TRACKING_URI, else `mlflow.db` in the current folder.
+
+    Args:
+        uri: `models:/NAME/NUMBER` or `models:/NAME@ALIAS`, for example `models:/selfcon-digits@champion`.
+        exit_stage: The exit whose features are returned; None for the backbone.
+
+    Returns:
+        A module that maps float32 images in [0, 1] or uint8 images, (N, 3, H, W), to features (N, D).
+
+    Raises:
+        TrackingError: MLflow does not answer, or has no such version.
+        CheckpointError: The SHA-256 of the files differs from the tags of the version.
+        BadInputError: `uri` has another form.
+        ConfigError: The encoder has no such exit.
+
+    Example:
+        encoder = load_encoder("models:/selfcon-digits@champion")
+        features = encoder(images)
     """
     from mlflow.artifacts import download_artifacts
 
@@ -38,7 +52,7 @@ def load_encoder(uri: str, *, exit_stage: int | None = None) -> PixelEncoder:
     with tempfile.TemporaryDirectory() as folder:
         with tracking_errors(store):
             version = _version_at(uri, store)
-            # By its number: an alias may move between two requests.
+            # By number, because an alias may move between two requests.
             path = download_artifacts(
                 f"models:/{version.name}/{version.version}/{PRODUCT_FOLDER}",
                 dst_path=folder, tracking_uri=store, registry_uri=store,
@@ -46,13 +60,13 @@ def load_encoder(uri: str, *, exit_stage: int | None = None) -> PixelEncoder:
         wanted = version.tags.get(ENCODER_TAG)
         if wanted is not None and digests_of(Path(path)).get(DESCRIPTION) != wanted:
             raise CheckpointError(
-                f"{uri}: damaged, the SHA-256 of {DESCRIPTION} is not that of the version's tag"
+                f"{uri}: damaged, the SHA-256 of {DESCRIPTION} differs from the tag of the version"
             )
         return load(path, exit_stage=exit_stage)
 
 
 def _version_at(uri: str, store: str) -> ModelVersion:
-    """The version that `models:/NAME/NUMBER` or `models:/NAME@ALIAS` names."""
+    """The version of `models:/NAME/NUMBER` or `models:/NAME@ALIAS`."""
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=store, registry_uri=store)

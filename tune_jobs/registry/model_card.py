@@ -1,4 +1,4 @@
-"""The card of a registered encoder, in Markdown: what it is, how good, on which data, how to load it."""
+"""Model card of a registered encoder, in Markdown: description, evaluation, data, usage, limits."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from typing import Any
 
 from tune_jobs.intervals import wilson_interval
 
-_SMALL_IMAGES = 64  # up to which the networks begin with a small stem
+_SMALL_IMAGES = 64  # up to which networks have the small stem
 
 
 @dataclass(frozen=True, kw_only=True)
 class CardFacts:
-    """What a card says. `metrics` are fractions, measured on `num_images` of their split."""
+    """Facts of a model card. `metrics` are fractions, measured on `num_images` of their split."""
 
     model: str
     search: str
@@ -28,7 +28,7 @@ class CardFacts:
 
 
 def model_card(facts: CardFacts) -> str:
-    """Return the card."""
+    """Return the model card."""
     parts = [_head(facts), _figures(facts), _data(facts), _loading(facts), _use(facts), _origin(facts)]
     return "\n\n".join(parts) + "\n"
 

@@ -1,4 +1,4 @@
-"""An encoder as an MLflow model: a folder of plain files that loads without this project and without pickle.
+"""Encoder as an MLflow model: plain files that load without this project and without pickle.
 
     MLmodel, requirements.txt, conda.yaml    MLflow's description; flavors python_function and pytorch
     data/model.pt2                           the exported graph with its weights (torch.export)
@@ -24,14 +24,15 @@ if TYPE_CHECKING:
     from selfcon.export import PixelEncoder
 
 PRODUCT_FOLDER, CARD = "encoder", "README.md"
-ADDED_BY_MLFLOW = "registered_model_meta"  # to what is fetched by a registered model's name
+ADDED_BY_MLFLOW = "registered_model_meta"  # to models downloaded by name
 TOLERANCE = 1e-5
 _PROGRAM = Path("data", "model.pt2")
 _CHECKED_BATCHES = (1, 3, 17)
 
 
 def write_package(folder: Path, encoder: PixelEncoder, *, image_size: int, description: Model) -> None:
-    """Write `encoder` as an MLflow model into the new `folder`; `description` gets what MLmodel says.
+    """Write `encoder` as an MLflow model to the new `folder`; `description` is filled with the content of
+    MLmodel.
 
     The model takes float32 images in [0, 1] of shape (N, 3, H, W), H = W = `image_size`, any N, and returns
     the features (N, D) in float32.
@@ -62,7 +63,7 @@ def write_package(folder: Path, encoder: PixelEncoder, *, image_size: int, descr
 
 
 def example_images(num_images: int, *, image_size: int) -> np.ndarray[Any, Any]:
-    """Return images (N, 3, H, W) of seeded noise in [0, 1]: nobody's picture becomes part of a model."""
+    """Return images (N, 3, H, W) of seeded noise in [0, 1], so that no real image is part of a model."""
     import numpy as np
 
     generator = np.random.default_rng(0)
@@ -73,9 +74,9 @@ def example_images(num_images: int, *, image_size: int) -> np.ndarray[Any, Any]:
 def verify_package(
     folder: Path, encoder: PixelEncoder, *, image_size: int, num_images: Sequence[int] = _CHECKED_BATCHES
 ) -> None:
-    """Load the package as its users will and compare its features with the encoder's.
+    """Load the package as users do, and compare its features with the encoder's.
 
-    Raises `SearchError` when any differs by more than 1e-5, absolute and relative.
+    Raises `SearchError` if a feature differs by more than 1e-5, absolute and relative.
     """
     import mlflow.pyfunc
     import numpy as np
@@ -89,25 +90,25 @@ def verify_package(
         found = model.predict(images)
         if found.shape != expected.shape or not np.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE):
             raise SearchError(
-                f"the exported encoder must give the features of the trained one to {TOLERANCE:g}, "
-                f"and does not for a batch of {count}"
+                f"the exported encoder must give the features of the trained one within "
+                f"{TOLERANCE:g}, but does not for a batch of {count}"
             )
 
 
 def digests_of(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file of a folder, by its path there, less what MLflow adds on the way."""
+    """Return the SHA-256 of each file of a folder by its path, without the files that MLflow adds."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != ADDED_BY_MLFLOW)
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def digest_of_package(folder: Path) -> str:
-    """Return the SHA-256 over all files: of the sorted lines `<SHA-256 of a file>  <its path>`."""
+    """Return the SHA-256 of all files: that of the sorted lines `<SHA-256 of a file> <its path>`."""
     lines = sorted(f"{digest}  {path}\n" for path, digest in digests_of(folder).items())
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _remove_pickled_example(program: Path) -> None:
-    """The archive of torch.export holds its example input as a pickle; nothing needs it."""
+    """Remove the example input from the archive of torch.export: it is a pickle, and not needed."""
     import torch
 
     exported = torch.export.load(program)
@@ -116,9 +117,9 @@ def _remove_pickled_example(program: Path) -> None:
 
 
 def _describe(description: Model, folder: Path) -> None:
-    """Finish MLmodel: where it runs, no word of a pickle module, the size."""
+    """Complete MLmodel: its device, no pickle module, its size."""
     flavor = description.flavors["python_function"]
-    # The graph is exported on the CPU and cannot move: on a machine with a GPU the default would refuse it.
+    # The graph is exported on the CPU and cannot be moved; the default of MLflow would fail on a GPU machine.
     flavor["config"] = {"device": "cpu"}
     flavor.pop("pickle_module_name", None)
     description.model_size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,7 +1,7 @@
-"""Register the encoder of a search's winner, so that somebody who has only its name can use it.
+"""Register the encoder of the winner of a search as a model version.
 
-Everything is complete before the alias moves: trained network, its test figures, exported and compared, files
-stored, version made. Killed anywhere, the same call goes on; nothing is made twice.
+The alias moves last, after the test metrics, the export, its verification, the upload and the version. After
+a kill at any point, the same call continues; nothing is created twice.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ MAX_DESCRIPTION_LENGTH = 5000  # of a version, in MLflow's databases
 
 @dataclass(frozen=True)
 class Publication:
-    """The registered version of a winner, the alias it got and why, and its figures on the test set."""
+    """Registered version of a winner: its alias with the reason, and its test metrics."""
 
     version: int
     alias: Alias
@@ -71,9 +71,9 @@ def publish(
 ) -> Publication:
     """Evaluate the winner of a search on the test set, once, and register its encoder.
 
-    `run_id` is the trial's MLflow run, `checkpoint` its last. A trial has one version: a call for one that is
-    there returns it. Raises `TrackingError` when MLflow does not do what is asked, `CheckpointError` for a
-    checkpoint that cannot be used, `SearchError` when the trial has no val/top1 or the export is not exact.
+    `run_id` is the trial's MLflow run, `checkpoint` its last checkpoint. A trial has one version; if it
+    exists, it is returned. Raises `TrackingError` if MLflow fails, `CheckpointError` for an unusable
+    checkpoint, `SearchError` if the trial has no val/top1 or the export is not exact.
     """
     from mlflow import MlflowClient
 
@@ -96,7 +96,7 @@ def publish(
 
 
 def _create_version(winner: Winner, name: str) -> ModelVersion:
-    """Make the version, complete but for its alias."""
+    """Create the version without its alias."""
     client, metrics = winner.client, {TOP1: winner.top1, **metrics_on_test_set(winner)}
     model = stored_model(winner, metrics=metrics)
     standing = VersionScore(
@@ -125,7 +125,8 @@ def _create_version(winner: Winner, name: str) -> ModelVersion:
 
 
 def _source(client: MlflowClient, model: LoggedModel) -> str:
-    """A server looks `models:/<id>` up in its own store; a database client in the process's global one."""
+    """URI of the model files. A server resolves `models:/<id>` itself; a database client uses the global
+    store."""
     if client.tracking_uri.startswith("http"):
         return f"models:/{model.model_id}"
     return str(model.artifact_location)
@@ -146,14 +147,14 @@ def _interval_tags(metrics: Mapping[str, float], num_images: Mapping[str, int]) 
 
 
 def _shortened(card: str) -> str:
-    """As many whole paragraphs of a card as a description may have; the model's files have all."""
+    """The first paragraphs of a card that fit a description; the files of the model have all."""
     while len(card) > MAX_DESCRIPTION_LENGTH:
         card = card.rpartition("\n\n")[0]
     return card
 
 
 def _champion(client: MlflowClient, name: str) -> VersionScore | None:
-    """How the present champion stands; one that is not ours counts as measured on other data."""
+    """Score of the current champion; one of another origin counts as measured on other data."""
     number = client.get_registered_model(name).aliases.get(Alias.CHAMPION)
     if number is None:
         return None
@@ -166,15 +167,15 @@ def _champion(client: MlflowClient, name: str) -> VersionScore | None:
 
 
 def _existing_version(client: MlflowClient, name: str, *, run_id: str) -> ModelVersion | None:
-    """The version that we made of this run: what makes it complete was done before it."""
+    """The version of this run, if it exists; it is complete except for its alias."""
     found = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
     ours = [version for version in found if ALIAS_TAG in version.tags]
     return min(ours, key=lambda version: int(version.version), default=None)
 
 
 def _with_alias(client: MlflowClient, version: ModelVersion) -> Publication:
-    """Give the version the alias that was decided when it was made, unless a later one has it by now."""
-    # What mlflow.register_model writes too: the model's page links to the version.
+    """Set the alias chosen when the version was created, unless a later version has it now."""
+    # As mlflow.register_model does: the page of the model links to the version.
     link = json.dumps([{"name": version.name, "version": version.version}])
     client.set_logged_model_tags(version.tags[MODEL_TAG], {"mlflow.modelVersions": link})
     alias = Alias(version.tags[ALIAS_TAG])

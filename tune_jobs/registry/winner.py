@@ -1,6 +1,6 @@
-"""The winner of a search on its way into the registry: its network, its test figures, its MLflow model.
+"""Winner of a search, prepared for registration: its network, its test metrics, its MLflow model.
 
-Each step looks for what an interrupted call has done before it does anything, so that nothing is made twice.
+Each step first looks for the result of an interrupted call, so that nothing is created twice.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MODEL_NAME = "encoder"  # of the model on the run's page; the registry has its o
 
 @dataclass(frozen=True, kw_only=True)
 class Winner:
-    """A trial, with everything its registration needs."""
+    """Trial with everything needed for its registration."""
 
     client: MlflowClient
     run: Run
@@ -54,22 +54,23 @@ class Winner:
 
     @property
     def top1(self) -> float:
-        """The val/top1 that the trial ended with; encoders compare by it. Raises `SearchError` without it."""
+        """Final val/top1 of the trial, by which encoders are compared. Raises `SearchError` if it is
+        missing."""
         epochs = self.record.epochs
         if not epochs or TOP1 not in epochs[-1].metrics:
-            raise SearchError(f"{TOP1} compares encoders, and trial {self.record.number} ends without it")
+            raise SearchError(f"trial {self.record.number} has no {TOP1}, by which encoders are compared")
         return epochs[-1].metrics[TOP1]
 
     @cached_property
     def evaluation(self) -> Evaluation:
-        """The figures on the test set, and the probes that they are made with."""
+        """Evaluation on the test set, with its probes."""
         from selfcon.evaluation.evaluate import evaluate_encoder
 
         return evaluate_encoder(self.encoder, self.dataset, config=self.config, split="test")
 
     @property
     def probes(self) -> Probes:
-        """The probes of the exits; the test set is not looked at again for them."""
+        """The probes of the exits, without another evaluation on the test set."""
         from selfcon.evaluation.evaluate import probes_of
 
         if "evaluation" in vars(self) and self.evaluation.probes is not None:
@@ -78,12 +79,12 @@ class Winner:
 
     @property
     def num_images(self) -> dict[str, int]:
-        """How many images each split has, by the beginning of its metrics' names."""
+        """Number of images of each split, by the prefix of its metrics."""
         parts = {"train": self.dataset.train, "val": self.dataset.validation, "test": self.dataset.test}
         return {name: len(part) for name, part in parts.items()}
 
     def card(self, metrics: Mapping[str, float]) -> str:
-        """Return the model card with these figures."""
+        """Return the model card with these metrics."""
         return model_card(
             CardFacts(
                 model=self.registered_model,
@@ -103,7 +104,7 @@ class Winner:
 
     @property
     def tags(self) -> dict[str, str]:
-        """Where the encoder comes from: search, trial, and the commit of the code if it is known."""
+        """Origin of the encoder: search, trial, and commit if known."""
         commit = commit_of_source()
         return {
             SEARCH_TAG: self.search,
@@ -144,11 +145,11 @@ def load_winner(
 
 
 def stored_model(winner: Winner, *, metrics: dict[str, float]) -> LoggedModel:
-    """Return the MLflow model of the trial's encoder, complete, verified and linked to the trial's run.
+    """Return the MLflow model of the trial's encoder: complete, verified and linked to the trial's run.
 
-    `metrics` are shown on its page and kept in its files; its tags hold the SHA-256 of those. Raises
-    `SearchError` when the exported encoder does not give the features of the trained one, or when other bytes
-    come back than were sent.
+    `metrics` are on its page and in its files; its tags have the SHA-256 of the files. Raises `SearchError`
+    if the exported encoder does not give the features of the trained one, or if the downloaded files differ
+    from the uploaded ones.
     """
     from mlflow.entities import LoggedModelStatus
 
@@ -159,7 +160,7 @@ def stored_model(winner: Winner, *, metrics: dict[str, float]) -> LoggedModel:
 
 
 def metrics_on_test_set(winner: Winner) -> dict[str, float]:
-    """Return the figures on the test set, from the run if they are there: the test set is looked at once."""
+    """Return the test metrics; from the run if it has them, so that the test set is evaluated once."""
     present = {name: value for name, value in winner.run.data.metrics.items() if name.startswith("test/")}
     if present:
         return present
@@ -169,7 +170,7 @@ def metrics_on_test_set(winner: Winner) -> dict[str, float]:
 
 
 def _points(winner: Winner, metrics: dict[str, float], *, model_id: str | None = None) -> list[Metric]:
-    """The time is the last epoch's, so that a repetition is the same point."""
+    """The time is that of the last epoch, so that a repetition is the same point."""
     from mlflow.entities import Metric
 
     epoch = winner.record.epochs[-1]
@@ -180,7 +181,7 @@ def _points(winner: Winner, metrics: dict[str, float], *, model_id: str | None =
 
 
 def _logged_model(winner: Winner) -> LoggedModel:
-    """MLflow's page of this model, which belongs to the trial's run."""
+    """The MLflow model of the trial's run."""
     run_id, experiment_id = winner.run.info.run_id, winner.run.info.experiment_id
     condition = f"source_run_id = '{run_id}' AND name = '{MODEL_NAME}'"
     found = winner.client.search_logged_models([experiment_id], condition)
@@ -197,7 +198,7 @@ def _logged_model(winner: Winner) -> LoggedModel:
 
 
 def _upload(winner: Winner, model: LoggedModel, metrics: dict[str, float]) -> None:
-    """Export, compare, hash, store, fetch and compare; only then is the model READY."""
+    """Export, verify, hash, upload, download and compare; only then is the model READY."""
     from mlflow.entities import LoggedModelStatus
     from mlflow.models import Model
 
@@ -231,7 +232,7 @@ def _upload(winner: Winner, model: LoggedModel, metrics: dict[str, float]) -> No
 
 
 def _store(winner: Winner, model: LoggedModel, folder: Path) -> None:
-    """Send the package, fetch it again and compare every byte; then say its SHA-256."""
+    """Upload the package, download it, compare every byte, and record its SHA-256."""
     from mlflow.artifacts import download_artifacts
 
     from selfcon.export import DESCRIPTION
@@ -246,15 +247,15 @@ def _store(winner: Winner, model: LoggedModel, folder: Path) -> None:
     differing = sorted(sent.items() ^ found.items())
     if differing:
         raise SearchError(
-            f"the stored encoder must be what was sent, and {differing[0][0]} is not "
-            f"(if it stays so, delete the logged model {model.model_id} in MLflow)"
+            f"the stored encoder must equal the uploaded one, but {differing[0][0]} differs "
+            f"(if this repeats, delete the logged model {model.model_id} in MLflow)"
         )
     tags = {PACKAGE_TAG: digest_of_package(folder), ENCODER_TAG: sent[f"{PRODUCT_FOLDER}/{DESCRIPTION}"]}
     winner.client.set_logged_model_tags(model.model_id, tags)
 
 
 def _link_to_run(winner: Winner, model: LoggedModel, metrics: dict[str, float]) -> None:
-    """Show the model on the run's page, and the figures on the model's."""
+    """Link the model to the run, and log the metrics for the model."""
     from mlflow.entities import LoggedModelOutput
 
     run_id = winner.run.info.run_id

@@ -1,1 +1,1 @@
-"""The durable state of a search, and every decision made from it."""
+"""Durable state of a search, and all decisions made from it."""

@@ -1,8 +1,9 @@
-"""Chance or not: the best trials of a search trained over more seeds, in a study of their own.
+"""Confirmation of a search: repetitions of its best trials with further seeds, in a separate study.
 
-A trial's first seed is the trial itself. Seed i is a run with the same configuration but for `seed`, which is
-the trial's plus i; it is handed out and resumed as trials are, outside the search's total and budgets, unseen
-by its sampler. No run is pruned, and one that fails stays so: a bad seed is a fact about the configuration.
+The trial itself is repetition 0. Repetition i has the same configuration except for `seed`, which is the seed
+of the trial plus i. Repetitions are scheduled and resumed like trials. They count neither towards the total
+nor the budgets of the search, and its sampler does not see them. They are never pruned. A failed repetition
+is not replaced: it is a property of the configuration.
 """
 
 from collections.abc import Callable
@@ -22,10 +23,10 @@ from tune_jobs.study.trial_study import TrialStudy
 class Confirmation(TrialStudy):
     """Trains the best `top_k` trials of a search until each has `seeds` seeds.
 
-    `ranked` returns the trials that may win, the best first: of several objectives the Pareto front by the
-    first of them, so that what is confirmed is what could be registered. They are to be asked for when the
-    search has ended. `heartbeat` records that the launcher is alive. Seeds of a trial that is no longer among
-    the best stay, and what was begun is ended.
+    `ranked` returns the candidates for the winner, best first; with several objectives it is the Pareto front
+    ordered by the first objective. It is called after the search has ended. `heartbeat` records that the
+    launcher is alive. If a trial is no longer among the best, its repetitions are kept, and started ones are
+    completed.
     """
 
     def __init__(
@@ -47,43 +48,43 @@ class Confirmation(TrialStudy):
 
     @property
     def plan(self) -> str:
-        """How many trials are trained over how many seeds."""
+        """Number of trials and of seeds, as text."""
         return f"confirmation of {len(self._best())} trials over {self._settings.seeds} seeds each"
 
     @property
     def num_planned(self) -> int:
-        """How many seeds there are beside the trials' own, those of trials that were overtaken included."""
+        """Number of repetitions, including those of trials that are no longer among the best."""
         return len(self.records()) + len(self._missing())
 
     @property
     def finished(self) -> bool:
-        """Whether every seed of the best trials has ended, and none is left unfinished."""
+        """Whether every repetition has ended."""
         return not self._missing() and all(record.state != State.RUNNING for record in self.records())
 
     def spend(self, seconds: float) -> None:
-        """Count wall time of a launch, which lives."""
+        """Add wall-clock time of a launch, and record a heartbeat."""
         super().spend(seconds)
         self._heartbeat()
 
     def candidates(self) -> list[Candidate]:
-        """Return the best trials with their further seeds as far as they are, ranked by `by_mean`."""
+        """Return the best trials with their repetitions so far, ranked by `by_mean`."""
         found = candidates_of(self._best(), self.records(), num_seeds=self._settings.seeds)
         return by_mean(found, objective=self._space.objective)
 
     def winner(self) -> TrialRecord | None:
-        """Return the best of the best trials as far as their seeds are; None where no trial may win."""
+        """Return the best candidate given the repetitions so far; None if there is no candidate."""
         return next((candidate.trial for candidate in self.candidates()), None)
 
     def _best(self) -> list[TrialRecord]:
         return self._ranked()[: self._settings.top_k]
 
     def _missing(self) -> list[tuple[TrialRecord, int]]:
-        """The seeds not begun yet, in order: one more of each trial before the next of any."""
-        begun = {(record.confirms, record.seed_index) for record in self.records()}
+        """Repetitions that have not started: the first of every trial, then the second, and so on."""
+        started = {(record.confirms, record.seed_index) for record in self.records()}
         indices, best = range(1, self._settings.seeds), self._best()
-        return [(trial, i) for i in indices for trial in best if (trial.number, i) not in begun]
+        return [(trial, i) for i in indices for trial in best if (trial.number, i) not in started]
 
-    def _begin(self, num_workers: int) -> int | None:
+    def _start_trial(self, num_workers: int) -> int | None:
         for trial, index in self._missing():
             assert trial.config is not None
             seed = {"seed": trial.config["seed"] + index}
@@ -94,13 +95,13 @@ class Confirmation(TrialStudy):
                 "config": stored_config(TrainConfig.from_flat({**trial.config, **seed})),
                 attempt_key(1): attempt_start(num_workers),
             }
-            drawn = optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING)
-            drawn.number = len(self.records())
-            return self._store.add_trial(drawn, attributes, State.RUNNING).number
+            template = optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING)
+            template.number = len(self.records())
+            return self._store.add_trial(template, attributes, State.RUNNING).number
         return None
 
     def _prune_reason(self, record: TrialRecord) -> Reason | None:
         return None
 
-    def _has_ended(self, record: TrialRecord) -> None:
-        """No sampler learns from it."""
+    def _on_trial_end(self, record: TrialRecord) -> None:
+        """Do nothing: no sampler uses repetitions."""

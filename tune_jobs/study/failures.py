@@ -1,4 +1,4 @@
-"""When a trial, or a whole search, has failed: pure functions of what the study holds."""
+"""Rules for the failure of a trial or of a search: pure functions of the records."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,11 @@ MIN_COMMON_FAILURES = 3
 
 
 def failure_reason(record: TrialRecord) -> AttemptEnd | None:
-    """Return the end of an attempt that ends its trial too, None where the trial may be handed out again.
+    """Return the end of the attempt that makes its trial fail; None if the trial can be retried.
 
-    That is the newest one if its reason would only repeat, or if it is the third in a row that ended by
-    itself without a new epoch. Attempts that ended with their launcher, or because the cluster took their
-    nodes back or had no room, are passed over.
+    A trial fails if the newest attempt failed for a reason that a retry would repeat, or if three attempts in
+    a row failed without a new epoch. Attempts do not count if their launcher ended, their node was preempted,
+    or the cluster had insufficient resources.
     """
     if not record.attempt_ends:
         return None
@@ -28,16 +28,17 @@ def failure_reason(record: TrialRecord) -> AttemptEnd | None:
 
 
 def common_failure(records: Sequence[TrialRecord]) -> str | None:
-    """Return in one line that all trials that ended, three or more, failed for one reason; else None."""
+    """Return a message if all ended trials, at least three, failed with the same error; else None."""
     ended = [record for record in records if record.counts and record.state != State.RUNNING]
     outcomes = {(record.state, record.reason) for record in ended}
     if len(ended) < MIN_COMMON_FAILURES or len(outcomes) > 1 or ended[0].state != State.FAIL:
         return None
-    return f"the first {len(ended)} trials failed alike ({ended[0].reason}): {ended[0].message}"
+    return f"the first {len(ended)} trials failed with the same error ({ended[0].reason}): {ended[0].message}"
 
 
 def as_numbers(metrics: Mapping[str, object]) -> dict[str, float]:
-    """Return reported metrics as floats: NaN for what is no number, infinity for what no float can hold."""
+    """Return reported metrics as floats: NaN for values that are not numbers, infinity for those out of
+    range."""
     return {name: _as_number(value) for name, value in metrics.items()}
 
 

@@ -1,4 +1,4 @@
-"""What is fixed for the life of a search's name: kept in the study, compared on every launch."""
+"""Immutable settings of a search: stored in its study, compared at every launch."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,10 +14,9 @@ _MISSING = object()
 
 
 def check_immutable_settings(store: StudyStore, fixed: Mapping[str, Any], *, name: str) -> None:
-    """Keep what is fixed with the first launch of a search.
+    """Store the immutable settings at the first launch, and compare them at later launches.
 
-    On later launches raises `BadInputError` with the first difference: its dotted key, what the search was
-    started with, and what was given.
+    Raises `BadInputError` with the first difference: its dotted key, the stored value, and the new value.
     """
     stored = store.attribute(FIXED_ATTRIBUTE)
     if stored is None:
@@ -29,23 +28,24 @@ def check_immutable_settings(store: StudyStore, fixed: Mapping[str, Any], *, nam
 def refuse_changed_space(stored: Mapping[str, Any], space: SearchSpace) -> None:
     """Raise `BadInputError` if the space file differs from the search in an immutable setting.
 
-    `stored` is the study's `FIXED_ATTRIBUTE`. The data are not compared.
+    `stored` is the value of `FIXED_ATTRIBUTE` of the study. The data set is not compared.
     """
     digest = stored["data_digest"]
     refuse_changes(stored, {**space.immutable_settings(), "data_digest": digest}, name=space.name)
 
 
 def refuse_changes(stored: Mapping[str, Any], fixed: Mapping[str, Any], *, name: str) -> None:
-    """Raise `BadInputError` with the first difference from what the search was started with."""
+    """Raise `BadInputError` with the first difference from the settings that the search was started with."""
     for key, before, now in differences(stored, as_json(fixed)):
         raise BadInputError(
             f"{key}: expected {_shown(before)}, as when {name} was started, got {_shown(now)} "
-            "(another --name makes it another search)"
+            "(use another --name to start a new search)"
         )
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Yield (dotted key, value before, value now) where nested mappings differ, in the order of the keys."""
+    """Yield (dotted key, old value, new value) for each difference of nested mappings, in order of the
+    keys."""
     for key in sorted({*before, *now}):
         old, new = before.get(key, _MISSING), now.get(key, _MISSING)
         if isinstance(old, Mapping) and isinstance(new, Mapping):

@@ -1,8 +1,7 @@
-"""Which trials end early: a pure function of the epochs in the study, so that it survives any crash.
+"""Pruners: pure functions of the epochs in the study, so that decisions are the same after a crash.
 
-Asked twice about the same report, before or after a restart, the answer is the same: a trial is compared only
-with what was recorded no later than its own newest epoch, and no two epochs were recorded at the same time.
-With several objectives the first one decides.
+A trial is compared only with epochs recorded up to its own newest epoch, and no two epochs have the same
+timestamp. With several objectives, the first one decides.
 """
 
 import hashlib
@@ -16,16 +15,16 @@ from selfcon.config import TrainConfig
 from tune_jobs.space.settings import Objective, PrunerSettings
 from tune_jobs.study.records import Reason, TrialRecord
 
-# As optuna.pruners.MedianPruner has it (n_startup_trials): fewer say little about what is usual.
+# The default of optuna.pruners.MedianPruner (n_startup_trials): the median of fewer trials is too noisy.
 MIN_FINISHED = 5
 
 
 def prune_reason(
     record: TrialRecord, records: Sequence[TrialRecord], *, pruner: PrunerSettings, objective: Objective
 ) -> Reason | None:
-    """Return why a running trial is to end after its newest epoch, None when it goes on.
+    """Return why a running trial is pruned after its newest epoch, None if it continues.
 
-    `records` are those of the whole search, its own included.
+    `records` are all records of the search, including its own.
     """
     if has_collapsed(record):
         return Reason.COLLAPSED
@@ -36,9 +35,9 @@ def prune_reason(
 
 
 def rungs(pruner: PrunerSettings, *, epochs: int, bracket: int = 0) -> tuple[int, ...]:
-    """Return the epochs after which a trial is judged: min_epochs x reduction_factor^k, below `epochs`.
+    """Return the rungs of a trial: the epochs min_epochs x reduction_factor^k below `epochs`.
 
-    k begins at the bracket: 0 but for hyperband. Median has no rungs.
+    k starts at the bracket, which is 0 except for hyperband. The median pruner has no rungs.
     """
     if pruner.kind not in ("successive_halving", "hyperband"):
         return ()
@@ -51,29 +50,30 @@ def rungs(pruner: PrunerSettings, *, epochs: int, bracket: int = 0) -> tuple[int
 
 
 def bracket_of(number: int, *, pruner: PrunerSettings, epochs: int) -> int:
-    """Return the hyperband bracket of a trial, 0 for any other pruner: its first rung is later by that much.
+    """Return the hyperband bracket of a trial: the number of rungs that it skips. 0 for other pruners.
 
     With K rungs there are K + 1 brackets, as in Hyperband (Li et al. 2018, arXiv:1603.06560, algorithm 1,
-    with s = K - bracket): from successive halving over all rungs to none at all. There a bracket starts with
-    ceil((K + 1) / (s + 1) x factor^s) trials; here a hash of the number draws the bracket with probabilities
-    in these proportions, since nobody knows how many trials there will be. And no trial waits for the others
-    of its rung (`survives`).
+    with s = K - bracket): from successive halving over all rungs to no pruning. In the paper a bracket starts
+    with ceil((K + 1) / (s + 1) x factor^s) trials. Here the number of trials is not known beforehand, so a
+    hash of the trial number selects the bracket with probabilities in these proportions. Trials do not wait
+    for the others of their rung (`survives`).
     """
     if pruner.kind != "hyperband":
         return 0
-    most = len(rungs(pruner, epochs=epochs))
-    sizes = [math.ceil((most + 1) / (s + 1) * pruner.reduction_factor**s) for s in range(most, -1, -1)]
-    drawn = int.from_bytes(hashlib.sha256(str(number).encode()).digest()[:8]) % sum(sizes)
+    max_bracket = len(rungs(pruner, epochs=epochs))
+    factor = pruner.reduction_factor
+    sizes = [math.ceil((max_bracket + 1) / (s + 1) * factor**s) for s in range(max_bracket, -1, -1)]
+    position = int.from_bytes(hashlib.sha256(str(number).encode()).digest()[:8]) % sum(sizes)
     bracket = 0
-    while drawn >= sizes[bracket]:
-        drawn -= sizes[bracket]
+    while position >= sizes[bracket]:
+        position -= sizes[bracket]
         bracket += 1
     return bracket
 
 
 @dataclass(frozen=True, order=True)
 class RungValue:
-    """What a trial reached at a rung, ordered by when it was recorded, then by number."""
+    """Value of a trial at a rung; ordered by timestamp, then by trial number."""
 
     timestamp_ms: int
     number: int
@@ -81,7 +81,8 @@ class RungValue:
 
 
 def rung_value(record: TrialRecord, rung: int, *, metric: str) -> RungValue | None:
-    """Return the metric in the first epoch at or after the rung that has it, None before that epoch."""
+    """Return the metric of the first epoch at or after the rung that reported it; None if there is none
+    yet."""
     for epoch in record.epochs:
         if epoch.epoch >= rung and metric in epoch.metrics:
             return RungValue(epoch.timestamp_ms, record.number, epoch.metrics[metric])
@@ -89,26 +90,26 @@ def rung_value(record: TrialRecord, rung: int, *, metric: str) -> RungValue | No
 
 
 def survives(own: RungValue, recorded: Sequence[RungValue], *, reduction_factor: int, maximize: bool) -> bool:
-    """Return whether a trial goes on after a rung (asynchronous successive halving, arXiv:1810.05934).
+    """Return whether a trial continues after a rung (asynchronous successive halving, arXiv:1810.05934).
 
-    `recorded` holds all values of that rung, the trial's own included; those recorded later are left out. A
-    trial goes on when it is among the best 1/reduction_factor of them, at least among the best one, ties with
-    the last of these included.
+    `recorded` has all values of the rung, including the trial's own; later ones are ignored. A trial
+    continues if it is among the best 1/reduction_factor of them (at least one), including ties with the last
+    of these.
     """
     competing = sorted((item.value for item in recorded if item <= own), reverse=maximize)
     threshold = competing[max(1, len(competing) // reduction_factor) - 1]
     return own.value >= threshold if maximize else own.value <= threshold
 
 
-def _behind_at_a_rung(
+def _rung_rule(
     record: TrialRecord, records: Sequence[TrialRecord], pruner: PrunerSettings, objective: Objective
 ) -> Reason | None:
-    """Judge the rung that the newest epoch reached, among the trials of the same bracket."""
+    """Asynchronous successive halving among the trials of the same bracket."""
     bracket = _bracket(record, pruner)
     for rung in rungs(pruner, epochs=record.total_epochs, bracket=bracket):
         own = rung_value(record, rung, metric=objective.metric)
         if own is None or own.timestamp_ms != record.epochs[-1].timestamp_ms:
-            continue  # not there yet, or judged when it was
+            continue  # not reached yet, or decided before
         others = (other for other in records if other.epochs and _bracket(other, pruner) == bracket)
         found = (rung_value(other, rung, metric=objective.metric) for other in others)
         values = [value for value in found if value is not None]
@@ -125,17 +126,17 @@ def _bracket(record: TrialRecord, pruner: PrunerSettings) -> int:
 # --- median ------------------------------------------------------------------------------------------------
 
 
-def _behind_the_median(
+def _median_rule(
     record: TrialRecord, records: Sequence[TrialRecord], pruner: PrunerSettings, objective: Objective
 ) -> Reason | None:
     """Vizier's median stopping rule (Golovin et al. 2017, doi:10.1145/3097983.3098043, section 3.2.2).
 
-    With v_j(i) the objective of trial j in epoch i, to be maximised, and F the trials that had reported their
-    last epoch when `record` reported epoch s, it ends when |F| >= 5, s >= min_epochs and
+    Let v_j(i) be the objective (maximised) of trial j in epoch i, and F the trials that had reported their
+    last epoch when `record` reported epoch s. The trial is pruned if |F| >= 5, s >= min_epochs and
 
         max_{i <= s} v(i)  <  median over j in F of  mean_{i <= s} v_j(i)
 
-    Epoch 0, the untrained network, is left out.
+    Epoch 0, the untrained network, is ignored.
     """
     series = record.series(objective.metric)
     epoch = record.last_epoch
@@ -153,13 +154,13 @@ def _behind_the_median(
 
 
 def _finished_before(record: TrialRecord, timestamp_ms: int) -> bool:
-    """Whether a trial had reported its last epoch at a time; a pruned one never does."""
+    """Whether a trial had reported its last epoch before a time; false for pruned trials."""
     newest = record.epochs[-1] if record.epochs else None
     return newest is not None and newest.epoch >= record.total_epochs and newest.timestamp_ms < timestamp_ms
 
 
 def _running_average(record: TrialRecord, epoch: int, *, metric: str) -> float | None:
-    """The mean of the metric over the trained epochs up to one, None where none of them reported it."""
+    """Mean of the metric over the epochs 1 to `epoch`; None if none of them reported it."""
     values = [e.metrics[metric] for e in record.epochs if 0 < e.epoch <= epoch and metric in e.metrics]
     return sum(values) / len(values) if values else None
 
@@ -167,9 +168,9 @@ def _running_average(record: TrialRecord, epoch: int, *, metric: str) -> float |
 _Rule = Callable[[TrialRecord, Sequence[TrialRecord], PrunerSettings, Objective], Reason | None]
 _RULES: Mapping[str, _Rule] = {
     "none": lambda *_: None,
-    "median": _behind_the_median,
-    "successive_halving": _behind_at_a_rung,
-    "hyperband": _behind_at_a_rung,
+    "median": _median_rule,
+    "successive_halving": _rung_rule,
+    "hyperband": _rung_rule,
 }
 
 
@@ -177,7 +178,7 @@ _RULES: Mapping[str, _Rule] = {
 
 
 def has_collapsed(record: TrialRecord) -> bool:
-    """Return whether the newest losses say that the features fell onto one point (selfcon.collapse)."""
+    """Return whether the newest losses indicate that the features collapsed (selfcon.collapse)."""
     assert record.config is not None
     top1 = [value for _, value in record.series("val/top1")]
     untrained = [e.metrics["val/top1"] for e in record.epochs if e.epoch == 0 and "val/top1" in e.metrics]

@@ -1,4 +1,4 @@
-"""What the study knows of its trials, as plain values: all that tracking, report and pruning ever read."""
+"""Trials of a study as plain values, for tracking, report and pruning."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Direction = Literal["maximize", "minimize"]
 
 
 class State(StrEnum):
-    """How far a trial is. RUNNING also when its launcher is gone: it will be handed out again."""
+    """State of a trial. It is also RUNNING if its launcher is gone: it will be rescheduled."""
 
     RUNNING = "RUNNING"
     COMPLETE = "COMPLETE"
@@ -25,11 +25,11 @@ class State(StrEnum):
 
     @property
     def word(self) -> str:
-        """The state as a sentence has it: `complete`, `pruned`, `failed`, `running`."""
+        """The state as a word: `complete`, `pruned`, `failed`, `running`."""
         return "failed" if self is State.FAIL else self.lower()
 
 
-# In the order in which people ask for them.
+# In the order of the reports.
 STATES = (State.COMPLETE, State.PRUNED, State.FAIL, State.RUNNING)
 
 
@@ -45,17 +45,17 @@ class Reason(StrEnum):
     HUNG = "hung"
     TIMED_OUT = "timed out"
     ERROR = "error"
-    PREEMPTED = "preempted"  # of an attempt: a node that it stood on was taken back
-    NO_ROOM = "no room"  # of an attempt: its workers found no place on the cluster
-    STORAGE = "storage"  # of no trial: it ends the search, and the trial is handed out again
-    INVALID = "invalid"  # refused by TrainConfig when drawn; does not count
-    FORBIDDEN = "forbidden"  # excluded by `forbid` when drawn; does not count
+    PREEMPTED = "preempted"  # of an attempt: one of its nodes was preempted
+    NO_RESOURCES = "no room"  # of an attempt: its workers did not fit on the cluster
+    STORAGE = "storage"  # of no trial: it ends the search
+    INVALID = "invalid"  # refused by TrainConfig when sampled; does not count
+    FORBIDDEN = "forbidden"  # excluded by `forbid` when sampled; does not count
 
 
 NOT_COUNTED = frozenset({Reason.INVALID, Reason.FORBIDDEN})
-NOT_CHARGED = frozenset({Reason.PREEMPTED, Reason.NO_ROOM})
+NOT_CHARGED = frozenset({Reason.PREEMPTED, Reason.NO_RESOURCES})
 
-# How the attributes of an Optuna trial begin that hold an epoch, the start and the end of an attempt.
+# Prefixes of the attributes of an Optuna trial: epochs, starts and ends of attempts.
 EPOCH, ATTEMPT, ATTEMPT_END = "epoch:", "attempt:", "end-of-attempt:"
 CONFUSION = "confusion"
 
@@ -75,9 +75,10 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class AttemptEnd:
-    """Why an attempt ended that neither finished its trial nor was stopped by the launcher, and when.
+    """Reason and time of the end of an attempt that neither finished its trial nor was stopped by the
+    launcher.
 
-    `ended_ms` is None in studies of versions that did not keep it.
+    `ended_ms` is None in studies of versions that did not store it.
     """
 
     attempt: int
@@ -88,18 +89,18 @@ class AttemptEnd:
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial as the study has it. `config` is the complete flat TrainConfig, None where it was refused.
+    """Trial of a study. `config` is the complete flat TrainConfig, None if TrainConfig refused it.
 
-    A COMPLETE trial has the `values` of all objectives in their order, `value` is the first. `violations`
-    says by how much each constraint is broken, once the trial ended; at most 0 where it is kept.
+    A COMPLETE trial has the `values` of all objectives in order; `value` is the first. `violations` has the
+    amount by which each constraint is violated, once the trial ended; at most 0 if it is satisfied.
 
-    A run of the confirmation is a record too: `confirms` is the number of the trial whose configuration it
-    trains with another seed, `seed_index` says which one, counted from the trial itself as 0. So is a trial
-    that was trained again: `reproduces` is its number, `repetition` counts from 1.
+    A repetition of the confirmation has a record too: `confirms` is the number of the trial that it repeats,
+    `seed_index` the index of its seed (the trial itself has index 0). So does a reproduction: `reproduces` is
+    the number of the trial, `repetition` counts from 1.
 
-    `workers` says on how many workers each of its `attempts` was handed out, `attempts_started_ms` when.
-    `confusion` holds the newest
-    confusion matrix: the JSON values of `selfcon.evaluation.confusion.Confusion`, and `epoch`.
+    `workers` and `attempts_started_ms` have the number of workers and the start of each of its `attempts`.
+    `confusion` is the newest confusion matrix: the JSON values of `selfcon.evaluation.confusion.Confusion`,
+    and `epoch`.
     """
 
     number: int
@@ -127,19 +128,19 @@ class TrialRecord:
 
     @property
     def trial(self) -> int:
-        """The number of the search's trial: its own, or that of the one it confirms or reproduces."""
+        """The trial number in the search: its own, or that of the trial it confirms or reproduces."""
         return next((n for n in (self.confirms, self.reproduces) if n is not None), self.number)
 
     @property
     def name(self) -> str:
-        """What the trial's files and run are called by: `0007`, `0007-seed-1` for another seed of it, or
-        `0007-again-1` where it is reproduced.
+        """The name of its folder and run: `0007`, for a repetition `0007-seed-1`, for a reproduction
+        `0007-again-1`.
         """
         return f"{self.trial:04d}{self._suffix}"
 
     @property
     def label(self) -> str:
-        """The name as people read it: `7`, or `7-seed-1`."""
+        """The name in messages: `7` or `7-seed-1`."""
         return f"{self.trial}{self._suffix}"
 
     @property
@@ -150,27 +151,27 @@ class TrialRecord:
 
     @property
     def counts(self) -> bool:
-        """Whether the trial is one of `num_trials`."""
+        """Whether the trial counts towards `num_trials`."""
         return self.reason not in NOT_COUNTED
 
     @property
     def feasible(self) -> bool:
-        """Whether the trial keeps every constraint."""
+        """Whether the trial satisfies every constraint."""
         return all(violation <= 0 for violation in self.violations.values())
 
     @property
     def last_epoch(self) -> int:
-        """The newest epoch reported, -1 before the first."""
+        """The newest reported epoch, -1 before the first report."""
         return self.epochs[-1].epoch if self.epochs else -1
 
     @property
     def total_epochs(self) -> int:
-        """How many epochs a complete run has."""
+        """Number of epochs of the complete training."""
         assert self.config is not None
         return int(self.config["optim.epochs"])
 
     def newest(self, metric: str) -> float | None:
-        """Return what the newest epoch reported of a metric: of seconds and hours the total so far."""
+        """Return the newest value of a metric; for seconds and hours the total so far."""
         return self.epochs[-1].metrics.get(metric) if self.epochs else None
 
     def series(self, metric: str) -> list[tuple[int, float]]:
@@ -179,25 +180,25 @@ class TrialRecord:
 
 
 def epoch_key(epoch: int) -> str:
-    """The name of the attribute that holds an epoch; padded, so that names sort like numbers."""
+    """The attribute of an epoch, padded with zeros so that names sort like numbers."""
     return f"{EPOCH}{epoch:05d}"
 
 
 def attempt_key(attempt: int) -> str:
-    """The name of the attribute that holds the start of an attempt."""
+    """The attribute of the start of an attempt."""
     return f"{ATTEMPT}{attempt:03d}"
 
 
 def attempt_end_key(attempt: int) -> str:
-    """The name of the attribute that holds why an attempt ended."""
+    """The attribute of the end of an attempt."""
     return f"{ATTEMPT_END}{attempt:03d}"
 
 
 def record_of(trial: optuna.trial.FrozenTrial, *, mlflow_run: str | None = None) -> TrialRecord:
-    """Return the record of an Optuna trial of ours."""
+    """Return the record of an Optuna trial of a search."""
     attributes = trial.user_attrs
     state = State(trial.state.name)
-    # What a launcher that died meant to tell is decided again: the reason counts once the state is told.
+    # The reason counts only once the state is stored: if the launcher died in between, it is decided again.
     ended_early = state in (State.PRUNED, State.FAIL)
     values = tuple(trial.values) if state == State.COMPLETE else ()
     starts = [attributes[key] for key in sorted(attributes) if key.startswith(ATTEMPT)]
@@ -242,11 +243,11 @@ def _attempt_ends(attributes: Mapping[str, Any]) -> tuple[AttemptEnd, ...]:
 
 
 def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values with tuples for lists, as a TrainConfig has them: JSON knows lists only."""
+    """Return the values with tuples instead of JSON lists, as in TrainConfig."""
     return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
 def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values as JSON gives them back, so that what is compared later is what was stored."""
+    """Return the values after a round trip through JSON, so that they equal stored ones."""
     decoded: dict[str, Any] = json.loads(json.dumps(values, allow_nan=False))
     return decoded

@@ -1,7 +1,7 @@
-"""A trial trained again from its record, in a study of its own beside the search's.
+"""Reproduction of a trial from its record, in a separate study.
 
-It is handed out and resumed as trials are, unseen by the search, its sampler and MLflow. It ends where the
-recorded one did, so that every epoch has one to be compared with.
+It is scheduled and resumed like a trial. The search, its sampler and MLflow do not see it. It ends after the
+last epoch of the recorded trial, so that every epoch can be compared.
 """
 
 from typing import Any
@@ -20,21 +20,21 @@ SUFFIX = "/reproductions"
 
 
 class Reproduction(TrialStudy):
-    """Trains the trial of `original` once more: goes on with a repetition that was left, else begins one."""
+    """Retrains the trial `original`: resumes an unfinished repetition, else starts a new one."""
 
     def __init__(self, database: Database | str, space: SearchSpace, original: TrialRecord) -> None:
         directions = [objective.direction for objective in space.objectives]
         store = StudyStore(database, name=f"{study_name(space)}{SUFFIX}", directions=directions)
         super().__init__(store, space)
         self._original = original
-        left = [record for record in self._of_the_trial() if record.state == State.RUNNING]
-        self._number = left[-1].number if left else None
+        unfinished = [record for record in self._of_the_trial() if record.state == State.RUNNING]
+        self._number = unfinished[-1].number if unfinished else None
 
     @property
     def plan(self) -> str:
-        """What is trained again."""
+        """The reproduced trial and its number of epochs, as text."""
         epochs = self._original.last_epoch
-        return f"trial {self._original.label} again, {epochs} epoch{'' if epochs == 1 else 's'}"
+        return f"reproduction of trial {self._original.label}, {epochs} epoch{'' if epochs == 1 else 's'}"
 
     @property
     def num_planned(self) -> int:
@@ -47,13 +47,13 @@ class Reproduction(TrialStudy):
         return self._number is not None and self.record(self._number).state != State.RUNNING
 
     def records(self) -> list[TrialRecord]:
-        """Return this repetition, once it has begun."""
+        """Return this repetition, if it has started."""
         return [] if self._number is None else [self.record(self._number)]
 
     def _of_the_trial(self) -> list[TrialRecord]:
         return [r for r in self._store.records() if r.reproduces == self._original.number]
 
-    def _begin(self, num_workers: int) -> int | None:
+    def _start_trial(self, num_workers: int) -> int | None:
         original = self._original
         if self._number is not None:
             return None
@@ -65,9 +65,9 @@ class Reproduction(TrialStudy):
             "config": stored_config(TrainConfig.from_flat(original.config)),
             attempt_key(1): attempt_start(num_workers),
         }
-        drawn = optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING)
-        drawn.number = len(self._store.records())
-        self._number = self._store.add_trial(drawn, attributes, State.RUNNING).number
+        template = optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING)
+        template.number = len(self._store.records())
+        self._number = self._store.add_trial(template, attributes, State.RUNNING).number
         return self._number
 
     def _prune_reason(self, record: TrialRecord) -> Reason | None:
@@ -75,5 +75,5 @@ class Reproduction(TrialStudy):
         is_over = original.state == State.PRUNED and record.last_epoch >= original.last_epoch
         return Reason(original.reason) if is_over and original.reason else None
 
-    def _has_ended(self, record: TrialRecord) -> None:
-        """No sampler learns from it."""
+    def _on_trial_end(self, record: TrialRecord) -> None:
+        """Do nothing: no sampler uses reproductions."""

@@ -1,9 +1,9 @@
-"""What is tried next: Optuna's samplers by name, each suggestion a function of the study and of its number.
+"""Optuna's samplers by name; each suggestion is a function of the study and of the trial number.
 
-Optuna draws a trial in many writes, some samplers keep counters, generations or optimisers of their own in
-the study, and one that is built again with the seed of the search repeats its first suggestions. So a trial
-is drawn in memory, on a copy of the study that holds no more than samplers read, by a sampler made for this
-one trial with a seed of the search's and the trial's number; what came out is then stored in one write.
+Optuna samples a trial in many writes, some samplers store counters, generations or optimisers in the study,
+and a sampler that is created again with the seed of the search repeats its first suggestions. Therefore each
+trial is sampled in memory, on a copy of the study with only what samplers read, by a new sampler whose seed
+is derived from the seed of the search and the trial number. The result is then stored in one write.
 """
 
 import hashlib
@@ -20,39 +20,38 @@ from tune_jobs.space.domains import Suggests
 from tune_jobs.space.yaml_scalars import Scalar
 from tune_jobs.study.records import Direction
 
-# Optuna's is 50: a search of that many trainings is a long one, and would draw all of them at random.
+# Optuna's default is 50: a search with fewer trials would be sampled entirely at random.
 POPULATION_SIZE = 20
 
-# TPE takes a tenth of the trials for good ones, but never more than NUM_GOOD (Optuna's); from NUM_REMEMBERED
-# trials on that many are, and it weighs the others less the older they are. So with the good ones and the
-# latest others it has the same good ones as with all (where that many are COMPLETE and keep their
-# constraints), in a time that does not grow with the search.
+# TPE treats a tenth of the trials as good, at most NUM_GOOD (Optuna's default), and gives older bad trials
+# less weight. With the good trials and the latest others it has the same good trials as with all (if that
+# many are COMPLETE and feasible), in a time that does not grow with the search.
 NUM_GOOD = 25
-NUM_REMEMBERED = 250
+NUM_VISIBLE = 250
 
 
 def make_sampler(kind: str, *, seed: int, number: int) -> BaseSampler:
     """Return the sampler that suggests trial `number` of a search with this seed.
 
-    Grouped TPE samples the parameters of a conditional space jointly where they are active together; nsga2,
-    gp and cmaes so treat only what every trial has, and draw the rest at random, as cmaes draws choices. tpe
-    and cmaes learn from pruned trials too, nsga2 and gp from complete ones.
+    Grouped TPE samples the parameters of a conditional space jointly if they are active together. nsga2, gp
+    and cmaes model only the parameters that every trial has, and sample the others at random; cmaes samples
+    choices at random too. tpe and cmaes use pruned trials, nsga2 and gp only complete ones.
     """
-    own_seed = int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4])
+    trial_seed = int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4])
     with warnings.catch_warnings():
-        # `group`, `consider_pruned_trials`, and brute force as a whole
+        # `group`, `consider_pruned_trials`, and the brute-force sampler
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return _SAMPLERS[kind](own_seed, seed, number)
+        return _SAMPLERS[kind](trial_seed, seed, number)
 
 
 class _NumberedQmcSampler(optuna.samplers.QMCSampler):
-    """Takes the point of the trial's number, where Optuna counts points in the study beside the trials."""
+    """QMC sampler that uses the point of the trial number; Optuna's stores a counter in the study."""
 
-    def __init__(self, own_seed: int, seed: int, number: int) -> None:
+    def __init__(self, trial_seed: int, seed: int, number: int) -> None:
         super().__init__(
             scramble=True,
-            seed=seed,  # one sequence for the whole search
-            independent_sampler=optuna.samplers.RandomSampler(seed=own_seed),
+            seed=seed,  # one sequence for the entire search
+            independent_sampler=optuna.samplers.RandomSampler(seed=trial_seed),
             warn_independent_sampling=False,
         )
         self._number = number
@@ -62,50 +61,49 @@ class _NumberedQmcSampler(optuna.samplers.QMCSampler):
 
 
 class _OrderedNsgaSampler(optuna.samplers.NSGAIISampler):
-    """Has the parents in the order of their numbers always, where Optuna's first call has another order."""
+    """NSGA-II sampler with parents always ordered by number; in Optuna the first call has another order."""
 
     def select_parent(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
         return sorted(super().select_parent(study, generation), key=lambda trial: trial.number)
 
 
-# From the trial's own seed, the search's, and the trial's number.
+# The seed of the trial, that of the search, and the trial number.
 _SAMPLERS: Mapping[str, Callable[[int, int, int], BaseSampler]] = {
-    "tpe": lambda own_seed, *_: optuna.samplers.TPESampler(
-        seed=own_seed, multivariate=True, group=True, constant_liar=True
+    "tpe": lambda trial_seed, *_: optuna.samplers.TPESampler(
+        seed=trial_seed, multivariate=True, group=True, constant_liar=True
     ),
-    "random": lambda own_seed, *_: optuna.samplers.RandomSampler(seed=own_seed),
-    "gp": lambda own_seed, *_: optuna.samplers.GPSampler(seed=own_seed, warn_independent_sampling=False),
-    "cmaes": lambda own_seed, *_: optuna.samplers.CmaEsSampler(
-        seed=own_seed, consider_pruned_trials=True, warn_independent_sampling=False
+    "random": lambda trial_seed, *_: optuna.samplers.RandomSampler(seed=trial_seed),
+    "gp": lambda trial_seed, *_: optuna.samplers.GPSampler(seed=trial_seed, warn_independent_sampling=False),
+    "cmaes": lambda trial_seed, *_: optuna.samplers.CmaEsSampler(
+        seed=trial_seed, consider_pruned_trials=True, warn_independent_sampling=False
     ),
     "qmc": _NumberedQmcSampler,
-    "nsga2": lambda own_seed, *_: _OrderedNsgaSampler(seed=own_seed, population_size=POPULATION_SIZE),
-    "brute_force": lambda own_seed, *_: optuna.samplers.BruteForceSampler(seed=own_seed),
+    "nsga2": lambda trial_seed, *_: _OrderedNsgaSampler(seed=trial_seed, population_size=POPULATION_SIZE),
+    "brute_force": lambda trial_seed, *_: optuna.samplers.BruteForceSampler(seed=trial_seed),
 }
 
 
-class _Memory(optuna.storages.InMemoryStorage):
-    """Trials in memory, of which samplers do not see those that are forgotten."""
+class _SamplerStorage(optuna.storages.InMemoryStorage):
+    """In-memory storage that does not show samplers the trials `hidden`."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.forgotten: frozenset[int] = frozenset()
+        self.hidden: frozenset[int] = frozenset()
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         trials = super().get_all_trials(study_id, deepcopy=deepcopy, states=states)
-        return [trial for trial in trials if trial.number not in self.forgotten]
+        return [trial for trial in trials if trial.number not in self.hidden]
 
 
-def forgettable(trials: Sequence[FrozenTrial], direction: Direction) -> frozenset[int]:
-    """Return the numbers of the trials that TPE does without: old, finished and not among the best.
+def invisible_to_tpe(trials: Sequence[FrozenTrial], direction: Direction) -> frozenset[int]:
+    """Return the numbers of the trials that TPE does not read: finished, old, and not among the best.
 
-    Of the trials that are COMPLETE or PRUNED it keeps 250: the 25 best that keep their constraints, and the
-    latest others.
+    It reads 250 COMPLETE or PRUNED trials: the 25 best feasible ones, and the latest of the others.
     """
     finished = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    if len(finished) <= NUM_REMEMBERED:
+    if len(finished) <= NUM_VISIBLE:
         return frozenset()
     sign = 1 if direction == "minimize" else -1
     feasible = [
@@ -115,14 +113,14 @@ def forgettable(trials: Sequence[FrozenTrial], direction: Direction) -> frozense
     ]
     good = {t.number for t in heapq.nsmallest(NUM_GOOD, feasible, key=lambda trial: sign * trial.values[0])}
     others = [trial.number for trial in finished if trial.number not in good]
-    return frozenset(others[: len(finished) - NUM_REMEMBERED])
+    return frozenset(others[: len(finished) - NUM_VISIBLE])
 
 
 class Suggester:
-    """Draws new trials, on a copy in memory of what the study holds.
+    """Samples new trials on an in-memory copy of the study.
 
-    `trials` are all of the study by number, `directions` those of its objectives. Who draws a trial stores
-    it under the number it has here, and says by `end` how it ended.
+    `trials` are all trials of the study by number, `directions` those of its objectives. The caller stores a
+    sampled trial under the same number, and calls `end` when it ends.
     """
 
     def __init__(
@@ -130,41 +128,42 @@ class Suggester:
     ) -> None:
         self._kind, self._seed = kind, seed
         self._directions = directions
-        self._storage = _Memory()
+        self._storage = _SamplerStorage()
         self._study = optuna.create_study(storage=self._storage, directions=list(directions))
         for trial in trials:
-            self._study.add_trial(_bare(trial))
-        self._started = [t.system_attrs["fixed_params"] for t in trials if "fixed_params" in t.system_attrs]
+            self._study.add_trial(_without_user_attributes(trial))
+        self._used_start_points = [
+            t.system_attrs["fixed_params"] for t in trials if "fixed_params" in t.system_attrs
+        ]
 
     def sample(
         self, suggest: Callable[[Suggests], dict[str, Any]], *, start: Sequence[Mapping[str, Scalar]] = ()
     ) -> tuple[dict[str, Any], FrozenTrial] | None:
-        """Return the parameters that `suggest` asks for, and the trial as Optuna is to store it.
+        """Return the parameters that `suggest` samples, and the trial to store in Optuna.
 
-        The first of the `start` points that was not tried yet is. Returns None, from then on, when brute
-        force has tried all there is.
+        Start points come first, each once. Returns None after brute force has tried the entire space.
         """
-        self._storage.forgotten = frozenset()
+        self._storage.hidden = frozenset()
         trials = self._study.get_trials(deepcopy=False)
         number = len(trials)
         if self._kind == "tpe" and len(self._directions) == 1:
-            self._storage.forgotten = forgettable(trials, self._directions[0])
+            self._storage.hidden = invisible_to_tpe(trials, self._directions[0])
         self._study.sampler = make_sampler(self._kind, seed=self._seed, number=number)
         for point in start:
-            if point not in self._started:
-                self._started.append(dict(point))
+            if point not in self._used_start_points:
+                self._used_start_points.append(dict(point))
                 self._study.enqueue_trial(dict(point))
                 break
         trial = self._study.ask()
         parameters = suggest(trial)
-        drawn = self._storage.get_trial(trial._trial_id)
-        if self._kind == "brute_force" and self._was_tried(drawn):
+        sampled = self._storage.get_trial(trial._trial_id)
+        if self._kind == "brute_force" and self._was_tried(sampled):
             self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
             return None
-        return parameters, drawn
+        return parameters, sampled
 
     def end(self, trial: FrozenTrial) -> None:
-        """Take over how a trial that was drawn here, or given at the start, has ended."""
+        """Copy the final state of a trial from `sample` or from the `trials` of the constructor."""
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, trial.number)
         for step, value in trial.intermediate_values.items():
             self._storage.set_trial_intermediate_value(trial_id, step, value)
@@ -172,13 +171,13 @@ class Suggester:
             self._storage.set_trial_system_attr(trial_id, key, value)
         self._storage.set_trial_state_values(trial_id, trial.state, trial.values)
 
-    def _was_tried(self, drawn: FrozenTrial) -> bool:
+    def _was_tried(self, sampled: FrozenTrial) -> bool:
         others = self._study.get_trials(deepcopy=False)
-        return any(other.params == drawn.params for other in others if other.number != drawn.number)
+        return any(other.params == sampled.params for other in others if other.number != sampled.number)
 
 
-def _bare(trial: FrozenTrial) -> FrozenTrial:
-    """A trial without the attributes of ours, which no sampler reads."""
+def _without_user_attributes(trial: FrozenTrial) -> FrozenTrial:
+    """The trial with only what samplers read."""
     return optuna.trial.create_trial(
         state=trial.state,
         values=trial.values,

@@ -1,7 +1,7 @@
-"""The durable state of a search: an Optuna study that everything else follows.
+"""Durable state of a search: an Optuna study, the single source of truth.
 
-How trials are handed out, recorded and told is `trial_study.py`; here is which trials there are to be, which
-end early, which one wins, and when the search is over.
+`trial_study.py` schedules, records and finishes trials. This module samples and prunes them, selects the
+winner, and decides when the search is over.
 """
 
 import math
@@ -29,12 +29,11 @@ MAX_REFUSED_IN_A_ROW = 1000
 
 
 class SearchStudy(TrialStudy):
-    """Asks, hands out, records, prunes and tells the trials of one search.
+    """Samples, schedules, records, prunes and finishes the trials of one search.
 
-    `database` may be its URL; the study is called `<experiment>/<name>`. Where the space has `confirm`,
-    `confirmation` trains the best trials over more seeds, in a study beside this one. Raises `StorageError`
-    where the database cannot be used, `BadInputError` when what is fixed for the life of the name differs
-    from what the study was made with.
+    `database` may be its URL; the study is called `<experiment>/<name>`. If the space has `confirm`,
+    `confirmation` repeats the best trials with further seeds, in a second study. Raises `StorageError` if the
+    database cannot be used, and `BadInputError` if an immutable setting differs from the stored one.
     """
 
     def __init__(self, database: Database | str, space: SearchSpace, *, data_digest: str) -> None:
@@ -56,37 +55,37 @@ class SearchStudy(TrialStudy):
             else None
         )
 
-    # --- what is known -------------------------------------------------------------------------------------
+    # --- queries -------------------------------------------------------------------------------------------
 
     @property
     def stages(self) -> tuple[TrialStudy, ...]:
-        """What is trained, one after the other: the search itself, then its confirmation."""
+        """The stages of the search, in order: the search itself, then its confirmation."""
         return (self,) if self.confirmation is None else (self, self.confirmation)
 
     @property
     def plan(self) -> str:
-        """How many trials there are to be."""
+        """Number of trials, as text."""
         return f"{self.num_trials} trials"
 
     @property
     def num_planned(self) -> int:
-        """The largest total ever asked for; a budget may end the search before."""
+        """The largest total requested so far; a budget may end the search earlier."""
         return self.num_trials
 
     @property
     def num_trials(self) -> int:
-        """The largest total ever asked for."""
+        """The largest total requested so far."""
         return int(self._store.attribute(NUM_TRIALS, 0))
 
     def record_launch(
         self, *, data: Mapping[str, Any], environment: Mapping[str, str], commit: str | None
     ) -> None:
-        """Take note of a launch and what it runs on, and of the free part of the space file as it is now.
+        """Record a launch with its environment, and the current mutable settings of the space file.
 
-        `data` has the name of the data set, `num_images` of its parts and `num_classes`.
+        `data` has the name of the data set, `num_images` of its splits, and `num_classes`.
         """
         self._about = {"data": dict(data)}
-        self._keep_free()
+        self._store_mutable_settings()
         number = len(self.snapshot().launches) + 1
         self._launch = (
             f"{LAUNCH}{number:04d}",
@@ -99,27 +98,27 @@ class SearchStudy(TrialStudy):
         self.heartbeat()
 
     def heartbeat(self) -> None:
-        """Take note that the launch lives now."""
+        """Record that the launch is alive."""
         if self._launch is not None:
             key, launch = self._launch
             self._store.set_attribute(key, {**launch, "last_seen_ms": now_ms()})
 
     def spend(self, seconds: float) -> None:
-        """Count wall time of a launch, which lives."""
+        """Add wall-clock time of a launch, and record a heartbeat."""
         super().spend(seconds)
         self.heartbeat()
 
     def snapshot(self) -> Snapshot:
-        """Return the search as it is now, as plain values."""
+        """Return the current state of the search as plain values."""
         confirmation = self.confirmation
         store = None if confirmation is None else confirmation.store
-        return snapshot_of(self._store, store, about=self._free())
+        return snapshot_of(self._store, store, about=self._mutable_settings())
 
-    def _keep_free(self) -> None:
-        self._store.set_attribute(ABOUT, as_json({**self._about, **self._free()}))
+    def _store_mutable_settings(self) -> None:
+        self._store.set_attribute(ABOUT, as_json({**self._about, **self._mutable_settings()}))
 
-    def _free(self) -> dict[str, Any]:
-        """What may differ from launch to launch: part of the space file, and whether the search is over."""
+    def _mutable_settings(self) -> dict[str, Any]:
+        """The mutable part of the space file, and whether the search is over."""
         space = self._space
         return {
             "description": space.description,
@@ -130,54 +129,55 @@ class SearchStudy(TrialStudy):
         }
 
     def set_num_trials(self, num_trials: int) -> None:
-        """Ask for a total; a smaller one than before changes nothing."""
+        """Request a total number of trials; one below the current total changes nothing."""
         if num_trials > self.num_trials:
             self._store.set_attribute(NUM_TRIALS, num_trials)
 
     @property
     def finished(self) -> bool:
-        """Whether as many trials as asked for, or as there are, have ended and none is left unfinished."""
+        """Whether all requested trials, or all trials of an exhausted space, have ended."""
         return self._has_enough and all(record.state != State.RUNNING for record in self.records())
 
     @property
     def common_failure(self) -> str | None:
-        """Why the search does not go on: its first three trials, or more, all ended FAIL for one reason.
+        """The error if all ended trials, at least three, failed with the same one; None otherwise.
 
-        None where they did not. It stays so on later launches: a search that is mended has another name.
+        It ends the search. This is final: after a fix, the search needs another name.
         """
         return common_failure(self.records())
 
     def ranked(self) -> list[TrialRecord]:
-        """Return the trials that may win by their own values, the best first: see `selection.ranked`."""
+        """Return the candidates for the winner by their own values, best first: see `selection.ranked`."""
         return ranked(self.records(), self._space.objectives)
 
     def winner(self) -> TrialRecord | None:
-        """Return the best trial; None without one that is COMPLETE and keeps every constraint.
+        """Return the winner; None if no COMPLETE trial satisfies every constraint.
 
-        With several objectives that is the trial of the Pareto front that is best in the first. Where trials
-        are confirmed it is the best of those, by their means over the seeds.
+        With several objectives it is the trial of the Pareto front that is best in the first one. With
+        `confirm` it is the best by the mean over the seeds.
         """
         if self.confirmation is not None:
             return self.confirmation.winner()
         return next(iter(self.ranked()), None)
 
     def pareto_front(self) -> list[TrialRecord]:
-        """Return the COMPLETE trials that keep every constraint and that no other one dominates."""
+        """Return the Pareto front of the COMPLETE trials that satisfy every constraint."""
         return pareto_front(self.records(), self._space.objectives)
 
     def all_records(self) -> list[TrialRecord]:
-        """Return every trial by number, then every run of the confirmation."""
+        """Return all trials by number, then all repetitions of the confirmation."""
         return [record for stage in self.stages for record in stage.records()]
 
     @property
     def has_warm_start(self) -> bool:
-        """Whether the best trials of the search that `start_from` names were taken over."""
+        """Whether the warm start of `start_from` was added."""
         return self._store.attribute(warm_start_key(self._space.start_from)) is not None
 
     def add_warm_start(self, points: Sequence[StartPoint]) -> None:
-        """Try these first, after what the file names itself; what the other search finds later counts not."""
-        taken = [dict(point.encoded) for point in points]
-        self._store.set_attribute(warm_start_key(self._space.start_from), taken)
+        """Add start points from another search, after those of the space file. Only the first call has an
+        effect."""
+        encoded = [dict(point.encoded) for point in points]
+        self._store.set_attribute(warm_start_key(self._space.start_from), encoded)
 
     def remember_run_of(self, record: TrialRecord, run_id: str) -> None:
         """Store the MLflow run of one of `all_records`."""
@@ -186,27 +186,27 @@ class SearchStudy(TrialStudy):
         stage.remember_run(record.number, run_id)
 
     def publication(self) -> dict[str, Any] | None:
-        """Return what `set_publication` stored of the winner, None before."""
+        """Return the value of `set_publication`, None before its call."""
         found: dict[str, Any] | None = self._store.attribute(PUBLICATION)
         return found
 
     def set_publication(self, publication: Mapping[str, Any]) -> None:
-        """Store the registered version and test figures of the winner."""
+        """Store the registered version and the test metrics of the winner."""
         self._store.set_attribute(PUBLICATION, as_json(publication))
 
     @property
     def is_published(self) -> bool:
-        """Whether the winner of all that was asked for is published and MLflow has everything."""
+        """Whether the winner of the requested trials is published and MLflow has all records."""
         is_finished = all(stage.finished for stage in self.stages)
         return is_finished and self._store.attribute("concluded_at") == self._published_state
 
     def record_end(self) -> None:
-        """Take note that all that was asked for has ended, whatever becomes of its publication."""
-        self._keep_free()
+        """Record that all requested trials have ended, before their publication."""
+        self._store_mutable_settings()
         self.heartbeat()
 
     def mark_published(self) -> None:
-        """Take note that the winner of all that was asked for is published and MLflow has everything."""
+        """Record that the winner of the requested trials is published and MLflow has all records."""
         self._store.set_attribute("concluded_at", self._published_state)
 
     @property
@@ -216,9 +216,9 @@ class SearchStudy(TrialStudy):
 
     @property
     def spent_budget(self) -> str | None:
-        """Which budget is used up, in words: no new trial begins, unfinished ones go on to their end.
+        """The budget that is used up, as text: no new trial starts, unfinished ones are completed.
 
-        What the confirmation takes is counted towards neither budget.
+        The confirmation counts towards no budget.
         """
         search = self._space.search
         if search.time_budget_s is not None and self.spent_s >= search.time_budget_s:
@@ -239,13 +239,13 @@ class SearchStudy(TrialStudy):
     def _num_counted(self) -> int:
         return sum(record.counts for record in self.records())
 
-    # --- where trials come from, and which end early -------------------------------------------------------
+    # --- new trials and pruning ----------------------------------------------------------------------------
 
-    def _begin(self, num_workers: int) -> int | None:
-        """Draw a trial, until the search has enough.
+    def _start_trial(self, num_workers: int) -> int | None:
+        """Sample a trial, unless the search needs no more.
 
-        Raises `NoSuccessError` when 1,000 configurations in a row were refused, and when no trial is left
-        running and all that ended, three or more, failed for one reason.
+        Raises `NoSuccessError` if 1,000 configurations in a row were refused, or if no trial runs and all
+        ended ones, at least three, failed with the same error.
         """
         if self.common_failure:
             if self._live:
@@ -266,5 +266,5 @@ class SearchStudy(TrialStudy):
             record, self.records(), pruner=self._space.pruner, objective=self._space.objective
         )
 
-    def _has_ended(self, record: TrialRecord) -> None:
+    def _on_trial_end(self, record: TrialRecord) -> None:
         self._sampler.end(record)

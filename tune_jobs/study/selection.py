@@ -1,4 +1,4 @@
-"""Which of the finished trials are best: pure functions of their records."""
+"""Selection of the best trials: pure functions of their records."""
 
 import statistics
 from collections.abc import Sequence
@@ -9,24 +9,25 @@ from tune_jobs.study.records import State, TrialRecord
 
 
 def pareto_front(records: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[TrialRecord]:
-    """Return the trials that no other one dominates, by number; with one objective the best and its equals.
+    """Return the Pareto front by number; with one objective the best trial and its ties.
 
-    Only COMPLETE trials that keep every constraint are looked at. A trial dominates another when it is at
+    Only COMPLETE trials that satisfy every constraint are considered. A trial dominates another if it is at
     least as good in every objective and better in one.
     """
     candidates = _feasible(records)
     costs = {record.number: _costs(record, objectives) for record in candidates}
     front: list[tuple[float, ...]] = []
-    for cost in sorted(set(costs.values())):  # what dominates another one comes before it
+    for cost in sorted(set(costs.values())):  # a dominating trial comes before those it dominates
         if not any(_dominates(other, cost) for other in front):
             front.append(cost)
     return [record for record in candidates if costs[record.number] in front]
 
 
 def ranked(records: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[TrialRecord]:
-    """Return the trials that may win, the best in the first objective first, the lower number on a tie.
+    """Return the candidates for the winner, ordered by the first objective, then by number.
 
-    These are the COMPLETE ones that keep every constraint; with several objectives only the Pareto front.
+    These are the COMPLETE trials that satisfy every constraint; with several objectives only the Pareto
+    front.
     """
     found = _feasible(records) if len(objectives) == 1 else pareto_front(records, objectives)
     return sorted(found, key=lambda record: (_costs(record, objectives)[0], record.number))
@@ -34,20 +35,20 @@ def ranked(records: Sequence[TrialRecord], objectives: Sequence[Objective]) -> l
 
 @dataclass(frozen=True)
 class Candidate:
-    """A COMPLETE trial with the runs of its further seeds as far as they are; `num_seeds` are asked for."""
+    """COMPLETE trial with its repetitions so far, of `num_seeds` requested seeds."""
 
     trial: TrialRecord
     seeds: tuple[TrialRecord, ...]
     num_seeds: int
 
     @property
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether every seed is COMPLETE."""
         return len(self.values) == self.num_seeds
 
     @property
     def values(self) -> list[float]:
-        """The first objective over the seeds that are COMPLETE, the trial's own first."""
+        """First objective of each COMPLETE seed, starting with the trial itself."""
         return [record.value for record in (self.trial, *self.seeds) if record.value is not None]
 
     @property
@@ -57,41 +58,41 @@ class Candidate:
 
     @property
     def standard_deviation(self) -> float | None:
-        """The standard deviation of the sample of `values` (divisor n - 1); None for a single one."""
+        """Sample standard deviation of `values` (divisor n - 1); None for a single value."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
 
 def candidates_of(
     best: Sequence[TrialRecord], seeds: Sequence[TrialRecord], *, num_seeds: int
 ) -> list[Candidate]:
-    """Return the best trials with the runs that confirm each, as far as so many seeds were asked for."""
-    asked = [record for record in seeds if record.seed_index < num_seeds]
+    """Return the best trials, each with its repetitions up to the requested number of seeds."""
+    requested = [record for record in seeds if record.seed_index < num_seeds]
     return [
-        Candidate(trial, tuple(s for s in asked if s.confirms == trial.number), num_seeds=num_seeds)
+        Candidate(trial, tuple(s for s in requested if s.confirms == trial.number), num_seeds=num_seeds)
         for trial in best
     ]
 
 
 def by_mean(candidates: Sequence[Candidate], *, objective: Objective) -> list[Candidate]:
-    """Return the candidates, the best mean first, the lower number on a tie.
+    """Return the candidates ordered by their mean, then by number.
 
-    One that lacks a seed, since it failed or is not trained yet, comes behind all that are whole: its mean
-    leaves out the seeds that may be its worst.
+    Candidates with a failed or missing seed come after all others, because their mean may lack the worst
+    seeds.
     """
     sign = _sign(objective)
-    return sorted(candidates, key=lambda one: (not one.is_whole, sign * one.mean, one.trial.number))
+    return sorted(candidates, key=lambda c: (not c.is_complete, sign * c.mean, c.trial.number))
 
 
 def violations(record: TrialRecord, constraints: Sequence[Constraint]) -> dict[str, float | None]:
-    """Return by how much the newest epochs break each constraint, at most 0 where it is kept.
+    """Return the violation of each constraint by the newest value of its metric; at most 0 if satisfied.
 
-    A metric counts as it was last reported; None where it never was.
+    None if a metric was never reported.
     """
-    return {spelled(constraint): _violation(record, constraint) for constraint in constraints}
+    return {constraint_text(constraint): _violation(record, constraint) for constraint in constraints}
 
 
-def spelled(constraint: Constraint) -> str:
-    """Return a constraint in words, which name it in the study too."""
+def constraint_text(constraint: Constraint) -> str:
+    """Return a constraint as text, which is its key in the study too."""
     if constraint.max is not None:
         return f"{constraint.metric} <= {constraint.max:g}"
     return f"{constraint.metric} >= {constraint.min:g}"
@@ -110,7 +111,7 @@ def _violation(record: TrialRecord, constraint: Constraint) -> float | None:
 
 
 def _costs(record: TrialRecord, objectives: Sequence[Objective]) -> tuple[float, ...]:
-    """The values with the sign that makes less better."""
+    """The values with signs such that smaller is better."""
     pairs = zip(record.values, objectives, strict=True)
     return tuple(_sign(objective) * value for value, objective in pairs)
 

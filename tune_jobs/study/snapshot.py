@@ -1,7 +1,6 @@
-"""A search as its study has it at one moment, as plain values: all that reports and comparisons ever read.
+"""Snapshot of a search as plain values, for reports and comparisons.
 
-It is read from the study alone: neither the space file nor the data are needed, nor a lock. The study of a
-search that runs now may be read too.
+It is read from the study alone, without the space file, the data or a lock, also while the search runs.
 """
 
 import math
@@ -24,9 +23,10 @@ CONFIRM_SUFFIX = "/confirm"
 
 @dataclass(frozen=True)
 class Launch:
-    """One launch of a search: when it began, when it was last known to live, and on what it ran.
+    """Launch of a search: its start, its last heartbeat, and its environment.
 
-    `environment` holds versions and system (see `environment.py`), `commit` the one of the code, if known.
+    `environment` has the versions of packages and of the system (see `provenance.py`), `commit` that of the
+    code, if known.
     """
 
     number: int
@@ -38,7 +38,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """The data of a search: how many images each part has, by `train`, `validation` and `test`."""
+    """Data of a search, with the number of images of the splits `train`, `validation` and `test`."""
 
     name: str
     digest: str
@@ -48,13 +48,13 @@ class DataFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """A search at one moment, `taken_ms`.
+    """State of a search at the time `taken_ms`.
 
-    `space` has each searched parameter by its dotted name with its branches as they are spelled in the file;
-    `train` the fixed values. `records` are all trials by number, `seeds` the runs of the confirmation.
-    `is_over` says that all trials asked for, and their seeds, have ended, or that a budget did; a search that
-    is not over may run now or not. `publication` is None before the winner is registered, `data` where a
-    study of an older version does not say. `fixed` is all that may not change while a search keeps its name.
+    `space` has each searched parameter by its dotted name with its branches as in the space file, `train` the
+    fixed values. `records` are all trials by number, `seeds` the repetitions of the confirmation. `is_over`
+    is true if all requested trials and repetitions have ended, or a budget is used up; otherwise the search
+    may be running or interrupted. `publication` is None before the winner is registered, `data` is None in
+    studies of versions that did not store it. `fixed` has the immutable settings.
     """
 
     experiment: str
@@ -81,12 +81,12 @@ class Snapshot:
 
     @property
     def objective(self) -> Objective:
-        """The first objective: what pruning and the winner go by."""
+        """The first objective, which decides pruning and the winner."""
         return self.objectives[0]
 
     @property
     def maximize(self) -> bool:
-        """Whether more of the first objective is better."""
+        """Whether the first objective is maximised."""
         return self.objective.direction == "maximize"
 
     @cached_property
@@ -96,38 +96,38 @@ class Snapshot:
 
     @cached_property
     def complete(self) -> tuple[TrialRecord, ...]:
-        """The COMPLETE trials, the best in the first objective first, the lower number first on a tie."""
+        """The COMPLETE trials, ordered by the first objective, then by number."""
         sign = -1 if self.maximize else 1
         found = [(sign * r.value, r.number, r) for r in self.records if r.value is not None]
         return tuple(record for *_, record in sorted(found, key=lambda entry: entry[:2]))
 
     @cached_property
     def ranked(self) -> list[TrialRecord]:
-        """The trials that may win by their own values, the best first: see `selection.ranked`."""
+        """The candidates for the winner by their own values, best first: see `selection.ranked`."""
         return ranked(self.records, self.objectives)
 
     @cached_property
     def ranked_alone(self) -> list[TrialRecord]:
-        """The COMPLETE trials that keep every constraint by the first objective alone, the best first."""
+        """The COMPLETE trials that satisfy every constraint, ordered by the first objective."""
         return [record for record in self.complete if record.feasible]
 
     @cached_property
     def front(self) -> list[TrialRecord]:
-        """The trials that no other one dominates: see `selection.pareto_front`."""
+        """The Pareto front: see `selection.pareto_front`."""
         return pareto_front(self.records, self.objectives)
 
     @property
     def trainings(self) -> tuple[TrialRecord, ...]:
-        """The trials that count, then the runs of the confirmation."""
+        """The trials that count, then the repetitions of the confirmation."""
         return (*self.counted, *self.seeds)
 
     def total(self, metric: str) -> float:
-        """Return the sum over all trainings of a cost that is itself a total: seconds, accelerator hours."""
+        """Return the sum of a cumulative cost metric (seconds, accelerator hours) over all trainings."""
         return math.fsum(record.newest(metric) or 0.0 for record in self.trainings)
 
     @property
     def encoder(self) -> str | None:
-        """The registered encoder in words: its URI, its alias, and why it has that; None before."""
+        """The registered encoder as text, with its alias and the reason; None before registration."""
         found = self.publication
         if found is None:
             return None
@@ -135,7 +135,7 @@ class Snapshot:
 
     @cached_property
     def candidates(self) -> list[Candidate]:
-        """The candidates of the confirmation, the best first; none before its first seed was begun."""
+        """The candidates of the confirmation, best first; none before its first repetition starts."""
         if self.confirm is None or not self.seeds:
             return []
         top_k, num_seeds = self.confirm.top_k, self.confirm.seeds
@@ -144,7 +144,7 @@ class Snapshot:
 
     @cached_property
     def winner(self) -> TrialRecord | None:
-        """The best trial as far as the search is; None where no trial may win."""
+        """The best trial so far; None if there is no candidate."""
         if self.candidates:
             return self.candidates[0].trial
         return next(iter(self.ranked), None)
@@ -153,9 +153,9 @@ class Snapshot:
 def snapshot_of(
     store: StudyStore, confirmation: StudyStore | None, *, about: Mapping[str, Any] | None = None
 ) -> Snapshot:
-    """Return the search of a study and, where there is one, of the study of its confirmation.
+    """Return the snapshot of a study and, if there is one, of the study of its confirmation.
 
-    `about` is the part of the space file that may change, where it is not as the last launch kept it.
+    `about` overrides the mutable settings that the last launch stored.
     """
     experiment, _, name = store.name.partition("/")
     fixed, about = store.attribute(FIXED_ATTRIBUTE, {}), {**store.attribute(ABOUT, {}), **(about or {})}
@@ -187,9 +187,9 @@ def snapshot_of(
 
 
 def read_snapshot(database: Database, study: str) -> Snapshot:
-    """Return the search that a study holds, which is called `<experiment>/<name>`; nothing is written.
+    """Return the snapshot of the study `<experiment>/<name>` without writing anything.
 
-    Raises `BadInputError` where there is no such search, `StorageError` where the database cannot be used.
+    Raises `BadInputError` if there is no such search, `StorageError` if the database cannot be used.
     """
     names = study_names(database)
     if study not in names:
@@ -204,8 +204,8 @@ def read_snapshot(database: Database, study: str) -> Snapshot:
 
 
 def study_names(database: Database) -> list[str]:
-    """Return the names of all studies of a database, in order."""
-    with database.used():
+    """Return the sorted names of all studies of a database."""
+    with database.storage_errors():
         storage = database.storage()
         return sorted(study.study_name for study in storage.get_all_studies())
 

@@ -1,8 +1,8 @@
-"""A search in Optuna's storage: each method that writes is one transaction, and nothing is read twice.
+"""Study in Optuna's storage: each writing method is one transaction, and reads are cached.
 
-One process holds a study, so what it has written it knows: reading takes no time, however many trials there
-are. SQLite keeps its defaults, a rollback journal and full synchronisation: a write that returned survives a
-kill and a power cut, the study is one file, on any file system, and a full disk undoes the write.
+Only one process writes a study, so its cache is always up to date; reads are fast for any number of trials.
+SQLite uses its defaults, a rollback journal and full synchronisation: completed writes survive a kill or a
+power failure, the study is a single file on any file system, and a full disk rolls the write back.
 """
 
 import threading
@@ -36,15 +36,15 @@ from tune_jobs.study.records import (
     record_of,
 )
 
-RUN_ATTRIBUTE = "mlflow_run:"  # Optuna lets no one write to an ended trial, so the study holds these
+RUN_ATTRIBUTE = "mlflow_run:"  # of the study, as Optuna allows no writes to a finished trial
 
 
 class StudyStore:
-    """The trials and attributes of one study, made with its `directions` if there is none.
+    """Trials and attributes of one study, created with `directions` if it does not exist.
 
-    `database` may be its URL; it is for a launcher to hold it. Without `directions` the study must be there.
-    Each call raises `StorageError` where it cannot be used; what was not written is not known either. Any
-    thread may read and remember runs; one thread writes the rest.
+    `database` may be its URL; a launcher must hold its lock. Without `directions` the study must exist. Each
+    call raises `StorageError` if the storage cannot be used, and leaves the cache unchanged. Any thread may
+    read and call `remember_run`; one thread makes all other writes.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class StudyStore:
         self._lock = threading.Lock()
         self._database = open_database(database) if isinstance(database, str) else database
         self._storage = self._database.storage()
-        with self._used():
+        with self._access():
             self._study = _study(self._storage, name, directions)
             self._id = self._study._study_id
             self._attributes = self._storage.get_study_user_attrs(self._id)
@@ -65,7 +65,7 @@ class StudyStore:
         times = [epoch.timestamp_ms for record in self._records.values() for epoch in record.epochs]
         self._last_ms = max(times, default=0)
 
-    # --- what is known -------------------------------------------------------------------------------------
+    # --- queries -------------------------------------------------------------------------------------------
 
     def records(self) -> list[TrialRecord]:
         """Return every trial by number."""
@@ -84,20 +84,20 @@ class StudyStore:
         return dict(self._attributes)
 
     def trials(self) -> list[FrozenTrial]:
-        """Return every trial by number as Optuna has it, read anew."""
-        with self._used():
+        """Return all Optuna trials by number, read from the storage."""
+        with self._access():
             return self._storage.get_all_trials(self._id, deepcopy=False)
 
     def trial(self, number: int) -> FrozenTrial:
-        """Return one trial as Optuna has it, read anew."""
-        with self._used():
+        """Return one Optuna trial, read from the storage."""
+        with self._access():
             return self._storage.get_trial(self._ids[number])
 
     # --- writes --------------------------------------------------------------------------------------------
 
     def set_attribute(self, name: str, value: Any) -> None:
         """Store an attribute of the study, a JSON value."""
-        with self._used():
+        with self._access():
             self._storage.set_study_user_attr(self._id, name, value)
         self._attributes[name] = value
 
@@ -106,20 +106,20 @@ class StudyStore:
         self.set_attribute(f"{RUN_ATTRIBUTE}{number}", run_id)
         self._change(number, mlflow_run=run_id)
 
-    def add_trial(self, drawn: FrozenTrial, attributes: Mapping[str, Any], state: State) -> TrialRecord:
-        """Store a drawn trial whole, as RUNNING or FAIL."""
+    def add_trial(self, sampled: FrozenTrial, attributes: Mapping[str, Any], state: State) -> TrialRecord:
+        """Store a sampled trial as RUNNING or FAIL."""
         template = optuna.trial.create_trial(
             state=TrialState[state],
-            params=drawn.params,
-            distributions=drawn.distributions,
+            params=sampled.params,
+            distributions=sampled.distributions,
             user_attrs=dict(attributes),
-            system_attrs=drawn.system_attrs,
+            system_attrs=sampled.system_attrs,
         )
-        with self._used():
+        with self._access():
             trial_id = self._storage.create_new_trial(self._id, template_trial=template)
-        self._ids[drawn.number], self._steps[drawn.number] = trial_id, set()
-        trial = self.trial(drawn.number)
-        assert trial.number == drawn.number
+        self._ids[sampled.number], self._steps[sampled.number] = trial_id, set()
+        trial = self.trial(sampled.number)
+        assert trial.number == sampled.number
         self._records[trial.number] = self._record_of(trial)
         return self._records[trial.number]
 
@@ -137,15 +137,16 @@ class StudyStore:
         return attempt
 
     def add_attempt_end(self, number: int, end: AttemptEnd) -> None:
-        """Store why an attempt ended, and that it does now."""
+        """Store the reason and the time of the end of an attempt."""
         end = replace(end, ended_ms=now_ms())
         value = {"reason": str(end.reason), "message": end.message, "ended_ms": end.ended_ms}
         self._set_trial_attribute(number, attempt_end_key(end.attempt), value)
         self._change(number, attempt_ends=(*self.record(number).attempt_ends, end))
 
     def add_epoch(self, number: int, epoch: int, metrics: Mapping[str, float], *, attempt: int) -> None:
-        """Store an epoch's metrics with the time, which is later than that of every epoch of the study."""
-        # A clock that is set back, or two reports within a millisecond, must not change what was first.
+        """Store the metrics of an epoch with a timestamp later than those of all other epochs of the
+        study."""
+        # Keeps the order of reports if the clock is set back, or if two arrive within a millisecond.
         self._last_ms = max(now_ms(), self._last_ms + 1)
         entry = EpochRecord(epoch, dict(metrics), self._last_ms, attempt)
         self._set_trial_attribute(number, epoch_key(epoch), as_json(vars(entry)))
@@ -157,18 +158,18 @@ class StudyStore:
         self._change(number, confusion=dict(confusion))
 
     def add_intermediate_values(self, number: int, series: Sequence[tuple[int, float]]) -> None:
-        """Give Optuna the values that it does not have yet, by epoch."""
+        """Store the missing Optuna intermediate values, by epoch."""
         for epoch, value in series:
             if epoch not in self._steps[number]:
-                with self._used():
+                with self._access():
                     self._storage.set_trial_intermediate_value(self._ids[number], epoch, value)
                 self._steps[number].add(epoch)
 
     def add_violations(self, number: int, violations: Mapping[str, float]) -> None:
-        """Store by how much constraints are broken, as `optuna.Trial.set_constraint` does."""
+        """Store the violations of constraints, like `optuna.Trial.set_constraint`."""
         for name, value in violations.items():
             if name not in self.record(number).violations:
-                with self._used():
+                with self._access():
                     self._storage.set_trial_system_attr(self._ids[number], f"constraints:{name}", value)
                 self._change(number, violations={**self.record(number).violations, name: value})
 
@@ -176,28 +177,28 @@ class StudyStore:
         self, number: int, state: State, *, values: Sequence[float] | None = None,
         reason: str | None = None, message: str | None = None,
     ) -> None:  # fmt: skip
-        """Store how a trial ended: reason and message first, the state last."""
+        """Finish a trial: store the reason and the message first, the state last."""
         for name, text in (("reason", reason), ("message", message)):
             if text is not None:
                 self._set_trial_attribute(number, name, str(text))
-        with self._used():
+        with self._access():
             self._study.tell(number, values, state=TrialState[state])
         trial = self.trial(number)
         with self._lock:
             self._records[number] = self._record_of(trial)
 
     def check(self) -> None:
-        """Raise `StorageError` where the database is gone, replaced or no longer held."""
+        """Raise `StorageError` if the database was removed, replaced, or is no longer locked."""
         self._database.check()
 
     @contextmanager
-    def _used(self) -> Iterator[None]:
+    def _access(self) -> Iterator[None]:
         self._database.check_before_use()
-        with self._database.used():
+        with self._database.storage_errors():
             yield
 
     def _set_trial_attribute(self, number: int, name: str, value: Any) -> None:
-        with self._used():
+        with self._access():
             self._storage.set_trial_user_attr(self._ids[number], name, value)
 
     def _change(self, number: int, **changes: Any) -> None:
@@ -209,9 +210,9 @@ class StudyStore:
 
 
 def open_database(url: str) -> Database:
-    """Return the database at a URL, sqlite:///FILE, postgresql://... or mysql://...; nothing is opened yet.
+    """Return the database of a URL sqlite:///FILE, postgresql://... or mysql://..., without opening it.
 
-    Raises `BadInputError` where no file is named or the driver is not installed.
+    Raises `BadInputError` if the URL has no file or the driver is not installed.
     """
     if url.startswith("sqlite"):
         return SQLiteDatabase(url)
@@ -219,9 +220,9 @@ def open_database(url: str) -> Database:
 
 
 def find_database(storage: str | None, folder: Path, *, flag: str) -> Database:
-    """Return the database of a search that was started: at the URL `storage`, else in its folder.
+    """Return the database of an existing search: at the URL `storage`, else in its folder.
 
-    Raises `BadInputError` where there is none: opening it would make it.
+    Raises `BadInputError` if there is none, because opening it would create it.
     """
     database = database_of(storage, folder)
     if not database.exists():
@@ -231,15 +232,15 @@ def find_database(storage: str | None, folder: Path, *, flag: str) -> Database:
 
 
 def database_of(storage: str | None, folder: Path) -> Database:
-    """Return the database of the search with this folder: at the URL `storage`, else a file in the folder."""
+    """Return the database of the search in this folder: at the URL `storage`, else a file in the folder."""
     return open_database(storage or f"sqlite:///{folder / STUDY_FILE}")
 
 
 def read_attributes(database: Database, name: str) -> Mapping[str, Any] | None:
-    """Return the attributes of a study, None if it does not exist; nothing is created, no lock is needed."""
+    """Return the attributes of a study, None if it does not exist. Creates nothing and needs no lock."""
     if not database.exists():
         return None
-    with database.used():
+    with database.storage_errors():
         storage = database.storage()
         try:
             study_id = storage.get_study_id_from_name(name)
@@ -256,7 +257,7 @@ def study_name(space: SearchSpace) -> str:
 def _study(
     storage: optuna.storages.RDBStorage, name: str, directions: Sequence[Direction] | None
 ) -> optuna.Study:
-    sampler = optuna.samplers.RandomSampler()  # suggests nothing: see sampling.py
+    sampler = optuna.samplers.RandomSampler()  # not used: see sampling.py
     if directions is None:
         return optuna.load_study(storage=storage, study_name=name, sampler=sampler)
     return optuna.create_study(
@@ -269,10 +270,10 @@ def _study(
 
 
 def attempt_start(num_workers: int = 1) -> dict[str, int]:
-    """Return what the study holds of the start of an attempt, which is now."""
+    """Return the attribute value of an attempt that starts now."""
     return {"started_ms": now_ms(), "workers": num_workers}
 
 
 def now_ms() -> int:
-    """Return the time as studies hold it: milliseconds since 1970, UTC."""
+    """Return the current time as in studies: milliseconds since 1970, UTC."""
     return time.time_ns() // 1_000_000

@@ -1,4 +1,4 @@
-"""New trials of a search: suggested, checked, and stored in one write."""
+"""New trials of a search: sampled, validated, and stored in one write."""
 
 from typing import Any
 
@@ -10,13 +10,13 @@ from tune_jobs.study.sampling import Suggester
 from tune_jobs.study.store import StudyStore, attempt_start
 
 CONFIG_FORMAT = 1
-EXHAUSTED = "exhausted"  # attribute of a study whose space was tried out
+EXHAUSTED = "exhausted"  # attribute of a study whose space is exhausted
 
 
 class TrialSampler:
-    """Draws the trials of one search and stores them; `end` says how they ended.
+    """Samples the trials of one search and stores them. The caller calls `end` when they end.
 
-    What samplers read is loaded with the first trial that is drawn: a report needs none.
+    The study's trials are loaded when the first trial is sampled: a report needs no sampler.
     """
 
     def __init__(self, store: StudyStore, space: SearchSpace) -> None:
@@ -26,27 +26,28 @@ class TrialSampler:
     def sample(self, num_workers: int = 1) -> int | None:
         """Store a new trial with its first attempt, on `num_workers`, and return its number.
 
-        None where `forbid` or TrainConfig refuses it, which is stored too, or where brute force has no other.
+        Returns None if `forbid` or TrainConfig refuses it (which is stored too), or if brute force is
+        exhausted.
         """
         if self._suggester is None:
             self._suggester = self._load()
-        found = self._suggester.sample(self._space.suggest, start=self._start())
-        if found is None:
+        suggestion = self._suggester.sample(self._space.suggest, start=self._start_points())
+        if suggestion is None:
             self._store.set_attribute(EXHAUSTED, True)
             return None
-        parameters, drawn = found
-        attributes, state = self._checked(parameters, num_workers)
-        record = self._store.add_trial(drawn, attributes, state)
+        parameters, trial = suggestion
+        attributes, state = self._validated(parameters, num_workers)
+        record = self._store.add_trial(trial, attributes, state)
         self.end(record)
         return record.number if state == State.RUNNING else None
 
-    def _start(self) -> list[dict[str, Any]]:
-        """What is tried first: the points of the file, then those taken from another search."""
-        taken = self._store.attribute(warm_start_key(self._space.start_from), ())
-        return [*self._space.start_points(), *taken]
+    def _start_points(self) -> list[dict[str, Any]]:
+        """Start points: first those of the space file, then those of another search."""
+        warm_start = self._store.attribute(warm_start_key(self._space.start_from), ())
+        return [*self._space.start_points(), *warm_start]
 
     def end(self, record: TrialRecord) -> None:
-        """Let later suggestions know how a trial ended."""
+        """Pass the final state of a trial to later suggestions."""
         if self._suggester is not None and record.state != State.RUNNING:
             self._suggester.end(self._store.trial(record.number))
 
@@ -58,8 +59,8 @@ class TrialSampler:
             trials=self._store.trials(),
         )
 
-    def _checked(self, parameters: dict[str, Any], num_workers: int) -> tuple[dict[str, Any], State]:
-        """What the study holds of a new trial, and whether it is to be trained."""
+    def _validated(self, parameters: dict[str, Any], num_workers: int) -> tuple[dict[str, Any], State]:
+        """Attributes of a new trial, and whether it is valid."""
         attributes: dict[str, Any] = {"parameters": as_json(parameters)}
         if self._space.is_forbidden(parameters):
             return attributes | {"reason": Reason.FORBIDDEN.value}, State.FAIL
@@ -72,10 +73,10 @@ class TrialSampler:
 
 
 def warm_start_key(search: str | None) -> str:
-    """Return the attribute of a study that holds the points taken from another search."""
+    """Return the attribute of a study with the start points from another search."""
     return f"start_from:{search}"
 
 
 def stored_config(config: TrainConfig) -> dict[str, Any]:
-    """Return what the study holds of a trial's complete configuration."""
+    """Return the attributes of a trial with its complete configuration."""
     return {"format": CONFIG_FORMAT, "fields": as_json(config.flat())}

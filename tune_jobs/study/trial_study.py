@@ -1,8 +1,7 @@
-"""A set of trials in an Optuna study: handed out to attempts, reporting epochs, told how they ended.
+"""Life cycle of trials in an Optuna study: scheduled as attempts, recorded by epoch, finished.
 
-Each step is one write of a fact, and what follows from the facts is decided from them alone; a process may
-die between any two writes, and the next launch goes on from what is written. What Ray keeps of a search is
-never read back.
+Each step writes one fact, and every decision is a function of the recorded facts. The process may die between
+any two writes; the next launch resumes from what is stored. Files of Ray Tune are never read back.
 """
 
 import math
@@ -21,7 +20,7 @@ from tune_jobs.study.store import StudyStore
 
 
 class Decision(Enum):
-    """What a trial does after a report."""
+    """Decision about a trial after a report."""
 
     CONTINUE = "continue"
     STOP = "stop"
@@ -29,10 +28,10 @@ class Decision(Enum):
 
 @dataclass(frozen=True)
 class Attempt:
-    """A trial given to a worker group: name and attempt are part of every path it writes.
+    """Attempt of a trial on one group of workers; `name` and `attempt` are part of every path it writes.
 
-    `number` is the trial's in its study, `last_epoch` the newest that the study has, -1 before the first;
-    the attempt has `num_workers` to its end.
+    `number` is the trial number in its study, `last_epoch` the newest epoch in the study or -1. `num_workers`
+    does not change during the attempt.
     """
 
     number: int
@@ -44,46 +43,46 @@ class Attempt:
 
 
 class TrialStudy(ABC):
-    """Hands out, records and tells trials; which trials there are, and which end early, is the subclass's.
+    """Schedules, records and finishes trials; subclasses create and prune them.
 
-    One process at a time may hold it (the launcher's lock). Its writes raise `StorageError` where the storage
-    cannot be used.
+    Only the launcher that holds the lock may use it. Writes raise `StorageError` if the storage cannot be
+    used.
     """
 
     def __init__(self, store: StudyStore, space: SearchSpace) -> None:
         self._store, self._space = store, space
-        self._live: dict[int, int] = {}  # trials in training now: number -> attempt
+        self._live: dict[int, int] = {}  # running trials: number -> attempt
 
-    # --- what differs --------------------------------------------------------------------------------------
+    # --- implemented by subclasses -------------------------------------------------------------------------
 
     @property
     @abstractmethod
     def plan(self) -> str:
-        """What there is to train in all, in words."""
+        """The planned trials, as text."""
 
     @property
     @abstractmethod
     def num_planned(self) -> int:
-        """How many of its trials there are to be in all, as far as that is known."""
+        """Number of trials planned so far."""
 
     @property
     @abstractmethod
     def finished(self) -> bool:
-        """Whether every trial there is to be has ended."""
+        """Whether all planned trials have ended."""
 
     @abstractmethod
-    def _begin(self, num_workers: int) -> int | None:
-        """Store a new trial with its first attempt and return its number; None where there is none now."""
+    def _start_trial(self, num_workers: int) -> int | None:
+        """Store a new trial with its first attempt and return its number; None if there is none now."""
 
     @abstractmethod
     def _prune_reason(self, record: TrialRecord) -> Reason | None:
-        """Return why a running trial is to end after its newest epoch, None when it goes on."""
+        """Return why a running trial is pruned after its newest epoch, None if it continues."""
 
     @abstractmethod
-    def _has_ended(self, record: TrialRecord) -> None:
-        """Take note of a trial that was told how it ended."""
+    def _on_trial_end(self, record: TrialRecord) -> None:
+        """Hook, called after a trial reached its final state."""
 
-    # --- what is known -------------------------------------------------------------------------------------
+    # --- queries -------------------------------------------------------------------------------------------
 
     def records(self) -> list[TrialRecord]:
         """Return every trial by number."""
@@ -95,12 +94,12 @@ class TrialStudy(ABC):
 
     @property
     def store(self) -> StudyStore:
-        """Where the trials are kept."""
+        """The store of the trials."""
         return self._store
 
     @property
     def name(self) -> str:
-        """The name in the storage."""
+        """The name of the study."""
         return self._store.name
 
     def remember_run(self, number: int, run_id: str) -> None:
@@ -108,45 +107,47 @@ class TrialStudy(ABC):
         self._store.remember_run(number, run_id)
 
     def spend(self, seconds: float) -> None:
-        """Count wall time of a launch."""
+        """Add wall-clock time of a launch."""
         self._store.set_attribute("seconds", self.spent_s + seconds)
 
     @property
     def spent_s(self) -> float:
-        """The wall time of all launches."""
+        """Wall-clock time of all launches."""
         return float(self._store.attribute("seconds", 0.0))
 
-    # --- handing out ---------------------------------------------------------------------------------------
+    # --- scheduling ----------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Raise `StorageError` where the database is gone, replaced or no longer held."""
+        """Raise `StorageError` if the database was removed, replaced, or is no longer locked."""
         self._store.check()
 
     @property
     def num_live(self) -> int:
-        """How many trials are handed out now."""
+        """Number of running trials."""
         return len(self._live)
 
     def next_attempt(self, num_workers: int = 1) -> Attempt | None:
-        """Return the next attempt: an unfinished trial first, else a new one; None when all are handed out.
+        """Return the next attempt: of an unfinished trial, else of a new one; None if there is none now.
 
-        It is to run on `num_workers`. Raises `NoSuccessError` where a search cannot go on.
+        It runs on `num_workers`. Raises `NoSuccessError` if the search cannot continue.
         """
         for record in self.records():
             is_unfinished = record.state == State.RUNNING and record.number not in self._live
             if is_unfinished and self.apply_outcome(record.number) is Decision.CONTINUE:
-                return self._started(record.number, self._store.start_attempt(record.number, num_workers))
-        number = self._begin(num_workers)
-        return None if number is None else self._started(number, attempt=1)
+                return self._make_attempt(
+                    record.number, self._store.start_attempt(record.number, num_workers)
+                )
+        number = self._start_trial(num_workers)
+        return None if number is None else self._make_attempt(number, attempt=1)
 
-    def _started(self, number: int, attempt: int) -> Attempt:
+    def _make_attempt(self, number: int, attempt: int) -> Attempt:
         record = self.record(number)
         assert record.config is not None
         self._live[number] = attempt
         config = TrainConfig.from_flat(record.config)
         return Attempt(number, attempt, record.name, config, record.last_epoch, record.workers[-1])
 
-    # --- what attempts report ------------------------------------------------------------------------------
+    # --- reports of attempts -------------------------------------------------------------------------------
 
     def report(
         self,
@@ -157,27 +158,28 @@ class TrialStudy(ABC):
         *,
         confusion: Mapping[str, Any] | None = None,
     ) -> Decision:
-        """Record an epoch and decide. The first report of an epoch stands; other attempts' are ignored.
+        """Record an epoch and return the decision. Repeated epochs, and reports of other attempts, are
+        ignored.
 
-        A metric that is no finite number fails the trial. `confusion` are the JSON values of the confusion
-        matrix, of which a trial keeps the newest.
+        The trial fails if a metric is not finite. `confusion` has the JSON values of the confusion matrix;
+        only the newest is stored.
         """
         record = self.record(number)
         if self._live.get(number) != attempt or record.state != State.RUNNING:
             return Decision.STOP
         values = as_numbers(metrics)
-        bad = next((name for name, value in values.items() if not math.isfinite(value)), None)
-        if bad is not None:
-            message = f"{bad} is {metrics[bad]!r} in epoch {epoch}"
+        non_finite = next((name for name, value in values.items() if not math.isfinite(value)), None)
+        if non_finite is not None:
+            message = f"{non_finite} is {metrics[non_finite]!r} in epoch {epoch}"
             self._store.add_attempt_end(number, AttemptEnd(attempt, Reason.NON_FINITE, message))
         elif epoch > record.last_epoch:
-            if confusion is not None:  # first: the epoch may be what the trial ends with
+            if confusion is not None:  # first, because the trial may end with this epoch
                 self._store.set_confusion(number, {"epoch": epoch, **confusion})
             self._store.add_epoch(number, epoch, values, attempt=attempt)
         return self.apply_outcome(number)
 
     def apply_outcome(self, number: int) -> Decision:
-        """Tell a running trial what its recorded facts already decide; a repetition changes nothing."""
+        """Finish a running trial if its records decide so, and return the decision. Idempotent."""
         record = self.record(number)
         if record.state != State.RUNNING:
             return Decision.STOP
@@ -185,11 +187,11 @@ class TrialStudy(ABC):
         if failure is not None:
             self._finish(number, State.FAIL, Reason(failure.reason), failure.message)
             return Decision.STOP
-        if len(self._space.objectives) == 1:  # Optuna takes none for a study with more
+        if len(self._space.objectives) == 1:  # Optuna allows none for several objectives
             self._store.add_intermediate_values(number, record.series(self._space.objective.metric))
         if record.last_epoch >= record.total_epochs:
             self._complete(record)
-            return Decision.STOP  # its workers have nothing left to do: ending them is faster than waiting
+            return Decision.STOP  # its training is done; stopping the workers is faster than waiting
         reason = self._prune_reason(record)
         if reason is None:
             return Decision.CONTINUE
@@ -197,21 +199,21 @@ class TrialStudy(ABC):
         return Decision.STOP
 
     def fail_attempt(self, number: int, attempt: int, reason: Reason, message: str) -> None:
-        """Take note why an attempt ends before its time; its processes may be there still.
+        """Record why an attempt failed; its processes may still be running.
 
-        A trial that still runs is handed out again once the attempt is over, unless the attempts that ended
-        by themselves without a new epoch are too many, or the reason would only repeat.
+        The trial is retried after the attempt is over, unless too many attempts failed without a new epoch,
+        or a retry would repeat the error.
         """
         record = self.record(number)
-        is_told = any(end.attempt == attempt for end in record.attempt_ends)
-        if self._live.get(number) == attempt and record.state == State.RUNNING and not is_told:
+        is_recorded = any(end.attempt == attempt for end in record.attempt_ends)
+        if self._live.get(number) == attempt and record.state == State.RUNNING and not is_recorded:
             self._store.add_attempt_end(number, AttemptEnd(attempt, reason, message))
             self.apply_outcome(number)
 
     def end_attempt(
         self, number: int, attempt: int, reason: Reason | None = None, message: str | None = None
     ) -> None:
-        """Take note that an attempt is over; where nothing told why, it returned by itself."""
+        """Record that an attempt ended. Without a recorded reason, its training returned early."""
         if self._live.get(number) != attempt:
             return
         try:
@@ -221,17 +223,20 @@ class TrialStudy(ABC):
             del self._live[number]
 
     def interrupt_attempt(self, number: int, attempt: int) -> None:
-        """Take note that the launcher itself stopped an attempt: the trial stays to be handed out again."""
+        """Record that the launcher stopped an attempt; the trial will be rescheduled."""
         if self._live.get(number) == attempt:
             del self._live[number]
 
-    # --- telling -------------------------------------------------------------------------------------------
+    # --- final states --------------------------------------------------------------------------------------
 
     def _complete(self, record: TrialRecord) -> None:
-        """Tell the last value of each objective; a trial that lacks one, or a constraint's metric, failed."""
+        """Complete a trial with the last value of each objective; it fails if one, or the metric of a
+        constraint, is missing."""
         series = {o.metric: record.series(o.metric) for o in self._space.objectives}
-        kept = violations(record, self._space.constraints)
-        missing = [name for name, found in (*series.items(), *kept.items()) if found is None or found == []]
+        violated = violations(record, self._space.constraints)
+        missing = [
+            name for name, found in (*series.items(), *violated.items()) if found is None or found == []
+        ]
         if missing:
             self._finish(
                 record.number, State.FAIL, Reason.ERROR, f"{missing[0]}: the metric was never reported"
@@ -248,4 +253,4 @@ class TrialStudy(ABC):
             found = violations(self.record(number), self._space.constraints)
             self._store.add_violations(number, {n: v for n, v in found.items() if v is not None})
         self._store.tell(number, state, values=values, reason=reason, message=message)
-        self._has_ended(self.record(number))
+        self._on_trial_end(self.record(number))

@@ -1,1 +1,1 @@
-"""The MLflow runs of a search, kept equal to its study."""
+"""MLflow runs of a search, synchronised from its study."""

@@ -1,4 +1,4 @@
-"""A thread that keeps MLflow equal to the study while the search runs."""
+"""Thread that synchronises MLflow with the study while the search runs."""
 
 import threading
 import time
@@ -9,15 +9,16 @@ from tune_jobs.study.records import TrialRecord
 from tune_jobs.tracking.tracker import RunMemory, Tracker
 
 INTERVAL_S = 2.0
-# Metrics do not wait for the files of many trials, nor are these made again and again for a store that fails.
+# Keeps metrics from waiting for the files of many trials, and files from being created again for a failing
+# store.
 FILES_PER_CALL = 2
 FILES_PAUSE_S = 30.0
 
 
 class TrackingFollower:
-    """Calls the tracker every two seconds, so that a slow or absent MLflow server never delays a trial.
+    """Calls the tracker every two seconds, so that a slow or unavailable MLflow server never delays a trial.
 
-    What could not be delivered stays in the study and is sent by a later call, at the latest by `finish`.
+    Records that could not be sent are sent by a later call, at the latest by `finish`.
     """
 
     def __init__(
@@ -33,13 +34,13 @@ class TrackingFollower:
         self._thread = threading.Thread(target=self._follow, name="tracking", daemon=True)
 
     def start(self) -> None:
-        """Begin to follow."""
+        """Start the thread."""
         self._thread.start()
 
     def finish(self, *, with_files: bool = True) -> None:
-        """Stop following and deliver the rest; without files that is quick.
+        """Stop the thread and send the rest; this is fast without files.
 
-        Raises `TrackingError` when that is not possible now.
+        Raises `TrackingError` if MLflow is unavailable.
         """
         self._stop.set()
         self._thread.join()
@@ -54,8 +55,8 @@ class TrackingFollower:
                 self._sync(FILES_PER_CALL if time.monotonic() >= files_from_s else 0)
             except TrackingError:
                 files_from_s = time.monotonic() + FILES_PAUSE_S
-                continue  # away now; asked again in two seconds and at the end
-            except BaseException as error:  # a fault of ours must not die with its thread
+                continue  # unavailable; retried in two seconds and at the end
+            except BaseException as error:  # an internal error must not be lost with its thread
                 self._failure = error
                 return
 

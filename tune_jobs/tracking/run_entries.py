@@ -1,6 +1,6 @@
-"""What an MLflow run shows of a trial: pure functions from the trial's record to names and values.
+"""Entries of an MLflow run: pure functions from a trial's record to tags, parameters and metrics.
 
-Tags of ours begin with `selfcon.`; those that begin with `mlflow.` are read by MLflow's own pages.
+Our tags start with `selfcon.`; tags that start with `mlflow.` are read by the MLflow UI.
 """
 
 import json
@@ -10,12 +10,12 @@ from tune_jobs.study.records import EpochRecord, State, TrialRecord
 from tune_jobs.wording import parameter_text
 
 SEARCH_TAG = "selfcon.search"
-STUDY_TAG = "selfcon.study_started_ms"  # tells a search from an earlier one of the same name
+STUDY_TAG = "selfcon.study_started_ms"  # distinguishes a search from an earlier one with the same name
 TRIAL_TAG = "selfcon.trial"
-SEED_TAG = "selfcon.seed"  # of a run of the confirmation: which seed of its trial it is
+SEED_TAG = "selfcon.seed"  # of a repetition: the index of its seed
 SYNCED_TAG = "selfcon.synced_epoch"
 DATASET_TAG = "selfcon.data_digest"
-FILES_TAG = "selfcon.files"  # the SHA-256 of the files that are there
+FILES_TAG = "selfcon.files"  # the SHA-256 of the stored files
 STATE_TAG = "selfcon.state"
 REASON_TAG = "selfcon.reason"
 PARAMETERS_TAG = "selfcon.parameters"
@@ -23,8 +23,8 @@ PARENT_TAG = "mlflow.parentRunId"
 NOTE_TAG = "mlflow.note.content"
 VIEW_TAG_PREFIX = "mlflow.sharedViewState."
 
-# Limits of one log_batch call are 1000 entries in all, 100 parameters and 100 tags
-# (mlflow.utils.validation): what the two leave is for metrics.
+# One log_batch call may have 1000 entries, of which 100 parameters and 100 tags (mlflow.utils.validation);
+# the rest is for metrics.
 MAX_POINTS_PER_BATCH = 800
 MAX_TAG_LENGTH = 8000
 
@@ -37,7 +37,7 @@ _STATUS = {
 
 
 def experiment_tags(*, metric: str) -> dict[str, str]:
-    """Return what the experiment's pages go by: the objective, and that models are trained here."""
+    """Return the tags that the pages of the experiment use: the objective, and that it trains models."""
     return {
         "mlflow.experiment.primaryMetric.name": metric,
         "mlflow.experimentKind": "custom_model_development",
@@ -45,12 +45,12 @@ def experiment_tags(*, metric: str) -> dict[str, str]:
 
 
 def run_status(state: State) -> str:
-    """Return MLflow's word for the state of a trial."""
+    """Return the MLflow status of a trial."""
     return _STATUS[state]
 
 
 def has_run(record: TrialRecord) -> bool:
-    """Return whether a trial is shown: it counts, and it was drawn."""
+    """Return whether a trial has a run: if it counts and was sampled."""
     return record.counts and record.config is not None
 
 
@@ -60,23 +60,24 @@ def run_name(record: TrialRecord) -> str:
 
 
 def identity_tags(record: TrialRecord) -> dict[str, str]:
-    """Return the tags that say which trial, and which seed of it, a run shows."""
+    """Return the tags that identify the trial and the seed of a run."""
     seed = {} if record.confirms is None else {SEED_TAG: str(record.seed_index)}
     return {TRIAL_TAG: str(record.trial)} | seed
 
 
 def run_key(tags: Mapping[str, str]) -> tuple[str, str] | None:
-    """Return what tells one run of a search from another; None for a run that somebody put beside ours."""
+    """Return the key of a run within a search; None for a run that a user added."""
     return (tags[TRIAL_TAG], tags.get(SEED_TAG, "0")) if TRIAL_TAG in tags else None
 
 
 def run_parameters(record: TrialRecord) -> dict[str, str]:
-    """Return the complete TrainConfig by dotted name, each value as the search-space file would have it."""
+    """Return the complete TrainConfig by dotted name, with values spelled as in a space file."""
     return {name: parameter_text(value) for name, value in (record.config or {}).items()}
 
 
 def run_tags(record: TrialRecord) -> dict[str, str]:
-    """Return how a trial stands: state, attempts, which parameters the search chose, and why it ended."""
+    """Return the tags for the state of a trial, its attempts, its searched parameters, and the reason it
+    ended."""
     tags = {
         STATE_TAG: str(record.state),
         "selfcon.attempts": str(record.attempts),
@@ -90,12 +91,12 @@ def run_tags(record: TrialRecord) -> dict[str, str]:
 
 
 def names_text(names: Iterable[str]) -> str:
-    """Return parameter names in one line, as the tag that tells them from the fixed ones has them."""
+    """Return parameter names in one line, for the tag that distinguishes them from fixed ones."""
     return ", ".join(sorted(names))[:MAX_TAG_LENGTH]
 
 
 def epoch_batches(record: TrialRecord, *, after: int) -> Iterator[tuple[EpochRecord, ...]]:
-    """Yield the epochs beyond `after` in order, as many at a time as one call may carry (at least one)."""
+    """Yield the epochs after `after` in order, in batches that fit one call (at least one epoch each)."""
     batch: list[EpochRecord] = []
     num_points = 0
     for epoch in record.epochs:
@@ -111,16 +112,17 @@ def epoch_batches(record: TrialRecord, *, after: int) -> Iterator[tuple[EpochRec
 
 
 def newest_ms(records: Sequence[TrialRecord]) -> int:
-    """Return when the newest thing that is known of the trials happened, in milliseconds since 1970."""
+    """Return the time of the newest event of the trials, in milliseconds since 1970."""
     times = [record.finished_ms or record.started_ms for record in records]
     return max(times + [epoch.timestamp_ms for record in records for epoch in record.epochs], default=0)
 
 
 def table_view(*, metric: str, parameters: Iterable[str]) -> str:
-    """Return the runs table that shows a search best, as MLflow's page reads it from a shared view.
+    """Return the configuration of the runs table of a search, in the format of a shared view of the MLflow
+    UI.
 
-    Columns: name, when, the objective, each parameter that varies, state and reason. Read off what "Share" of
-    MLflow 3.17 stores; a page that does not understand it shows its own default columns.
+    Columns: name, time, the objective, each searched parameter, state and reason. The format is the one that
+    "Share" stores in MLflow 3.17; a page that does not understand it shows its default columns.
     """
     widths = {
         "attributes.`Run Name`": 150,
@@ -143,5 +145,5 @@ def _width_px(heading: str) -> int:
 
 
 def missing(wanted: Mapping[str, str], present: Mapping[str, str]) -> dict[str, str]:
-    """Return the entries of `wanted` that `present` lacks or has with another value."""
+    """Return the entries of `wanted` that are missing in `present` or have another value there."""
     return {name: value for name, value in wanted.items() if present.get(name) != value}

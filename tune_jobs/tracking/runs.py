@@ -1,4 +1,4 @@
-"""The runs of one MLflow experiment, each with what MLflow already has: only differences are sent."""
+"""Runs of one MLflow experiment, with their current content: only differences are sent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_DIGEST_LENGTH = 36  # of a data set, in MLflow's databases
 
 @dataclass(frozen=True, kw_only=True)
 class TrackedDataset:
-    """What MLflow shows of a data set: where it is read, and as `profile` its splits, classes and size."""
+    """Data set of a run in MLflow: its source, and as `profile` its splits, classes and image size."""
 
     name: str
     digest: str
@@ -35,7 +35,7 @@ class TrackedDataset:
 
 @dataclass
 class KnownRun:
-    """A run as MLflow has it. `epoch` is the newest delivered, -1 before the first."""
+    """Current content of a run in MLflow. `epoch` is the newest epoch that was sent, or -1."""
 
     run_id: str
     status: str
@@ -46,7 +46,7 @@ class KnownRun:
 
     @classmethod
     def of(cls, run: Run) -> KnownRun:
-        """Return what MLflow's answer says."""
+        """Return the content of a run returned by MLflow."""
         return cls(
             run_id=run.info.run_id,
             status=run.info.status,
@@ -58,17 +58,17 @@ class KnownRun:
 
 
 class ExperimentRuns:
-    """Finds, makes, fills and ends the runs of an experiment. What MLflow raises passes through."""
+    """Finds, creates, updates and ends the runs of an experiment. Does not catch errors of MLflow."""
 
     def __init__(self, client: MlflowClient, experiment_id: str) -> None:
         self._client, self._experiment_id = client, experiment_id
 
     def get(self, run_id: str) -> KnownRun | None:
-        """Return a run of the experiment, None if it is not there or deleted."""
+        """Return a run of the experiment, None if it does not exist or is deleted."""
         return next(self._search(f"attributes.run_id = '{run_id}'"), None)
 
     def tagged(self, tags: Mapping[str, str]) -> list[KnownRun]:
-        """Return the runs with these tags that are not deleted, the oldest first."""
+        """Return the runs with these tags that are not deleted, oldest first."""
         return list(self._search(" and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())))
 
     def _search(self, condition: str) -> Iterator[KnownRun]:
@@ -85,27 +85,27 @@ class ExperimentRuns:
             token = page.token or ""
 
     def create(self, *, name: str, start_ms: int, tags: Mapping[str, str]) -> KnownRun:
-        """Make a run, which is RUNNING. Not idempotent: look first."""
+        """Create a run in status RUNNING. Not idempotent."""
         return KnownRun.of(
             self._client.create_run(self._experiment_id, start_time=start_ms, run_name=name, tags=dict(tags))
         )
 
     def delete(self, run: KnownRun) -> None:
-        """Put a run into MLflow's bin, from where a person can restore it."""
+        """Mark a run as deleted in MLflow; it can be restored."""
         self._client.delete_run(run.run_id)
 
     def add_tags(self, run: KnownRun, tags: Mapping[str, str]) -> None:
-        """Set the tags that the run lacks or has with another value."""
+        """Set the tags that are missing or have another value."""
         self._log(run, points=[], parameters={}, tags=tags)
 
     def add_parameters(self, run: KnownRun, parameters: Mapping[str, str]) -> None:
-        """Set the parameters that the run lacks. They never change: one that is there keeps its words."""
+        """Set the missing parameters. Existing ones never change."""
         self._log(run, points=[], parameters=parameters, tags={})
 
     def add_epochs(self, run: KnownRun, epochs: Iterable[EpochRecord]) -> None:
-        """Send the points of some epochs, and with them the tag that says up to where the run is complete.
+        """Send the metrics of some epochs, together with the tag of the newest epoch sent.
 
-        MLflow keeps one of two points with the same metric, step, time and value: a repetition is harmless.
+        MLflow stores equal points (metric, step, time and value) once, so a repetition is harmless.
         """
         epochs = list(epochs)
         points = [(name, value, e.timestamp_ms, e.epoch) for e in epochs for name, value in e.metrics.items()]
@@ -114,7 +114,7 @@ class ExperimentRuns:
         run.epoch = newest
 
     def add_result(self, run: KnownRun, metrics: Mapping[str, float], *, timestamp_ms: int) -> None:
-        """Send metrics that belong to no epoch: their step is 0."""
+        """Send metrics that belong to no epoch, with step 0."""
         points = [(name, value, timestamp_ms, 0) for name, value in metrics.items()]
         self._log(run, points=points, parameters={}, tags={})
 
@@ -141,7 +141,7 @@ class ExperimentRuns:
             run.tags.update(tags)
 
     def add_dataset(self, run: KnownRun, dataset: TrackedDataset) -> None:
-        """Say what a run was trained on, unless that is said."""
+        """Add the data set of a run, unless it has one."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         if run.tags.get(DATASET_TAG) == dataset.digest:
@@ -158,7 +158,7 @@ class ExperimentRuns:
         self.add_tags(run, {DATASET_TAG: dataset.digest})
 
     def add_files(self, run: KnownRun, files: Mapping[str, bytes]) -> None:
-        """Store files, by their paths, unless they are there already; a tag says which are."""
+        """Store files by their paths, unless they are stored already, as recorded in a tag."""
         digest = _digest_of_files(files)
         if not files or run.tags.get(FILES_TAG) == digest:
             return
@@ -172,7 +172,7 @@ class ExperimentRuns:
         self.add_tags(run, {FILES_TAG: digest})
 
     def set_status(self, run: KnownRun, status: str, end_ms: int | None) -> None:
-        """Give the run its status; `end_ms` is when it ended, None for one that is RUNNING."""
+        """Set the status of the run and its end time `end_ms`, which is None if it is RUNNING."""
         if run.status == status and end_ms in (None, run.end_ms):
             return
         if status == "RUNNING":

@@ -1,6 +1,6 @@
-"""Where MLflow keeps its records: which store is meant, how its client should behave, and whether it answers.
+"""MLflow's tracking store: its URI, its errors, and a check that it can be used.
 
-MLflow is imported inside the functions, so that a launcher can apply `CLIENT_SETTINGS` before it is loaded.
+MLflow is imported inside the functions, so that a launcher can set `CLIENT_SETTINGS` before.
 """
 
 import os
@@ -24,21 +24,21 @@ _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
 def resolve_uri(uri: str | None) -> str:
-    """Return the store that is meant: `uri`, else MLFLOW_TRACKING_URI, else `mlflow.db` in this folder.
+    """Return the tracking URI: `uri`, else MLFLOW_TRACKING_URI, else `mlflow.db` in the current folder.
 
-    The last is MLflow's own default, so a plain `mlflow ui` in the folder shows what is recorded there.
+    The last is MLflow's default, so `mlflow ui` in the folder shows its runs.
     """
     return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
 
 
 def shown_uri(uri: str) -> str:
-    """Return the URI without the user, the password and the other secrets it may hold, for messages."""
+    """Return the URI for messages, without user, password and other secrets."""
     return re.sub(r"^([\w.+-]+://)[^/@]+@", r"\1***@", masked_uri(uri))
 
 
 @contextmanager
 def tracking_errors(uri: str) -> Iterator[None]:
-    """Raise what MLflow raises as a `TrackingError` of one line that names the store."""
+    """Raise errors of MLflow as `TrackingError` with one line that names the store."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -50,9 +50,10 @@ def tracking_errors(uri: str) -> Iterator[None]:
 
 @contextmanager
 def artifact_errors() -> Iterator[None]:
-    """Raise what goes wrong with the files of MLflow as a `TrackingError`.
+    """Raise errors of MLflow's artifact store as `TrackingError`.
 
-    Where they go past the server, to S3 say, the store's own library speaks, or is not installed.
+    If the client accesses the artifact store directly (for example S3), they come from the library of that
+    store, which may be missing.
     """
     try:
         yield
@@ -64,13 +65,11 @@ def artifact_errors() -> Iterator[None]:
 
 
 def check_store(uri: str, *, experiment: str, timeout_s: float = ANSWER_TIMEOUT_S) -> str | None:
-    """Return within `timeout_s` if the store can be used for `experiment`: its id, None where it is new.
+    """Return the id of `experiment`, None if it is new, within `timeout_s`. Writes nothing.
 
-    Nothing is written.
-
-    Raises `BadInputError` for what no retry mends: an unknown scheme, no MLflow behind the address, refused
-    credentials, a damaged or unwritable database file, a deleted experiment, an old file store in the way;
-    `TrackingError` for a server or database that does not answer now.
+    Raises `BadInputError` for errors that a retry does not fix: an unknown scheme, no MLflow server at the
+    address, refused credentials, a damaged or read-only database file, a deleted experiment, an old file
+    store in the folder. Raises `TrackingError` if the server or the database does not answer.
     """
     scheme = urlsplit(uri).scheme.partition("+")[0]
     if scheme in ("http", "https"):
@@ -91,7 +90,7 @@ def check_store(uri: str, *, experiment: str, timeout_s: float = ANSWER_TIMEOUT_
 
 
 class _Found(NamedTuple):
-    """An experiment that is there, or was deleted."""
+    """Existing or deleted experiment."""
 
     id: str
     stage: str
@@ -102,7 +101,7 @@ def _found_on_server(uri: str, experiment: str, *, timeout_s: float) -> _Found |
     from mlflow.utils.rest_utils import http_request
 
     with tracking_errors(uri):
-        # MLflow's own request function, because it knows every way to authenticate.
+        # The request function of MLflow supports all its ways to authenticate.
         credentials = get_default_host_creds(uri)  # type: ignore[no-untyped-call]
         response = http_request(  # type: ignore[no-untyped-call]
             credentials,
@@ -122,7 +121,7 @@ def _found_on_server(uri: str, experiment: str, *, timeout_s: float) -> _Found |
         raise TrackingError(answered)
     answer = _json(response)
     if "experiment" not in answer and answer.get("error_code") != "RESOURCE_DOES_NOT_EXIST":
-        raise BadInputError(f"{answered}: expected the words of an MLflow server")
+        raise BadInputError(f"{answered}: expected the answer of an MLflow server")
     found = answer.get("experiment")
     if found is None:
         return None
@@ -143,7 +142,7 @@ def _found_in_database(uri: str, experiment: str, *, timeout_s: float) -> _Found
         _check_writable(path)
         _refuse_old_file_store(path)
         if not _has_tables(path):
-            return None  # asking MLflow would make them: 2 to 10 s, and a file before anything is started
+            return None  # a query through MLflow would create them, which takes 2 to 10 s
     with tracking_errors(uri):
         return within(timeout_s, lambda: _found_by_client(uri, experiment), what=shown_uri(uri))
 
@@ -162,7 +161,7 @@ def _check_writable(path: Path) -> None:
 
 
 def _has_tables(path: Path) -> bool:
-    """Whether MLflow has used this SQLite file before. Raises `BadInputError` for one that is no database."""
+    """Whether a SQLite file has the tables of MLflow. Raises `BadInputError` if it is not a database."""
     if not path.exists():
         return False
     try:
@@ -176,7 +175,8 @@ def _has_tables(path: Path) -> bool:
 
 
 def _refuse_old_file_store(database: Path) -> None:
-    """`mlflow ui` would show the old file store, and not the database that lies beside it."""
+    """Raise `BadInputError` if there is an old file store: `mlflow ui` would show it instead of the
+    database."""
     if database.absolute() != Path.cwd() / "mlflow.db":
         return
     found = next((Path.cwd() / "mlruns").glob("*/meta.yaml"), None)
@@ -188,7 +188,7 @@ def _refuse_old_file_store(database: Path) -> None:
 
 
 def within(timeout_s: float, call: Callable[[], T], *, what: str) -> T:
-    """Return `call()`, or raise `TrackingError` when it takes longer: it stays behind in its thread."""
+    """Return `call()`, or raise `TrackingError` after `timeout_s`; the call then continues in its thread."""
     results: list[T] = []
     errors: list[BaseException] = []
 
@@ -209,6 +209,6 @@ def within(timeout_s: float, call: Callable[[], T], *, what: str) -> T:
 
 
 def _first_line(error: BaseException) -> str:
-    """What went wrong in one line, without credentials."""
+    """The first line of an error, without credentials."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return masked(lines[0]) if lines else type(error).__name__

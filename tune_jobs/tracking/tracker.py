@@ -1,7 +1,7 @@
-"""Keep MLflow equal to the study: a parent run for the search, a child run for each trial and further seed.
+"""Synchronise MLflow with the study: a parent run for the search, a child run for each trial and repetition.
 
-The study is the truth; MLflow follows. What is there already is looked at in the first call of a process and
-again after a failure; from then on only what is new is sent. No global state of MLflow is used.
+The study is the source of truth. The first call in a process, and the first one after a failure, reads the
+runs of MLflow; after that only new records are sent. Does not use global state of MLflow.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RunMemory = Callable[[TrialRecord, str], None]
 
 @dataclass
 class _Shown:
-    """What of the search is in MLflow."""
+    """Runs of a search in MLflow."""
 
     runs: ExperimentRuns
     parent: KnownRun
@@ -35,10 +35,10 @@ class _Shown:
 
 
 class Tracker:
-    """The MLflow side of one search. One thread at a time may use it.
+    """Runs of one search in MLflow. Not thread-safe.
 
-    `tags` go onto every run, `metric` is the objective, `dataset` what is trained on. Nothing is written
-    before the first `sync`.
+    Every run gets `tags` and `dataset`; `metric` is the objective. Nothing is written before the first
+    `sync`.
     """
 
     def __init__(
@@ -60,27 +60,26 @@ class Tracker:
         self._experiment: Experiment | None = None
         self._experiment_id = experiment_id
         self._shown: _Shown | None = None
-        self._is_stale = True  # MLflow is to be looked at before anything is sent
+        self._is_stale = True  # None: the runs of MLflow must be read first
 
     @property
     def where(self) -> str:
-        """Where a person finds the runs: a link, or the command that serves it."""
+        """Link to the runs, or the command that serves them."""
         return runs_page(self.uri, search=self._search, experiment_id=self._experiment_id)
 
     @property
     def page(self) -> str:
-        """The same without the query that unfolds the search: short enough for one line."""
+        """The same without the query of the table view, to fit one line."""
         return self.where.partition("/runs?")[0]
 
     def sync(
         self, records: Sequence[TrialRecord], *, remember_run: RunMemory, max_files: int | None = None
     ) -> None:
-        """Make MLflow equal to the records; `remember_run(record, run_id)` hears of runs they do not know.
+        """Send missing runs, metrics and files; `remember_run(record, run_id)` is called for each new run.
 
-        `records` are all trials of the study by number, then their further seeds. A repetition, in this
-        process or another, makes no second run and no second point. Once all metrics are there, files are
-        added to `max_files` runs at most, to the rest by later calls. Raises `TrackingError` when MLflow does
-        not do what is asked; what is missing then is sent by the next call.
+        `records` are all trials of the study by number, then their repetitions. Idempotent, also across
+        processes: no run and no point is created twice. After all metrics, files are added to at most
+        `max_files` runs per call. Raises `TrackingError` if MLflow fails; the next call sends the rest.
         """
         followed = [record for record in records if entries.has_run(record)]
         if not followed:
@@ -88,7 +87,7 @@ class Tracker:
         with tracking_errors(self.uri):
             if self._shown is None or self._is_stale:
                 self._shown = self._look(records)
-            self._is_stale = True  # until all below has arrived
+            self._is_stale = True  # until everything below was sent
             for record in followed:
                 self._follow(record, self._shown, remember_run)
             self._describe(followed, self._shown)
@@ -103,10 +102,10 @@ class Tracker:
         summary: str,
         files: Mapping[str, bytes] | None = None,
     ) -> None:
-        """End the run of the search: its result as metrics and files, its summary (Markdown) as description.
+        """End the run of the search, with its result as metrics and files and its summary as description.
 
-        Trials that are still unfinished end as KILLED, state INTERRUPTED, until a later `sync` takes them up
-        again. A search without a trial has no run to end. Raises `TrackingError`.
+        Unfinished trials end as KILLED with state INTERRUPTED, until a later `sync` resumes them. A search
+        without trials has no run. Raises `TrackingError`.
         """
         shown = self._shown
         if shown is None:
@@ -116,7 +115,7 @@ class Tracker:
                 if run.status == "RUNNING":
                     shown.runs.add_tags(run, {entries.STATE_TAG: "INTERRUPTED"})
                     shown.runs.set_status(run, "KILLED", shown.newest_ms)
-            # The time is the newest of the records', so that a repetition is the same point.
+            # The time is that of the newest record, so that a repetition is the same point.
             shown.runs.add_result(shown.parent, metrics, timestamp_ms=shown.newest_ms)
             shown.runs.add_tags(shown.parent, {entries.NOTE_TAG: summary[: entries.MAX_TAG_LENGTH]})
             shown.runs.add_files(shown.parent, files or {})
@@ -132,7 +131,7 @@ class Tracker:
         return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
 
     def _look(self, records: Sequence[TrialRecord]) -> _Shown:
-        """Find or make the experiment and the parent run, and find the trials' runs."""
+        """Find or create the experiment and the parent run, and find the runs of trials."""
         self._experiment = self._open_experiment()
         runs = ExperimentRuns(self._client, self._experiment.experiment_id)
         identity = {entries.SEARCH_TAG: self._search, entries.STUDY_TAG: str(records[0].started_ms)}
@@ -161,7 +160,7 @@ class Tracker:
     # --- what is sent --------------------------------------------------------------------------------------
 
     def _follow(self, record: TrialRecord, shown: _Shown, remember_run: RunMemory) -> None:
-        """Bring one run up to its record."""
+        """Send the missing entries of one run."""
         identity, key = entries.identity_tags(record), _key_of(record)
         run = shown.trials.get(key)
         if run is None:
@@ -186,7 +185,7 @@ class Tracker:
         shown.runs.set_status(run, entries.run_status(record.state), end_ms)
 
     def _attach(self, records: Sequence[TrialRecord], shown: _Shown, max_files: int | None) -> None:
-        """Add what runs have besides their metrics: the data, and the files of trials that have ended."""
+        """Add the data set of runs, and the files of finished trials."""
         if self._dataset is None:
             return
         num_left = len(records) if max_files is None else max_files
@@ -198,7 +197,7 @@ class Tracker:
                 num_left -= 1
 
     def _describe(self, records: Sequence[TrialRecord], shown: _Shown) -> None:
-        """Say which parameters vary, on the parent run and as the columns of the experiment's table."""
+        """Record which parameters vary, as tag of the parent run and as columns of the runs table."""
         assert self._experiment is not None
         shown.newest_ms = entries.newest_ms(records)
         varied = {name for record in records for name in record.parameters}
@@ -211,7 +210,7 @@ class Tracker:
 
 
 def runs_page(uri: str, *, search: str, experiment_id: str | None = None) -> str:
-    """Return where a person finds the runs of a search: a link, or the command that serves it."""
+    """Return the link to the runs of a search, or the command that serves them."""
     page = "/#/experiments"
     if experiment_id is not None:
         page += f"/{experiment_id}/runs?{entries.page_query(search)}"
@@ -230,14 +229,14 @@ def _key_of(record: TrialRecord) -> tuple[str, str]:
 def _find_parent(
     runs: ExperimentRuns, records: Sequence[TrialRecord], identity: Mapping[str, str]
 ) -> KnownRun | None:
-    """The parent of the newest run that the study remembers, else the one whose tags name this study."""
+    """The parent of the newest run recorded in the study, else the run with the tags of this study."""
     remembered = next((record.mlflow_run for record in reversed(records) if record.mlflow_run), None)
     child = runs.get(remembered) if remembered else None
     parent = runs.get(child.tags.get(entries.PARENT_TAG, "")) if child else None
     found = [run for run in runs.tagged(identity) if parent is None or run.run_id != parent.run_id]
     if parent is None and found:
         parent = found.pop(0)
-    for spare in found:  # a request whose answer was lost on the way was sent again
+    for spare in found:  # created twice by a retried request
         runs.delete(spare)
     return parent
 
@@ -245,13 +244,13 @@ def _find_parent(
 def _find_trials(
     runs: ExperimentRuns, parent: KnownRun, records: Sequence[TrialRecord]
 ) -> dict[tuple[str, str], KnownRun]:
-    """The run of each trial that has one. Of two for one trial the remembered, then the fuller stays."""
+    """Existing runs of trials. Of duplicates the recorded one is kept, else the one with more epochs."""
     remembered = {record.mlflow_run for record in records}
     found: dict[tuple[str, str], KnownRun] = {}
     for run in runs.tagged({entries.PARENT_TAG: parent.run_id}):
         key = entries.run_key(run.tags)
         if key is None:
-            continue  # somebody put a run of their own below ours
+            continue  # a run that a user added
         other = found.get(key, run)
         poorer, found[key] = sorted((run, other), key=lambda one: (one.run_id in remembered, one.epoch))
         if poorer is not found[key]:

@@ -27,7 +27,7 @@ from selfcon.errors import CheckpointError
 
 CONFIG = TrainConfig.from_flat({"model.width": 8, "model.exit_stages": [1, 2]})
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
-# Numbers that a careless round trip changes: a NaN's payload, a zero's sign, a subnormal, an odd fraction.
+# Values that an inexact round trip changes: a NaN payload, a negative zero, a subnormal, an odd fraction.
 FLOAT32_BITS = torch.tensor([0x7FC00123, -0x80000000, 0x00000001, 0x3DCCCCCD], dtype=torch.int32)
 
 
@@ -71,20 +71,20 @@ def flip(path: Path, *, position: float, bit: int) -> None:
     path.write_bytes(content)
 
 
-def test_a_checkpoint_comes_back_bit_for_bit(tmp_path: Path) -> None:
+def test_checkpoint_round_trip_is_bit_identical(tmp_path: Path) -> None:
     directory = tmp_path / "trials" / "0007" / "checkpoints" / "2-a0"
     save_checkpoint(directory, a_state(), config=CONFIG)
     assert_same(load_checkpoint(directory, config=CONFIG), a_state())
     assert_same(load_checkpoint(directory, config=None), a_state())
 
 
-def test_a_run_before_its_first_step_has_no_momentum_to_keep(tmp_path: Path) -> None:
+def test_state_before_the_first_step_has_no_momentum(tmp_path: Path) -> None:
     state = TrainingState(model={"w": torch.ones(1)}, optimizer={}, epoch=0, step=0, history=[{}], cost={})
     save_checkpoint(tmp_path / "0-a0", state, config=CONFIG)
     assert_same(load_checkpoint(tmp_path / "0-a0", config=CONFIG), state)
 
 
-def test_the_manifest_holds_the_sha256_that_other_tools_compute(tmp_path: Path) -> None:
+def test_manifest_has_standard_sha256_digests(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, a_state(), config=CONFIG)
     command = ["sha256sum", *FILES]
     lines = subprocess.run(
@@ -112,7 +112,7 @@ def copy_of(saved: Path, tmp_path: Path) -> Path:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
 @given(name=st.sampled_from(FILES), position=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-def test_one_flipped_bit_in_a_file_is_noticed(
+def test_one_flipped_bit_in_a_file_is_detected(
     saved: Path, tmp_path: Path, name: str, position: float, bit: int
 ) -> None:
     directory = copy_of(saved, tmp_path)
@@ -124,7 +124,7 @@ def test_one_flipped_bit_in_a_file_is_noticed(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
 @given(position=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-def test_one_flipped_bit_in_the_manifest_is_noticed_or_changes_nothing(
+def test_one_flipped_bit_in_the_manifest_is_detected_or_harmless(
     saved: Path, tmp_path: Path, position: float, bit: int
 ) -> None:
     directory = copy_of(saved, tmp_path)
@@ -134,7 +134,7 @@ def test_one_flipped_bit_in_the_manifest_is_noticed_or_changes_nothing(
 
 
 @pytest.mark.parametrize("name", [*FILES, "manifest.json"])
-def test_a_missing_file_is_named(saved: Path, tmp_path: Path, name: str) -> None:
+def test_missing_file_is_named(saved: Path, tmp_path: Path, name: str) -> None:
     directory = copy_of(saved, tmp_path)
     (directory / name).unlink()
     assert not is_valid(directory)
@@ -144,7 +144,7 @@ def test_a_missing_file_is_named(saved: Path, tmp_path: Path, name: str) -> None
 
 @pytest.mark.parametrize("name", [*FILES, "manifest.json"])
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
-def test_a_torn_file_is_named(saved: Path, tmp_path: Path, name: str, share: float) -> None:
+def test_truncated_file_is_named(saved: Path, tmp_path: Path, name: str, share: float) -> None:
     directory = copy_of(saved, tmp_path)
     content = (directory / name).read_bytes()
     (directory / name).write_bytes(content[: int(len(content) * share)])
@@ -153,7 +153,7 @@ def test_a_torn_file_is_named(saved: Path, tmp_path: Path, name: str, share: flo
         load_checkpoint(directory, config=CONFIG)
 
 
-def test_a_checkpoint_that_never_was_is_missing(tmp_path: Path) -> None:
+def test_nonexistent_checkpoint_is_reported_as_missing(tmp_path: Path) -> None:
     assert not is_valid(tmp_path / "nowhere")
     with pytest.raises(CheckpointError, match=r"nowhere/manifest\.json: missing"):
         load_checkpoint(tmp_path / "nowhere", config=None)
@@ -168,23 +168,21 @@ def test_a_checkpoint_that_never_was_is_missing(tmp_path: Path) -> None:
         ("[1]", "expected a JSON object"),
     ],
 )
-def test_a_manifest_of_another_kind_is_refused(
-    saved: Path, tmp_path: Path, manifest: str, reason: str
-) -> None:
+def test_invalid_manifest_is_rejected(saved: Path, tmp_path: Path, manifest: str, reason: str) -> None:
     directory = copy_of(saved, tmp_path)
     (directory / "manifest.json").write_text(manifest)
     with pytest.raises(CheckpointError, match=rf"manifest\.json: .*{reason}"):
         load_checkpoint(directory, config=CONFIG)
 
 
-def test_a_checkpoint_of_another_configuration_is_refused_with_the_difference(saved: Path) -> None:
+def test_checkpoint_of_another_configuration_is_rejected_with_the_difference(saved: Path) -> None:
     other = TrainConfig.from_flat({"model.width": 8, "model.exit_stages": [1, 3]})
     reason = r"state\.json: of another configuration: model\.exit_stages is \[1, 2\], expected \[1, 3\]"
     with pytest.raises(CheckpointError, match=reason):
         load_checkpoint(saved, config=other)
 
 
-def test_files_that_agree_with_their_manifest_but_hold_no_state_are_refused(
+def test_files_that_match_the_manifest_but_have_no_state_are_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("selfcon.checkpoints.state._state_bytes", lambda *_: b"{}")
@@ -194,7 +192,7 @@ def test_files_that_agree_with_their_manifest_but_hold_no_state_are_refused(
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_metric_that_is_no_number_is_not_written(tmp_path: Path, value: float) -> None:
+def test_metrics_that_are_not_finite_are_rejected(tmp_path: Path, value: float) -> None:
     state = TrainingState(model={}, optimizer={}, epoch=0, step=0, history=[{"val/top1": value}], cost={})
     with pytest.raises(CheckpointError, match=r"state\.json: expected finite numbers"):
         save_checkpoint(tmp_path / "new", state, config=CONFIG)
@@ -202,7 +200,7 @@ def test_a_metric_that_is_no_number_is_not_written(tmp_path: Path, value: float)
 
 
 @pytest.mark.parametrize("num_syncs", range(5))
-def test_a_crash_while_saving_leaves_nothing_that_passes_for_a_checkpoint(
+def test_crash_while_saving_leaves_no_valid_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_syncs: int
 ) -> None:
     directory = tmp_path / "3-a0"
@@ -221,7 +219,7 @@ def test_a_crash_while_saving_leaves_nothing_that_passes_for_a_checkpoint(
     assert newest_valid(tmp_path) is None
 
 
-def test_everything_is_synced_before_the_manifest_has_its_name(
+def test_all_files_are_synced_before_the_manifest_is_renamed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[str] = []
@@ -236,7 +234,7 @@ def test_everything_is_synced_before_the_manifest_has_its_name(
     assert events == ["1-a0 False", *files, "1-a0 True", f"{tmp_path.name} True"]
 
 
-def test_a_disk_that_fails_is_not_taken_for_a_missing_checkpoint(
+def test_disk_error_is_not_reported_as_a_missing_checkpoint(
     saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: Path) -> bytes:
@@ -247,24 +245,24 @@ def test_a_disk_that_fails_is_not_taken_for_a_missing_checkpoint(
         is_valid(saved)
 
 
-def test_the_newest_valid_checkpoint_is_found_among_damaged_and_foreign_ones(tmp_path: Path) -> None:
+def test_newest_valid_skips_damaged_checkpoints_and_other_folders(tmp_path: Path) -> None:
     for name in ("0-a0", "9-a0", "10-a0", "10-a2", "11-a2", "12-a10"):
         save_checkpoint(tmp_path / name, a_state(), config=CONFIG)
     (tmp_path / "11-a2" / "manifest.json").unlink()
     flip(tmp_path / "12-a10" / "model.safetensors", position=0.9, bit=0)
     (tmp_path / "13-a1").write_text("a file, not a folder")
     (tmp_path / "latest").symlink_to(tmp_path / "9-a0")
-    told: list[str] = []
-    found = newest_valid(tmp_path, passed_over=lambda error: told.append(str(error)))
+    invalid: list[str] = []
+    found = newest_valid(tmp_path, on_invalid=lambda error: invalid.append(str(error)))
     assert found == newest_valid(tmp_path) == tmp_path / "10-a2"
-    assert told == [
+    assert invalid == [
         f"{tmp_path}/13-a1/manifest.json: missing, so the checkpoint is incomplete",
-        f"{tmp_path}/12-a10/model.safetensors: damaged, its SHA-256 is not the manifest's",
+        f"{tmp_path}/12-a10/model.safetensors: damaged, its SHA-256 differs from the manifest",
         f"{tmp_path}/11-a2/manifest.json: missing, so the checkpoint is incomplete",
     ]
 
 
-def test_checkpoints_sort_by_moment_and_then_by_attempt(tmp_path: Path) -> None:
+def test_checkpoints_are_ordered_by_progress_then_attempt(tmp_path: Path) -> None:
     moments = [(9999, 0, 0), (9999, 3, 10), (10000, 0, 0), (10000, 20, 0), (10000, 1000000, 0)]
     names = [checkpoint_name(epoch=epoch, step=step, attempt=attempt) for epoch, step, attempt in moments]
     assert names[:2] == ["9999-a0", "9999-s000003-a10"]
@@ -275,17 +273,17 @@ def test_checkpoints_sort_by_moment_and_then_by_attempt(tmp_path: Path) -> None:
     assert order_of_checkpoint("0001-s-a0") is None
 
 
-def test_the_older_of_two_is_used_where_the_newest_is_of_an_older_format(tmp_path: Path) -> None:
+def test_older_checkpoint_is_used_if_the_newest_has_an_older_format(tmp_path: Path) -> None:
     for name in ("0001-a0", "0002-a0"):
         save_checkpoint(tmp_path / name, a_state(), config=CONFIG)
     manifest = tmp_path / "0002-a0" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"version": 2', '"version": 1'))
-    told: list[str] = []
-    assert newest_valid(tmp_path, passed_over=lambda error: told.append(str(error))) == tmp_path / "0001-a0"
-    assert told == [f"{manifest}: expected format version 2, got 1"]
+    invalid: list[str] = []
+    assert newest_valid(tmp_path, on_invalid=lambda error: invalid.append(str(error))) == tmp_path / "0001-a0"
+    assert invalid == [f"{manifest}: expected format version 2, got 1"]
 
 
-def test_a_state_goes_through_its_payloads_bit_for_bit_and_they_are_what_a_folder_holds(
+def test_payloads_are_bit_identical_and_equal_the_files_of_a_folder(
     tmp_path: Path,
 ) -> None:
     payloads = checkpoint_payloads(a_state(), config=CONFIG)
@@ -295,7 +293,7 @@ def test_a_state_goes_through_its_payloads_bit_for_bit_and_they_are_what_a_folde
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == payloads
 
 
-def test_payloads_that_are_not_whole_are_refused_with_their_source_and_name() -> None:
+def test_incomplete_payloads_are_rejected_with_source_and_file_name() -> None:
     payloads = checkpoint_payloads(a_state(), config=CONFIG)
     del payloads["optimizer.safetensors"]
     with pytest.raises(CheckpointError, match=r"^s3://b/x/optimizer\.safetensors: missing"):
@@ -304,12 +302,12 @@ def test_payloads_that_are_not_whole_are_refused_with_their_source_and_name() ->
         state_of({}, config=None, source="s3://b/x")
 
 
-def test_no_checkpoint_is_newest_in_an_empty_or_missing_folder(tmp_path: Path) -> None:
+def test_newest_valid_is_none_in_an_empty_or_missing_folder(tmp_path: Path) -> None:
     assert newest_valid(tmp_path) is None
     assert newest_valid(tmp_path / "missing") is None
 
 
-def test_a_network_is_loaded_whole_and_exactly() -> None:
+def test_load_network_loads_every_value() -> None:
     network, other = nn.Linear(2, 3), nn.Linear(2, 3)
     load_network(network, other.state_dict(), source="here")
     assert torch.equal(network.weight, other.weight)
@@ -320,11 +318,11 @@ def test_a_network_is_loaded_whole_and_exactly() -> None:
     ("state", "message"),
     [
         ({"weight": torch.zeros(3, 2)}, "missing: bias"),
-        ({"weight": torch.zeros(3, 2), "bias": torch.zeros(3), "x": torch.zeros(1)}, "surplus: x"),
+        ({"weight": torch.zeros(3, 2), "bias": torch.zeros(3), "x": torch.zeros(1)}, "unexpected: x"),
         ({"weight": torch.zeros(2, 3), "bias": torch.zeros(3)}, "of another shape: weight [2, 3] for [3, 2]"),
     ],
 )
-def test_the_state_of_another_network_is_refused_and_changes_nothing(
+def test_state_of_another_network_is_rejected_and_changes_nothing(
     state: dict[str, Tensor], message: str
 ) -> None:
     network = nn.Linear(2, 3)

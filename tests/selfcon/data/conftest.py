@@ -1,4 +1,4 @@
-"""What tests of data sets share."""
+"""Fixtures of the tests of data sets."""
 
 import tempfile
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture
 def open_path() -> Iterator[Path]:
-    """Return a folder that any user may search, which those of pytest are not."""
+    """Return a folder that all users can search; those of pytest are private."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         yield Path(folder).resolve()

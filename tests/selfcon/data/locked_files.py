@@ -1,4 +1,4 @@
-"""Files and folders that may not be read, for whoever runs the tests: root too, who may read everything."""
+"""Files and folders without read permission, also if root runs the tests."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ NOBODY = 65534
 
 @contextmanager
 def locked(path: Path, *, mode: int = 0) -> Iterator[None]:
-    """Give a path that mode meanwhile, and be a user to whom modes apply."""
+    """Set the mode of a path, and switch from root to another user, inside the context."""
     user, before = os.geteuid(), path.stat().st_mode
     path.chmod(mode)
     os.seteuid(user or NOBODY)

@@ -57,12 +57,12 @@ def slow_weak(image_CHW: Tensor, index: int, *, size: int = 16) -> Tensor:
 
 
 def slow_standard(image_CHW: Tensor, index: int) -> Tensor:
-    """The whole recipe for one image."""
+    """The complete recipe for one image."""
     return slow_colors(slow_weak(image_CHW, index), index)
 
 
 def slow_colors(image_CHW: Tensor, index: int) -> Tensor:
-    """Jitter and grey of one image, by torchvision's functions but for the hue, which is single there."""
+    """Jitter and grey of one image with torchvision; except the hue, which it computes in float32."""
     index_1 = torch.tensor([index])
     factors = uniform(1, 2, index_1, view=0, stream=Stream.JITTER_FACTORS, count=4)[0].tolist()
     brightness, contrast, saturation = (0.6 + 0.8 * factor for factor in factors[:3])
@@ -81,17 +81,17 @@ def slow_colors(image_CHW: Tensor, index: int) -> Tensor:
     return oracle.rgb_to_grayscale(image_CHW, num_output_channels=3) if dropped else image_CHW
 
 
-def test_weak_is_torchvisions_crop_and_flip() -> None:
+def test_weak_equals_torchvision_crop_and_flip() -> None:
     expected_NCHW = torch.stack([slow_weak(image_CHW, n) for n, image_CHW in enumerate(images())])
     torch.testing.assert_close(augmented(images(), kind="weak"), expected_NCHW, atol=1e-12, rtol=0)
 
 
-def test_standard_is_torchvisions_recipe() -> None:
+def test_standard_equals_the_torchvision_recipe() -> None:
     expected_NCHW = torch.stack([slow_standard(image_CHW, n) for n, image_CHW in enumerate(images())])
     torch.testing.assert_close(augmented(images()), expected_NCHW, atol=1e-12, rtol=0)
 
 
-def test_randaugment_is_two_drawn_operations_before_the_recipe() -> None:
+def test_randaugment_applies_two_random_operations_before_the_recipe() -> None:
     drawn_NK = uniform(1, 2, torch.arange(64), view=0, stream=Stream.DISTORTION, count=2)
     distorted = []
     for image_CHW, drawn_K in zip(images(), drawn_NK.tolist(), strict=True):
@@ -104,7 +104,7 @@ def test_randaugment_is_two_drawn_operations_before_the_recipe() -> None:
     torch.testing.assert_close(augmented(images(), kind="randaugment"), expected_NCHW, atol=1e-12, rtol=0)
 
 
-def test_distorted_images_are_the_same_bytes_in_every_batch() -> None:
+def test_distorted_images_do_not_depend_on_the_batch() -> None:
     def draw_for(indices_N: Tensor) -> Tensor:
         settings = Augmentation(kind="randaugment", seed=1, epoch=2, num_views=1, dtype=torch.float32)
         return distort(images()[indices_N], settings.draw(indices_N, view=0))
@@ -117,7 +117,7 @@ def test_distorted_images_are_the_same_bytes_in_every_batch() -> None:
     )
 
 
-def test_every_operation_is_equally_likely_first_and_second() -> None:
+def test_every_operation_is_equally_likely_at_both_positions() -> None:
     drawn_NK = uniform(0, 0, torch.arange(28_000), view=0, stream=Stream.DISTORTION, count=2)
     numbers_NK = (drawn_NK * 28).long()
     pairs = torch.bincount(numbers_NK[:, 0] * 28 + numbers_NK[:, 1], minlength=784).double()
@@ -125,7 +125,7 @@ def test_every_operation_is_equally_likely_first_and_second() -> None:
     assert (pairs - expected).square().sum().item() / expected < 783 + SIGMAS * math.sqrt(2 * 783)
 
 
-def test_cropped_images_are_flipped_and_what_follows() -> None:
+def test_cropped_images_get_the_flip_and_the_later_operations() -> None:
     settings = Augmentation(kind="standard", seed=1, epoch=2, num_views=1, dtype=torch.float64)
     found_NCHW = augment(images(), torch.arange(64), settings, view=0, cropped=True)
     flipped_N = uniform(1, 2, torch.arange(64), view=0, stream=Stream.FLIP, count=1)[:, 0] < 0.5
@@ -144,7 +144,7 @@ def test_none_only_scales() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("kind", KINDS)
-def test_images_keep_their_shape_and_lie_between_0_and_1(kind: str, dtype: torch.dtype) -> None:
+def test_views_keep_the_shape_and_are_in_0_to_1(kind: str, dtype: torch.dtype) -> None:
     extreme_NCHW = torch.cat((images(), images().bitwise_and(128).mul(255), torch.full_like(images(), 255)))
     found_NCHW = augmented(extreme_NCHW[:, :, :, :9], kind=kind, dtype=dtype)
     assert found_NCHW.shape == (192, 3, 16, 9)
@@ -152,27 +152,27 @@ def test_images_keep_their_shape_and_lie_between_0_and_1(kind: str, dtype: torch
     assert 0 <= found_NCHW.min() < found_NCHW.max() <= 1
 
 
-def test_rounding_makes_nothing_brighter_than_white() -> None:
+def test_rounding_does_not_exceed_1() -> None:
     white_NCHW = torch.full((2000, 3, 9, 9), 255, dtype=torch.uint8)
     assert augmented(white_NCHW, kind="weak", dtype=torch.float32).max() == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_images_themselves_stay_as_they_are(kind: str) -> None:
+def test_augmenting_does_not_change_the_argument(kind: str) -> None:
     images_NCHW = images()
     augmented(images_NCHW, kind=kind)
     assert torch.equal(images_NCHW, images())
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_single_precision_takes_the_same_decisions(kind: str) -> None:
+def test_float32_makes_the_same_random_decisions(kind: str) -> None:
     single_NCHW = augmented(images(), kind=kind, dtype=torch.float32)
     torch.testing.assert_close(single_NCHW.double(), augmented(images(), kind=kind), atol=1e-5, rtol=0)
 
 
 @settings(max_examples=25, deadline=None)
 @given(chosen=st.lists(st.integers(0, 63), min_size=1, max_size=80), kind=st.sampled_from(KINDS[1:]))
-def test_a_sample_looks_the_same_in_every_batch(chosen: list[int], kind: str) -> None:
+def test_views_do_not_depend_on_the_batch(chosen: list[int], kind: str) -> None:
     batch_B = torch.tensor(chosen)
     for dtype, tolerance in ((torch.float32, 1e-6), (torch.float64, 1e-12)):
         alone_BCHW = augmented(images()[batch_B], batch_B, kind=kind, dtype=dtype)
@@ -182,14 +182,14 @@ def test_a_sample_looks_the_same_in_every_batch(chosen: list[int], kind: str) ->
 
 @pytest.mark.parametrize("change", [{"epoch": 3}, {"seed": 2}, {"view": 1}])
 @pytest.mark.parametrize("kind", KINDS[1:])
-def test_epoch_seed_and_view_decide(kind: str, change: dict[str, int]) -> None:
+def test_views_depend_on_epoch_seed_and_view(kind: str, change: dict[str, int]) -> None:
     before_NCHW = augmented(images(), kind=kind)
     after_NCHW = augmented(images(), kind=kind, **change)  # type: ignore[arg-type]
     different_N = (before_NCHW - after_NCHW).abs().amax(dim=(1, 2, 3)) > 0.01
     assert different_N.all()
 
 
-def test_the_index_decides_not_the_place_in_the_batch() -> None:
+def test_views_depend_on_the_index_not_on_the_position_in_the_batch() -> None:
     same_NCHW = images()[:1].expand(64, -1, -1, -1)
     found_NCHW = augmented(same_NCHW)
     assert len(found_NCHW.flatten(1).unique(dim=0)) == 64
@@ -202,15 +202,15 @@ def share_is(found_N: Tensor, expected: float) -> bool:
     return abs(found_N.double().mean().item() - expected) < SIGMAS * scatter
 
 
-def test_half_of_the_images_are_mirrored() -> None:
-    # Left black, right white: whichever box is cut, its left is not brighter than its right.
+def test_half_of_the_images_are_flipped() -> None:
+    # Left black, right white: in every crop, the left is not brighter than the right.
     steps_NCHW = (torch.arange(16) * 16).to(torch.uint8).expand(4000, 3, 16, 16)
     found_NCHW = augmented(steps_NCHW, kind="weak")
     assert share_is(found_NCHW[:, 0, 8, 0] > found_NCHW[:, 0, 8, -1], 0.5)
 
 
-def test_a_fifth_of_the_images_turn_grey_and_four_fifths_are_jittered() -> None:
-    # A box of one colour is that colour: what changes it is the jitter or the loss of colour.
+def test_20_percent_of_images_become_grey_and_80_percent_are_jittered() -> None:
+    # A crop of a constant image has its colour: only jitter or grey changes it.
     colors_NC = augmented(constant_images(4000, (200, 120, 40)))[:, :, 0, 0]
     turned_grey_N = (colors_NC - colors_NC[:, :1]).abs().amax(dim=1) < 1e-12
     original_C = torch.tensor((200, 120, 40), dtype=torch.float64) / 255
@@ -220,7 +220,7 @@ def test_a_fifth_of_the_images_turn_grey_and_four_fifths_are_jittered() -> None:
 
 
 def test_brightness_is_uniform_between_0_6_and_1_4() -> None:
-    # On grey of one tone, turned grey or not, brightness alone acts; nearly, as the weights sum to 0.9999.
+    # A constant grey image is changed only by brightness (almost, as the grey weights sum to 0.9999).
     factors_N = augmented(constant_images(8000, (100, 100, 100)))[:, 0, 0, 0] * 255 / 100
     jittered_N = factors_N[(factors_N - 1).abs() > 1e-3]
     assert share_is((factors_N - 1).abs() > 1e-3, 0.8 * (1 - 1e-3 / 0.4))
@@ -237,7 +237,7 @@ def test_every_order_of_the_adjustments_is_equally_likely() -> None:
     assert sum((count - 1000) ** 2 / 1000 for count in counts) < 23 + SIGMAS * math.sqrt(2 * 23)
 
 
-def test_the_recipe_has_the_statistics_of_torchvisions() -> None:
+def test_recipe_has_the_statistics_of_torchvision() -> None:
     image_CHW, num_draws = images(1, size=8, seed=3)[0], 1500
     recipe = transforms.Compose(
         [
@@ -258,7 +258,7 @@ def test_the_recipe_has_the_statistics_of_torchvisions() -> None:
 
 
 def far_apart(first_N: Tensor, second_M: Tensor) -> bool:
-    """Kolmogorov's and Smirnov's test of two samples: whether one in 100,000 equal pairs is as far apart."""
+    """Two-sample Kolmogorov-Smirnov test at a significance level of 1e-5."""
     values = torch.cat((first_N, second_M)).sort().values
     shares = [torch.searchsorted(x.sort().values, values, right=True) / len(x) for x in (first_N, second_M)]
     distance = (shares[0] - shares[1]).abs().max().item()
@@ -267,7 +267,7 @@ def far_apart(first_N: Tensor, second_M: Tensor) -> bool:
 
 
 def jitters_of_torchvision(num_draws: int) -> tuple[list[list[int]], Tensor]:
-    """The orders and the factors (N, 4) that torchvision's ColorJitter draws."""
+    """Return the orders and the factors (N, 4) of torchvision's ColorJitter."""
     jitter = transforms.ColorJitter(0.4, 0.4, 0.4, 0.1)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -278,7 +278,7 @@ def jitters_of_torchvision(num_draws: int) -> tuple[list[list[int]], Tensor]:
     return [order.tolist() for order, *_ in draws], torch.tensor([factors for _, *factors in draws])
 
 
-def test_factors_and_orders_are_distributed_as_torchvisions() -> None:
+def test_factors_and_orders_have_the_distribution_of_torchvision() -> None:
     num_draws = 6000
     orders, theirs_N4 = jitters_of_torchvision(num_draws)
     drawn_N4 = uniform(0, 0, torch.arange(num_draws), view=0, stream=Stream.JITTER_FACTORS, count=4)
@@ -291,16 +291,16 @@ def test_factors_and_orders_are_distributed_as_torchvisions() -> None:
         torch.tensor([found.count(list(order)) for order in itertools.permutations(range(4))])
         for found in (keys_N4.argsort(dim=1).tolist(), orders)
     )
-    # Of two samples of the same size, the squared difference of a count is its sum, on average.
+    # The variance of the difference of two counts is the expected value of their sum.
     statistic = ((ours - theirs).square() / (ours + theirs)).sum().item()
     assert statistic < 23 + SIGMAS * math.sqrt(2 * 23)
-    # The factors of an image have nothing to do with each other, nor with the order.
+    # The factors of an image are independent of each other and of the order.
     together_N8 = torch.cat((drawn_N4, keys_N4), dim=1)
     correlation_88 = torch.corrcoef(together_N8.T) - torch.eye(8)
     assert correlation_88.abs().max() < SIGMAS / math.sqrt(num_draws)
 
 
-def test_normalising_takes_the_mean_and_divides_by_the_deviation() -> None:
+def test_normalise_subtracts_the_mean_and_divides_by_the_deviation() -> None:
     images_NCHW = images().double() / 255
     found_NCHW = normalise(images_NCHW, mean=(0.1, 0.2, 0.3), std=(0.5, 1.0, 2.0))
     assert found_NCHW[5, 2, 3, 4].item() == pytest.approx(
@@ -313,28 +313,28 @@ def test_normalising_takes_the_mean_and_divides_by_the_deviation() -> None:
     assert torch.equal(images_NCHW, images().double() / 255)
 
 
-def test_an_unknown_kind_is_refused_with_the_nearest() -> None:
+def test_unknown_kind_is_rejected_with_the_nearest_name() -> None:
     with pytest.raises(ConfigError) as caught:
         augmented(images(), kind="standart")
     expected = "one of none, weak, standard, randaugment, got 'standart' (did you mean standard?)"
     assert str(caught.value) == f"data.augmentation: expected {expected}"
 
 
-def test_images_that_are_scaled_already_are_refused() -> None:
+def test_float_images_are_rejected() -> None:
     with pytest.raises(
         ValueError, match=r"expected uint8 images, .* got 64 of torch\.float32 for 64 indices"
     ):
         augmented(images().float())
 
 
-def test_an_index_is_needed_for_each_image() -> None:
+def test_number_of_indices_must_match_the_images() -> None:
     with pytest.raises(ValueError, match=r"one for each index, got 64 of torch\.uint8 for 3 indices"):
         augmented(images(), torch.arange(3))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_gpu_computes_the_same_pixels(kind: str) -> None:
+def test_gpu_computes_the_same_pixels(kind: str) -> None:
     found_NCHW = augmented(images().cuda(), kind=kind)
     assert found_NCHW.is_cuda
     torch.testing.assert_close(found_NCHW.cpu(), augmented(images(), kind=kind), atol=1e-12, rtol=0)

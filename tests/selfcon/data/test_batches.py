@@ -25,7 +25,7 @@ def dataset() -> ImageDataset:
 
 
 def config_with(**changes: Any) -> TrainConfig:
-    """A double underscore stands for the dot."""
+    """A double underscore in a name is a dot."""
     values = {"data__augmentation": "weak", "optim__global_batch_size": 130, "seed": 4} | changes
     return TrainConfig.from_flat({name.replace("__", "."): value for name, value in values.items()})
 
@@ -39,7 +39,7 @@ def batches_of(
 def batches_by_rank(
     monkeypatch: pytest.MonkeyPatch, dataset: ImageDataset, config: TrainConfig, *, world_size: int
 ) -> list[list[Batch]]:
-    """What each rank of a group would iterate over."""
+    """Return the batches of each rank of a group."""
     monkeypatch.setattr(selfcon.distributed, "world_size", lambda: world_size)
     monkeypatch.setattr("selfcon.data.batches.world_size", lambda: world_size)
     batches = []
@@ -53,11 +53,11 @@ def batches_by_rank(
 @pytest.mark.parametrize(
     ("num_train", "batch", "expected"), [(100, 10, 10), (109, 10, 10), (10, 10, 1), (7, 2, 3)]
 )
-def test_the_last_incomplete_batch_is_dropped(num_train: int, batch: int, expected: int) -> None:
+def test_incomplete_last_batch_is_dropped(num_train: int, batch: int, expected: int) -> None:
     assert num_steps(num_train, batch) == expected
 
 
-def test_a_batch_larger_than_the_training_part_is_refused(dataset: ImageDataset) -> None:
+def test_batch_larger_than_the_training_split_is_rejected(dataset: ImageDataset) -> None:
     with pytest.raises(ConfigError) as caught:
         num_steps(100, 101)
     assert str(caught.value) == "optim.global_batch_size: expected at most the 100 training images, got 101"
@@ -65,7 +65,7 @@ def test_a_batch_larger_than_the_training_part_is_refused(dataset: ImageDataset)
         batches_of(dataset, config_with(optim__global_batch_size=1296))
 
 
-def test_a_batch_too_small_for_the_workers_is_refused(
+def test_batch_smaller_than_the_number_of_workers_is_rejected(
     monkeypatch: pytest.MonkeyPatch, dataset: ImageDataset
 ) -> None:
     monkeypatch.setattr("selfcon.data.batches.world_size", lambda: 3)
@@ -75,7 +75,7 @@ def test_a_batch_too_small_for_the_workers_is_refused(
     assert str(caught.value) == f"optim.global_batch_size: expected {expected}"
 
 
-def test_batches_are_consecutive_pieces_of_the_epochs_order(dataset: ImageDataset) -> None:
+def test_batches_are_consecutive_parts_of_the_permutation(dataset: ImageDataset) -> None:
     batches = batches_of(dataset, config_with())
     assert len(batches) == 9
     order_N = permutation(4, 3, NUM_TRAIN)
@@ -85,7 +85,7 @@ def test_batches_are_consecutive_pieces_of_the_epochs_order(dataset: ImageDatase
 
 @pytest.mark.parametrize("kind", ["standard", "weak", "randaugment", "none"])
 @pytest.mark.parametrize("num_views", [1, 2])
-def test_rows_are_augmented_and_normalised_views_first(
+def test_rows_are_augmented_and_normalised_and_ordered_by_view(
     dataset: ImageDataset, kind: str, num_views: int
 ) -> None:
     config = config_with(data__augmentation=kind, data__num_views=num_views)
@@ -104,13 +104,13 @@ def test_rows_are_augmented_and_normalised_views_first(
 def test_two_views_of_an_image_differ(dataset: ImageDataset) -> None:
     images_RCHW, _ = batches_of(dataset, config_with(data__num_views=2))[0]
     first_BCHW, second_BCHW = images_RCHW.chunk(2)
-    # Now and then both views are the whole image: there are not many boxes of so few pixels.
+    # Both views can be the entire image, as small images have few crops.
     differ_B = (first_BCHW - second_BCHW).abs().amax(dim=(1, 2, 3)) > 0.01
     assert differ_B.double().mean() > 0.95
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 4])
-def test_the_ranks_together_have_the_batch_of_one_process(
+def test_shares_of_all_ranks_form_the_batch_of_one_process(
     monkeypatch: pytest.MonkeyPatch, dataset: ImageDataset, world_size: int
 ) -> None:
     config = config_with(data__num_views=2, data__augmentation="standard")
@@ -125,14 +125,14 @@ def test_the_ranks_together_have_the_batch_of_one_process(
         assert torch.equal(torch.cat([labels for _, labels in parts]), labels_B)
 
 
-def test_the_shares_of_the_ranks_differ_by_one_image_at_most(
+def test_shares_of_ranks_differ_by_at_most_one_image(
     monkeypatch: pytest.MonkeyPatch, dataset: ImageDataset
 ) -> None:
     ranks = batches_by_rank(monkeypatch, dataset, config_with(), world_size=4)
     assert [len(batches[0][1]) for batches in ranks] == [32, 33, 32, 33]
 
 
-def test_an_epoch_is_the_same_every_time_and_whatever_came_before(dataset: ImageDataset) -> None:
+def test_batches_of_an_epoch_do_not_depend_on_earlier_epochs(dataset: ImageDataset) -> None:
     config = config_with(data__augmentation="standard")
     first = batches_of(dataset, config)
     torch.manual_seed(99)
@@ -143,7 +143,7 @@ def test_an_epoch_is_the_same_every_time_and_whatever_came_before(dataset: Image
 
 
 @pytest.mark.parametrize(("changes", "epoch"), [({}, 4), ({"seed": 5}, 3)])
-def test_epochs_and_seeds_have_batches_of_their_own(
+def test_batches_differ_between_epochs_and_seeds(
     dataset: ImageDataset, changes: dict[str, Any], epoch: int
 ) -> None:
     before, after = (
@@ -153,21 +153,21 @@ def test_epochs_and_seeds_have_batches_of_their_own(
     assert not any(torch.equal(old[1], new[1]) for old, new in zip(before, after, strict=True))
 
 
-def test_over_the_epochs_no_image_is_left_out() -> None:
+def test_every_image_is_used_over_several_epochs() -> None:
     left_out = [set(permutation(0, epoch, NUM_TRAIN)[1170:].tolist()) for epoch in range(12)]
     assert set.intersection(*left_out) == set()
     assert all(first != second for first, second in itertools.pairwise(left_out))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_batches_have_the_type_asked_for(dataset: ImageDataset, dtype: torch.dtype) -> None:
+def test_batches_have_the_requested_dtype(dataset: ImageDataset, dtype: torch.dtype) -> None:
     images_RCHW, labels_B = batches_of(dataset, config_with(), dtype=dtype)[0]
     assert images_RCHW.dtype == dtype
     assert labels_B.dtype == torch.int64
 
 
 @pytest.mark.parametrize("share", [range(143), range(20, 97), range(5, 5)])
-def test_evaluation_sees_the_plain_images_in_order(dataset: ImageDataset, share: range) -> None:
+def test_evaluation_batches_are_unaugmented_and_in_order(dataset: ImageDataset, share: range) -> None:
     batches = list(
         evaluation_batches(
             dataset.validation,

@@ -22,14 +22,14 @@ BOTH: list[Sets] = [(read_cifar10, "write_cifar10", CIFAR10), (read_cifar100, "w
 
 
 def torchvisions(layout: Any, root: Path, monkeypatch: pytest.MonkeyPatch, *, train: bool) -> Any:
-    """Torchvision's reader, which wants the published files, made to take smaller ones."""
+    """Return torchvision's reader, patched to accept files other than the published ones."""
     monkeypatch.setattr(layout, "_check_integrity", lambda _: True)
     monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
     return layout(str(root), train=train)
 
 
 @pytest.mark.parametrize(("read", "write", "layout"), BOTH)
-def test_images_labels_and_names_are_torchvisions(
+def test_images_labels_and_names_equal_torchvision(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Any, write: str, layout: Any
 ) -> None:
     source = read(getattr(tiny_datasets, write)(tmp_path))
@@ -46,7 +46,9 @@ def test_images_labels_and_names_are_torchvisions(
 
 
 @pytest.mark.parametrize(("read", "write", "layout"), BOTH)
-def test_every_file_is_needed_and_said_where(tmp_path: Path, read: Any, write: str, layout: Any) -> None:
+def test_missing_files_are_named_with_their_expected_location(
+    tmp_path: Path, read: Any, write: str, layout: Any
+) -> None:
     folder = getattr(tiny_datasets, write)(tmp_path) / layout.base_folder
     names = [*(name for name, _ in layout.train_list + layout.test_list), layout.meta["filename"]]
     assert sorted(path.name for path in folder.iterdir()) == sorted(names)
@@ -54,7 +56,7 @@ def test_every_file_is_needed_and_said_where(tmp_path: Path, read: Any, write: s
         (folder / name).rename(tmp_path / "away")
         with pytest.raises(ConfigError) as refused:
             read(tmp_path)
-        expected = f"{name} in {layout.base_folder}/ under data.root, as {layout.url} unpacks"
+        expected = f"{name} in {layout.base_folder}/ under data.root, as unpacked from {layout.url}"
         assert str(refused.value) == f"data.root: expected {expected}, got no {folder / name}"
         (tmp_path / "away").rename(folder / name)
 
@@ -77,13 +79,13 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "code": (
         lambda path: path.write_bytes(pickle.dumps(eval)),
-        "it names builtins.eval, which",
+        "it refers to builtins.eval, which",
     ),
     "no images": (lambda path: changed(path, data=None), "no array of images as data"),
     "images as text": (lambda path: changed(path, data=b"x" * 3072), "no array of images as data"),
     "floats": (
         lambda path: changed(path, data=np.zeros((40, 3072))),
-        "an array of something else than bytes",
+        "an array that is not uint8",
     ),
     "other size": (lambda path: changed(path, data=np.zeros((40, 3071), np.uint8)), "cannot reshape array"),
     "other count": (
@@ -103,40 +105,40 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize(("spoil", "reason"), DAMAGE.values(), ids=DAMAGE)
 @pytest.mark.parametrize("name", ["data_batch_3", "test_batch"])
-def test_a_damaged_batch_is_refused_by_name(
+def test_damaged_batch_is_rejected_by_name(
     tmp_path: Path, name: str, spoil: Callable[[Path], object], reason: str
 ) -> None:
     path = tiny_datasets.write_cifar10(tmp_path) / "cifar-10-batches-py" / name
     spoil(path)
     with pytest.raises(ConfigError) as refused:
         read_cifar10(tmp_path)
-    expected = f"data.root: expected CIFAR's files as they were published, got {path}: {reason}"
+    expected = f"data.root: expected CIFAR's files as published, got {path}: {reason}"
     assert str(refused.value).startswith(expected)
 
 
 @pytest.mark.parametrize("names", [None, b"airplane", [1, 2]])
-def test_classes_without_names_are_refused(tmp_path: Path, names: Any) -> None:
+def test_missing_class_names_are_rejected(tmp_path: Path, names: Any) -> None:
     path = tiny_datasets.write_cifar10(tmp_path) / "cifar-10-batches-py" / "batches.meta"
     changed(path, label_names=names)
     with pytest.raises(ConfigError, match=rf"got {path}: no list of names as label_names$"):
         read_cifar10(tmp_path)
 
 
-def test_a_class_whose_name_is_not_text_is_refused(tmp_path: Path) -> None:
+def test_class_names_that_are_not_text_are_rejected(tmp_path: Path) -> None:
     path = tiny_datasets.write_cifar10(tmp_path) / "cifar-10-batches-py" / "batches.meta"
     changed(path, label_names=[b"airplane", b"caf\xe9"])
     with pytest.raises(ConfigError, match=rf"got {path}: 'utf-8' codec can't decode byte 0xe9 .*$"):
         read_cifar10(tmp_path)
 
 
-def test_a_file_that_may_not_be_read_is_refused(open_path: Path) -> None:
+def test_unreadable_file_is_rejected(open_path: Path) -> None:
     path = tiny_datasets.write_cifar10(open_path) / "cifar-10-batches-py" / "data_batch_1"
     with locked(path), pytest.raises(ConfigError) as refused:
         read_cifar10(open_path)
     assert str(refused.value) == f"data.root: expected files that can be read, got {path}: permission denied"
 
 
-def test_a_link_out_of_the_root_is_refused(tmp_path: Path) -> None:
+def test_link_out_of_the_root_is_rejected(tmp_path: Path) -> None:
     tiny_datasets.write_cifar10(tmp_path / "elsewhere")
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "cifar-10-batches-py").symlink_to(tmp_path / "elsewhere" / "cifar-10-batches-py")
@@ -144,16 +146,16 @@ def test_a_link_out_of_the_root_is_refused(tmp_path: Path) -> None:
         read_cifar10(tmp_path / "root")
 
 
-def test_as_many_images_as_were_published_must_be_those(
+def test_a_data_set_of_the_published_size_must_have_the_published_checksums(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny_datasets.write_cifar10(tmp_path)
     monkeypatch.setattr(cifar, "PUBLISHED_COUNT", 240)
-    with pytest.raises(ConfigError, match=r"data_batch_1: another MD5 sum$"):
+    with pytest.raises(ConfigError, match=r"data_batch_1: wrong MD5 sum$"):
         read_cifar10(tmp_path)
 
 
-def test_the_published_sums_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_published_checksums_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tiny_datasets.write_cifar10(tmp_path) / "cifar-10-batches-py"
     monkeypatch.setattr(cifar, "PUBLISHED_COUNT", 240)
     sums = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in folder.iterdir()}
@@ -163,5 +165,5 @@ def test_the_published_sums_are_accepted(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": sums["batches.meta"]})
     assert len(read_cifar10(tmp_path).labels_N) == 240
     monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": sums["test_batch"]})
-    with pytest.raises(ConfigError, match=r"batches\.meta: another MD5 sum$"):
+    with pytest.raises(ConfigError, match=r"batches\.meta: wrong MD5 sum$"):
         read_cifar10(tmp_path)

@@ -19,7 +19,7 @@ BLENDS = [
 
 
 def images(*, num_images: int = 40, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Random ones; among their pixels are black, white, grey, pure colours, and ties between channels."""
+    """Return random images that include black, white, grey, pure colours, and ties between channels."""
     generator = torch.Generator().manual_seed(0)
     images_NCHW = torch.rand(num_images, 3, 13, 17, generator=generator, dtype=dtype)
     images_NCHW[:, :, 0] = images_NCHW[:, :, 0].round()
@@ -39,7 +39,7 @@ def image_by_image(
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-14)])
 @pytest.mark.parametrize(("ours", "theirs"), BLENDS)
-def test_blends_are_torchvisions(
+def test_blends_equal_torchvision(
     ours: Adjust, theirs: Callable[[Tensor, float], Tensor], dtype: torch.dtype, tolerance: float
 ) -> None:
     images_NCHW, factors_N = images(dtype=dtype), torch.linspace(0, 2, 40, dtype=torch.float64)
@@ -49,7 +49,7 @@ def test_blends_are_torchvisions(
     torch.testing.assert_close(found_NCHW, expected_NCHW, atol=tolerance, rtol=0)
 
 
-def test_turning_the_hue_is_torchvisions() -> None:
+def test_adjust_hue_equals_torchvision() -> None:
     images_NCHW, turns_N = images(dtype=torch.float32), torch.linspace(-0.5, 0.5, 40, dtype=torch.float64)
     found_NCHW = adjust_hue(images_NCHW, turns_N)
     assert found_NCHW.dtype == torch.float32
@@ -57,8 +57,8 @@ def test_turning_the_hue_is_torchvisions() -> None:
     torch.testing.assert_close(found_NCHW, expected_NCHW, atol=3e-6, rtol=0)
 
 
-def test_turning_the_hue_is_the_way_to_hsv_and_back() -> None:
-    # torchvision turns hues in single precision only; the standard library does so pixel by pixel.
+def test_adjust_hue_equals_the_conversion_to_hsv_and_back() -> None:
+    # torchvision adjusts hues only in float32, so the reference is the standard library, pixel by pixel.
     images_NCHW, turns_N = images(), torch.linspace(-0.5, 0.5, 40, dtype=torch.float64)
     expected_NCHW = torch.empty_like(images_NCHW)
     for number, turn in enumerate(turns_N.tolist()):
@@ -71,7 +71,7 @@ def test_turning_the_hue_is_the_way_to_hsv_and_back() -> None:
     torch.testing.assert_close(found_NCHW, expected_NCHW, atol=1e-14, rtol=0)
 
 
-def test_grey_is_torchvisions() -> None:
+def test_grey_equals_torchvision() -> None:
     expected_N1HW = oracle.rgb_to_grayscale(images())
     torch.testing.assert_close(grey(images()), expected_N1HW, atol=1e-15, rtol=0)
 
@@ -86,24 +86,24 @@ def test_the_neutral_amount_changes_nothing(adjust: Adjust, neutral: float) -> N
 
 
 @pytest.mark.parametrize("turns", [-2.0, -1.0, 1.0, 3.0])
-def test_a_whole_turn_of_the_hue_comes_back(turns: float) -> None:
+def test_full_turns_of_the_hue_change_nothing(turns: float) -> None:
     found_NCHW = adjust_hue(images(), torch.full((40,), turns, dtype=torch.float64))
     torch.testing.assert_close(found_NCHW, images(), atol=1e-14, rtol=0)
 
 
-def test_a_third_of_a_turn_makes_red_green_and_green_blue() -> None:
+def test_a_third_of_a_turn_maps_red_to_green_and_green_to_blue() -> None:
     colors_NCHW = torch.eye(3, dtype=torch.float64)[:, :, None, None]
     found_NCHW = adjust_hue(colors_NCHW, torch.full((3,), 1 / 3, dtype=torch.float64))
     torch.testing.assert_close(found_NCHW, colors_NCHW.roll(-1, dims=0), atol=1e-15, rtol=0)
 
 
 @pytest.mark.parametrize("adjust", [adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue])
-def test_adjusting_no_image_gives_none(adjust: Adjust) -> None:
+def test_adjusting_an_empty_batch_gives_an_empty_batch(adjust: Adjust) -> None:
     assert adjust(images()[:0], torch.ones(0)).shape == (0, 3, 13, 17)
 
 
 @pytest.mark.parametrize("adjust", [adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue])
-def test_adjusting_leaves_the_argument_alone(adjust: Adjust) -> None:
+def test_adjusting_does_not_change_the_argument(adjust: Adjust) -> None:
     images_NCHW = images()
     adjust(images_NCHW, torch.full((40,), 0.3, dtype=torch.float64))
     assert torch.equal(images_NCHW, images())

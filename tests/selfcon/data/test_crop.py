@@ -40,8 +40,8 @@ def slow_box(tries: list[list[float]], place: list[float], *, height: int, width
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (32, 32), (224, 224), (20, 31), (40, 9), (1, 1)])
-def test_boxes_are_the_definitions(height: int, width: int) -> None:
-    # With one try that fits or none, both ways out are taken.
+def test_boxes_equal_the_definition(height: int, width: int) -> None:
+    # Cases with and without a try that fits.
     shape_NT2, place_N2 = uniforms(500, 2, 2), uniforms(500, 2, seed=1)
     expected = [
         slow_box(tries, place, height=height, width=width)
@@ -61,8 +61,8 @@ def test_boxes_are_the_definitions(height: int, width: int) -> None:
         (30, 35, [0, 0, 30, 35]),
     ],
 )
-def test_without_a_try_that_fits_the_box_is_central(height: int, width: int, expected: list[int]) -> None:
-    # Nearly the whole area, once as narrow and once as wide as can be.
+def test_box_is_central_if_no_try_fits(height: int, width: int, expected: list[int]) -> None:
+    # Nearly the entire area, at the smallest and at the largest ratio.
     shape_NT2 = torch.tensor([[[0.999, 0.0]] * 10, [[0.999, 0.999]] * 10], dtype=torch.float64)
     shape_NT2 = shape_NT2[: 1 + (height == width)]
     boxes_N4 = crop_boxes(shape_NT2, torch.full((len(shape_NT2), 2), 0.9), height=height, width=width)
@@ -78,7 +78,7 @@ def test_without_a_try_that_fits_the_box_is_central(height: int, width: int, exp
     ),
     place=st.lists(st.floats(0, 1, exclude_max=True), min_size=2, max_size=2),
 )
-def test_boxes_lie_in_the_image(
+def test_boxes_are_inside_the_image(
     height: int, width: int, tries: list[list[float]], place: list[float]
 ) -> None:
     shape_1T2, place_12 = (torch.tensor([values], dtype=torch.float64) for values in (tries, place))
@@ -89,7 +89,7 @@ def test_boxes_lie_in_the_image(
     assert 0 <= left <= width - box_width < width
 
 
-def test_boxes_are_distributed_as_torchvisions() -> None:
+def test_boxes_have_the_distribution_of_torchvision() -> None:
     num_boxes, size = 20_000, 12
     ours = boxes_of(num_images=num_boxes, height=size, width=size)
     with torch.random.fork_rng():
@@ -103,7 +103,7 @@ def test_boxes_are_distributed_as_torchvisions() -> None:
         first, second = (
             torch.bincount(boxes_N4[:, number], minlength=size + 1).double() for boxes_N4 in (ours, theirs)
         )
-        # Of two samples of the same size, the squared difference of a count is its sum, on average.
+        # The variance of the difference of two counts is the expected value of their sum.
         seen = first + second > 10
         statistic = ((first - second).square() / (first + second))[seen].sum().item()
         freedom = int(seen.sum()) - 1
@@ -113,7 +113,7 @@ def test_boxes_are_distributed_as_torchvisions() -> None:
 
 
 def far_apart(first_N: Tensor, second_M: Tensor) -> bool:
-    """Kolmogorov's and Smirnov's test of two samples: whether one in 100,000 equal pairs is as far apart."""
+    """Two-sample Kolmogorov-Smirnov test at a significance level of 1e-5."""
     values = torch.cat((first_N, second_M)).sort().values
     shares = [torch.searchsorted(x.sort().values, values, right=True) / len(x) for x in (first_N, second_M)]
     distance = (shares[0] - shares[1]).abs().max().item()
@@ -122,13 +122,13 @@ def far_apart(first_N: Tensor, second_M: Tensor) -> bool:
 
 
 def measures(boxes_N4: Tensor) -> list[Tensor]:
-    """Areas, ratios and the centres' rows and columns."""
+    """Return areas, ratios, and rows and columns of the centres."""
     top_N, left_N, height_N, width_N = boxes_N4.unbind(dim=1)
     return [height_N * width_N, width_N / height_N, top_N + height_N / 2, left_N + width_N / 2]
 
 
 @pytest.mark.parametrize(("height", "width"), [(375, 500), (500, 200), (64, 64)])
-def test_areas_and_ratios_are_distributed_as_torchvisions(height: int, width: int) -> None:
+def test_areas_and_ratios_have_the_distribution_of_torchvision(height: int, width: int) -> None:
     ours_N4 = boxes_of(num_images=4000, height=height, width=width).double()
     with torch.random.fork_rng():
         torch.manual_seed(1)
@@ -143,7 +143,7 @@ def test_areas_and_ratios_are_distributed_as_torchvisions(height: int, width: in
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 3e-6), (torch.float64, 1e-13)])
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (16, 16), (32, 32), (13, 17), (64, 64)])
 @pytest.mark.parametrize("antialias", [True, False])
-def test_resizing_a_box_is_torchvisions(
+def test_resizing_a_box_equals_torchvision(
     height: int, width: int, antialias: bool, dtype: torch.dtype, tolerance: float
 ) -> None:
     images_NCHW = random_images(60, height, width, dtype)
@@ -161,7 +161,7 @@ def test_resizing_a_box_is_torchvisions(
     torch.testing.assert_close(found_NCHW, expected_NCHW, atol=tolerance, rtol=0)
 
 
-def test_the_whole_image_stays_as_it_is() -> None:
+def test_box_of_the_whole_image_changes_nothing() -> None:
     images_NCHW = random_images(3, 11, 15)
     whole_N4 = torch.tensor([[0, 0, 11, 15]] * 3)
     found_NCHW = resize_boxes(images_NCHW, whole_N4, torch.tensor([False, False, True]))
@@ -169,7 +169,7 @@ def test_the_whole_image_stays_as_it_is() -> None:
     torch.testing.assert_close(found_NCHW, images_NCHW, atol=1e-13, rtol=0)
 
 
-def test_only_the_asked_images_are_mirrored() -> None:
+def test_only_the_selected_images_are_flipped() -> None:
     images_NCHW, boxes_N4 = random_images(50, 10, 12), boxes_of(num_images=50, height=10, width=12)
     mirrored_N = torch.arange(50) % 3 == 0
     plain_NCHW = resize_boxes(images_NCHW, boxes_N4, torch.zeros(50, dtype=torch.bool))
@@ -178,7 +178,7 @@ def test_only_the_asked_images_are_mirrored() -> None:
     torch.testing.assert_close(found_NCHW, expected_NCHW, atol=1e-13, rtol=0)
 
 
-def test_nothing_comes_from_outside_the_box() -> None:
+def test_pixels_outside_the_box_are_not_used() -> None:
     box_N4 = torch.tensor([[2, 3, 5, 4]])
     images_NCHW = torch.zeros(1, 3, 10, 12)
     images_NCHW[:, :, 2:7, 3:7] = 1

@@ -32,7 +32,7 @@ def fingerprint(split: Split) -> str:
 
 
 def keys(split: Split) -> set[bytes]:
-    """The images as values; no two digits are the same."""
+    """Return the images as hashable values; all digits are different."""
     return {image.tobytes() for image in images_of(split).numpy()}
 
 
@@ -41,7 +41,7 @@ def random_images(num_images: int = 20, size: int = 6) -> Tensor:
     return torch.randint(256, (num_images, 3, size, size), generator=generator, dtype=torch.uint8)
 
 
-def test_digits_are_scikit_learns_as_grey_images() -> None:
+def test_digits_are_the_grey_images_of_scikit_learn() -> None:
     source = read_digits(Path("nowhere"))
     images_NCHW, labels_N = source.images_NCHW, source.labels_N
     original = load_digits()
@@ -53,18 +53,18 @@ def test_digits_are_scikit_learns_as_grey_images() -> None:
     assert np.array_equal(labels_N.numpy(), original.target)
 
 
-def test_the_test_part_is_the_same_for_ever() -> None:
+def test_test_split_never_changes() -> None:
     assert fingerprint(digits().test) == "f5dce88b7db925bb02db489609950bd99a4b3f389f130a92af23b8d95008f183"
 
 
 @pytest.mark.parametrize(
     "fields", [{"split_seed": 7}, {"validation_fraction": 0.4}, {"augmentation": "none"}]
 )
-def test_no_setting_moves_the_test_part(fields: dict[str, Any]) -> None:
+def test_no_setting_changes_the_test_split(fields: dict[str, Any]) -> None:
     assert fingerprint(digits(**fields).test) == fingerprint(digits().test)
 
 
-def test_the_classes_are_in_every_part_in_their_share() -> None:
+def test_splits_are_stratified() -> None:
     dataset = digits()
     parts = (dataset.train, dataset.validation, dataset.test)
     counts = [torch.bincount(part.labels_N).tolist() for part in parts]
@@ -77,7 +77,7 @@ def test_the_classes_are_in_every_part_in_their_share() -> None:
     assert dataset.class_names == tuple("0123456789")
 
 
-def test_the_parts_share_no_image_and_leave_none_out() -> None:
+def test_splits_are_disjoint_and_complete() -> None:
     dataset = digits(validation_fraction=0.3)
     train, validation, test = (keys(part) for part in (dataset.train, dataset.validation, dataset.test))
     assert len(train | validation | test) == len(train) + len(validation) + len(test) == 1797
@@ -91,13 +91,13 @@ def test_images_keep_their_labels() -> None:
         assert [labels[image.tobytes()] for image in images_of(part).numpy()] == part.labels_N.tolist()
 
 
-def test_the_split_seed_draws_the_validation_part() -> None:
+def test_split_seed_selects_the_validation_split() -> None:
     first, again, other = (keys(digits(split_seed=seed).validation) for seed in (0, 0, 1))
     assert first == again
     assert len(first & other) < 40
 
 
-def test_images_have_the_size_asked_for() -> None:
+def test_images_have_the_configured_size() -> None:
     assert digits().image_size == 8
     assert images_of(digits().train).shape == (1295, 3, 8, 8)
     large = digits(image_size=20)
@@ -108,26 +108,26 @@ def test_images_have_the_size_asked_for() -> None:
     assert torch.equal(images_of(large.train), resize(images_of(digits().train), 20))
 
 
-def test_mean_and_deviation_are_those_of_the_training_part() -> None:
+def test_mean_and_deviation_are_those_of_the_training_split() -> None:
     dataset = digits(image_size=16)
     pixels = images_of(dataset.train).numpy() / 255
     assert dataset.mean == pytest.approx(pixels.mean(axis=(0, 2, 3)), abs=1e-14)
     assert dataset.std == pytest.approx(pixels.std(axis=(0, 2, 3)), abs=1e-14)
 
 
-def test_the_digest_never_changes() -> None:
+def test_digest_never_changes() -> None:
     assert digits().digest == "bc1713cdffceef6c99ee3e560fe5150e999ee9839395a213e3a01fc28e8bda5a"
 
 
 @pytest.mark.parametrize("fields", [{"split_seed": 1}, {"validation_fraction": 0.2}])
-def test_another_split_is_another_digest(fields: dict[str, Any]) -> None:
+def test_digest_depends_on_the_split(fields: dict[str, Any]) -> None:
     assert digits(**fields).digest != digits().digest
 
 
 @pytest.mark.parametrize(
     "fields", [{"image_size": 16}, {"num_views": 2}, {"augmentation": "weak"}, {"root": "elsewhere"}]
 )
-def test_what_is_done_with_the_images_does_not_change_the_digest(fields: dict[str, Any]) -> None:
+def test_digest_does_not_depend_on_the_processing_of_images(fields: dict[str, Any]) -> None:
     assert digits(**fields).digest == digits().digest
 
 
@@ -144,7 +144,7 @@ def digest_of(
     return data_digest(source.identities(), split=split)
 
 
-def test_the_digest_holds_every_pixel_and_every_class() -> None:
+def test_digest_depends_on_every_pixel_and_class() -> None:
     images_NCHW, labels_N = random_images(), torch.arange(20)
     digests = {digest_of(images_NCHW, labels_N)}
     images_NCHW[7, 1, 2, 3] ^= 1
@@ -155,7 +155,7 @@ def test_the_digest_holds_every_pixel_and_every_class() -> None:
     assert len(digests) == 5
 
 
-def test_the_digest_does_not_depend_on_the_order_of_the_images() -> None:
+def test_digest_does_not_depend_on_the_order_of_the_images() -> None:
     images_NCHW, labels_N, order_N = random_images(), torch.arange(20), torch.arange(20).flip(0)
     first = digest_of(images_NCHW, labels_N)
     assert digest_of(images_NCHW[order_N], labels_N[order_N], split=dict(reversed(SPLIT.items()))) == first

@@ -50,7 +50,7 @@ def saved(path: Path, mode: str, **options: Any) -> Path:
         ("P", "a.png", {"transparency": 3}),
     ],
 )
-def test_images_of_every_mode_are_what_torchvision_loads(
+def test_images_of_every_mode_equal_torchvision(
     tmp_path: Path, mode: str, name: str, options: dict[str, Any]
 ) -> None:
     path = saved(tmp_path / name, mode, **options)
@@ -60,17 +60,17 @@ def test_images_of_every_mode_are_what_torchvision_loads(
     assert inspect_image(path) == (30, 44)
 
 
-def test_a_palette_with_many_transparencies_has_its_colors(tmp_path: Path) -> None:
+def test_palette_with_several_transparent_colours_keeps_its_colours(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.png", "P", transparency=bytes(range(200)))
     assert np.array_equal(np.asarray(decode_image(path)), np.asarray(picture().convert("P").convert("RGB")))
 
 
-def test_what_a_file_holds_decides_not_how_it_is_called(tmp_path: Path) -> None:
+def test_format_is_detected_from_the_content_not_the_name(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.jpg", "RGB", format="PNG")
     assert np.array_equal(np.asarray(decode_image(path)), np.asarray(picture()))
 
 
-def test_pixels_are_channels_first_and_back() -> None:
+def test_pixels_and_image_of_are_inverse() -> None:
     pixels_CHW = pixels(picture())
     assert pixels_CHW.dtype == torch.uint8
     assert np.array_equal(pixels_CHW.permute(1, 2, 0).numpy(), np.asarray(picture()))
@@ -105,18 +105,20 @@ DAMAGED: list[tuple[Any, str]] = [
     (lambda folder: folder / "a.png", "no such file or directory"),
     (
         lambda folder: tiny_datasets.write_png_header(folder / "a.png", height=10_000, width=10_000),
-        "more than the 89478485 pixels that Pillow takes for safe",
+        "more than the 89478485 pixels that Pillow considers safe",
     ),
     (
         lambda folder: tiny_datasets.write_png_header(folder / "a.png", height=60_000, width=60_000),
-        "more than the 89478485 pixels that Pillow takes for safe",
+        "more than the 89478485 pixels that Pillow considers safe",
     ),
 ]
 
 
 @pytest.mark.parametrize(("make", "reason"), DAMAGED)
 @pytest.mark.parametrize("read", [decode_image, inspect_image])
-def test_what_is_no_whole_image_is_refused_by_name(tmp_path: Path, make: Any, reason: str, read: Any) -> None:
+def test_incomplete_and_invalid_images_are_rejected_by_name(
+    tmp_path: Path, make: Any, reason: str, read: Any
+) -> None:
     path = make(tmp_path)
     with pytest.raises(
         ConfigError, match=rf"^data\.root: expected images that can be read, got {path}: {reason}"
@@ -125,7 +127,7 @@ def test_what_is_no_whole_image_is_refused_by_name(tmp_path: Path, make: Any, re
     assert "\n" not in str(refused.value)
 
 
-def test_the_largest_image_is_the_largest_that_pillow_takes_for_safe(tmp_path: Path) -> None:
+def test_maximum_image_size_is_that_of_pillow(tmp_path: Path) -> None:
     assert MAX_PIXELS == Image.MAX_IMAGE_PIXELS == 5 * 17_895_697
     path = tiny_datasets.write_png_header(tmp_path / "a.png", height=5, width=17_895_697)
     assert inspect_image(path) == (5, 17_895_697)
@@ -134,7 +136,7 @@ def test_the_largest_image_is_the_largest_that_pillow_takes_for_safe(tmp_path: P
         inspect_image(path)
 
 
-def test_bytes_behind_the_end_are_no_damage(tmp_path: Path) -> None:
+def test_bytes_after_the_end_of_an_image_are_accepted(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.jpg", "RGB")
     path.write_bytes(path.read_bytes() + bytes(5000))
     assert inspect_image(path) == (30, 44)
@@ -142,14 +144,14 @@ def test_bytes_behind_the_end_are_no_damage(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("box", [(0, 0, 30, 44), (3, 7, 11, 30), (20, 1, 5, 5), (29, 43, 1, 1)])
 @pytest.mark.parametrize("size", [8, 32])
-def test_a_resized_box_is_torchvisions(box: tuple[int, int, int, int], size: int) -> None:
+def test_resized_box_equals_torchvision(box: tuple[int, int, int, int], size: int) -> None:
     expected = oracle.resized_crop(picture(), *box, [size, size])
     assert np.array_equal(np.asarray(resized_box(picture(), box, size)), np.asarray(expected))
 
 
 @pytest.mark.parametrize(("height", "width"), [(30, 44), (44, 30), (37, 37), (16, 300), (333, 500), (9, 8)])
 @pytest.mark.parametrize("size", [8, 33, 224])
-def test_the_center_is_torchvisions_resize_and_crop(height: int, width: int, size: int) -> None:
+def test_centre_crop_equals_torchvision(height: int, width: int, size: int) -> None:
     expected = transforms.CenterCrop(size)(transforms.Resize(round(size * 256 / 224))(picture(height, width)))
     found = resized_center(picture(height, width), size)
     assert found.size == (size, size)
@@ -158,7 +160,7 @@ def test_the_center_is_torchvisions_resize_and_crop(height: int, width: int, siz
 
 @pytest.fixture
 def little_memory() -> Iterator[None]:
-    """This process gets 200 MB more than it has."""
+    """Limit the memory of this process to 200 MB more than it uses."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     used_pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (used_pages * resource.getpagesize() + 200_000_000, before[1]))
@@ -168,9 +170,9 @@ def little_memory() -> Iterator[None]:
 
 @pytest.mark.usefixtures("little_memory")
 @pytest.mark.parametrize(("length", "size"), [(3000, 224), (65_000, 224), (3000, 500)])
-def test_the_center_of_a_very_long_image_takes_little_memory(length: int, size: int) -> None:
+def test_centre_crop_of_a_very_long_image_needs_little_memory(length: int, size: int) -> None:
     line, short, first = picture(1, length), round(size * 256 / 224), length // 2 - 4
-    # Every pixel of the line becomes `short` pixels, so the eight in the middle can be resized alone.
+    # Every pixel of the line becomes `short` pixels, so the central eight can be resized separately.
     middle = line.crop((first, 0, first + 8, 1)).resize((8 * short, 1), Image.Resampling.BILINEAR)
     left = round((length * short - size) / 2) - first * short
     row_1S3 = np.asarray(middle).astype(int)[:, left : left + size]

@@ -51,7 +51,7 @@ def original(split: Split, index: int) -> Image.Image:
 
 
 def slow_crop(image: Image.Image, index: int, *, view: int) -> Image.Image:
-    """By torchvision, with the draws of seed 3, epoch 2."""
+    """Return the crop of torchvision, with the draws of seed 3, epoch 2."""
     index_1 = torch.tensor([index])
     shape_1T2 = uniform(3, 2, index_1, view=view, stream=Stream.CROP_SHAPE, count=20).view(1, 10, 2)
     place_12 = uniform(3, 2, index_1, view=view, stream=Stream.CROP_PLACE, count=2)
@@ -70,7 +70,7 @@ def test_images_of_several_sizes_stay_on_disk(dataset: ImageDataset) -> None:
     assert [len(part) for part in (dataset.train, dataset.validation, dataset.test)] == [39, 3, 15]
 
 
-def test_evaluation_sees_torchvisions_centers(dataset: ImageDataset) -> None:
+def test_evaluation_images_are_the_centre_crops_of_torchvision(dataset: ImageDataset) -> None:
     steps = transforms.Compose([transforms.Resize(37), transforms.CenterCrop(32)])
     expected_NCHW = torch.stack([as_levels(steps(original(dataset.test, index))) for index in range(15)])
     batches = list(dataset.test.plain(torch.arange(15).split(4)))
@@ -78,7 +78,7 @@ def test_evaluation_sees_torchvisions_centers(dataset: ImageDataset) -> None:
     assert torch.equal(torch.cat(batches), expected_NCHW)
 
 
-def test_evaluation_batches_are_those_normalised(dataset: ImageDataset) -> None:
+def test_evaluation_batches_are_normalised(dataset: ImageDataset) -> None:
     found = evaluation_batches(
         dataset.test,
         range(3, 10),
@@ -93,13 +93,13 @@ def test_evaluation_batches_are_those_normalised(dataset: ImageDataset) -> None:
     torch.testing.assert_close(torch.cat(list(found)), expected_NCHW, atol=1e-12, rtol=0)
 
 
-def test_an_empty_share_is_an_empty_batch(dataset: ImageDataset) -> None:
+def test_empty_share_gives_an_empty_batch(dataset: ImageDataset) -> None:
     (images_NCHW,) = dataset.test.plain(torch.arange(0).split(4))
     assert images_NCHW.shape == (0, 3, 32, 32)
     assert images_NCHW.dtype == torch.uint8
 
 
-def test_weak_views_are_torchvisions_boxes_of_the_whole_images(dataset: ImageDataset) -> None:
+def test_weak_views_equal_torchvision_crops_of_the_original_images(dataset: ImageDataset) -> None:
     batches = torch.arange(39).split(16)
     found = views_of(dataset.train, batches, recipe("weak"))
     for view in range(2):
@@ -109,7 +109,7 @@ def test_weak_views_are_torchvisions_boxes_of_the_whole_images(dataset: ImageDat
 
 
 @pytest.mark.parametrize("kind", ["standard", "randaugment"])
-def test_what_follows_the_crop_is_what_images_in_memory_get(dataset: ImageDataset, kind: str) -> None:
+def test_operations_after_the_crop_equal_those_in_memory(dataset: ImageDataset, kind: str) -> None:
     indices_N = torch.tensor([5, 30, 2, 11])
     (views,) = views_of(dataset.train, [indices_N], recipe(kind))
     for view in range(2):
@@ -126,7 +126,7 @@ def test_what_follows_the_crop_is_what_images_in_memory_get(dataset: ImageDatase
         torch.testing.assert_close(views[view], expected_NCHW, atol=1e-12, rtol=0)
 
 
-def test_no_augmentation_is_what_evaluation_sees(dataset: ImageDataset) -> None:
+def test_without_augmentation_views_equal_evaluation_images(dataset: ImageDataset) -> None:
     (images_NCHW,) = dataset.train.plain([torch.arange(39)])
     (views,) = views_of(dataset.train, [torch.arange(39)], recipe("none"))
     assert len(views) == 2
@@ -134,7 +134,7 @@ def test_no_augmentation_is_what_evaluation_sees(dataset: ImageDataset) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_sample_looks_the_same_in_every_batch_and_on_any_threads(
+def test_views_do_not_depend_on_the_batch_or_the_threads(
     dataset: ImageDataset, kind: str, some_threads: int
 ) -> None:
     order_N = torch.randperm(39, generator=torch.Generator().manual_seed(1))
@@ -155,20 +155,22 @@ def some_threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 @pytest.mark.parametrize("change", [{"epoch": 3}, {"seed": 4}])
 @pytest.mark.parametrize("kind", KINDS[1:])
-def test_epoch_seed_and_view_decide(dataset: ImageDataset, kind: str, change: dict[str, int]) -> None:
+def test_views_depend_on_epoch_seed_and_view(
+    dataset: ImageDataset, kind: str, change: dict[str, int]
+) -> None:
     (first, second), (other, _) = (
         views_of(dataset.train, [torch.arange(39)], recipe(kind, **changes))[0] for changes in ({}, change)
     )
     for different_NCHW in (second, other):
-        # Of the longest images hardly a box fits: often it is the centre twice.
+        # Few boxes fit very long images, so both views are often the central box.
         assert ((first - different_NCHW).abs().amax(dim=(1, 2, 3)) > 0.01).double().mean() > 0.8
 
 
-def test_the_mean_is_imagenets(dataset: ImageDataset) -> None:
+def test_channel_statistics_are_those_of_imagenet(dataset: ImageDataset) -> None:
     assert (dataset.mean, dataset.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def test_an_epoch_of_batches_comes_from_disk(dataset: ImageDataset) -> None:
+def test_epoch_batches_work_from_disk(dataset: ImageDataset) -> None:
     config = TrainConfig.from_flat({"data.num_views": 2, "optim.global_batch_size": 8, "seed": 3})
     batches = list(epoch_batches(dataset, config=config, epoch=2, device=CPU, dtype=torch.float32))
     assert [images_RCHW.shape for images_RCHW, _ in batches] == [(16, 3, 32, 32)] * 4
@@ -177,7 +179,7 @@ def test_an_epoch_of_batches_comes_from_disk(dataset: ImageDataset) -> None:
 
 
 @pytest.mark.parametrize("kind", ["weak", "none"])
-def test_an_image_that_breaks_later_is_named(tmp_path: Path, kind: str) -> None:
+def test_image_damaged_after_loading_is_named(tmp_path: Path, kind: str) -> None:
     root = write_image_folder(tmp_path, sizes=SIZES, suffixes=(".jpg",))
     split = load_dataset(DataConfig(dataset="folder", root=str(root), image_size=16)).train
     assert isinstance(split, DiskSplit)

@@ -12,17 +12,17 @@ from selfcon.data.distort import OPERATIONS, Operation
 
 NEAREST = InterpolationMode.NEAREST
 SIZES = [(32, 32), (8, 8), (37, 50), (100, 71)]
-# What torchvision's RandAugment(2, 9, 31) passes on at step 9, by its own tables.
+# The amounts of torchvision's RandAugment(2, 9, 31) at magnitude 9, from its tables.
 STEPS = v2.RandAugment(num_ops=2, magnitude=9, num_magnitude_bins=31)._AUGMENTATION_SPACE
 
 
 def strength(name: str, height: int = 32, width: int = 32) -> float:
-    """In single precision there, which moves a level by one now and then: 0.27000001 is above 0.27."""
+    """Return torchvision's amount, rounded: the float32 error (0.27000001) can change a level by one."""
     return round(float(STEPS[name][0](31, height, width)[9]), 6)
 
 
 def images(num_images: int, height: int, width: int) -> Tensor:
-    """Noise, a dark and a narrow one, one of a single level, a steep and a flat ramp, then noise again."""
+    """Return noise, dark, low-contrast and constant images, a steep and a flat ramp, then noise again."""
     generator = torch.Generator().manual_seed(0)
     images_NCHW = torch.randint(256, (num_images, 3, height, width), generator=generator, dtype=torch.uint8)
     images_NCHW[1] //= 9
@@ -95,7 +95,7 @@ ORACLES: list[tuple[Operation, str, Callable[[Tensor, float], Tensor]]] = [
 ]
 
 
-def test_the_operations_are_torchvisions_each_as_likely_and_each_sign() -> None:
+def test_operations_are_those_of_torchvision_with_equal_probabilities() -> None:
     assert [name for _, name, _ in ORACLES] == list(STEPS)
     assert [operation for operation, _ in OPERATIONS] == [o for o, _, _ in ORACLES for _ in range(2)]
     signs = [STEPS[name][1] for _, name, _ in ORACLES]
@@ -107,7 +107,7 @@ def test_the_operations_are_torchvisions_each_as_likely_and_each_sign() -> None:
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
 @pytest.mark.parametrize("number", range(28))
-def test_every_pixel_is_torchvisions(number: int, height: int, width: int) -> None:
+def test_every_pixel_equals_torchvision(number: int, height: int, width: int) -> None:
     images_NCHW = images(8, height, width)
     operation, amount = OPERATIONS[number]
     _, _, theirs = ORACLES[number // 2]
@@ -118,7 +118,7 @@ def test_every_pixel_is_torchvisions(number: int, height: int, width: int) -> No
 
 
 @pytest.mark.parametrize("number", range(28))
-def test_an_operation_leaves_its_argument_alone(number: int) -> None:
+def test_operations_do_not_change_their_argument(number: int) -> None:
     images_NCHW = images(8, 20, 30)
     operation, amount = OPERATIONS[number]
     operation(images_NCHW, amount)
@@ -126,7 +126,7 @@ def test_an_operation_leaves_its_argument_alone(number: int) -> None:
 
 
 @pytest.mark.parametrize("number", range(2, 28))
-def test_an_operation_changes_the_image(number: int) -> None:
+def test_operations_change_the_image(number: int) -> None:
     operation, amount = OPERATIONS[number]
     images_NCHW = images(8, 20, 30)
     assert not torch.equal(operation(images_NCHW, amount), images_NCHW)
@@ -134,6 +134,6 @@ def test_an_operation_changes_the_image(number: int) -> None:
 
 @pytest.mark.parametrize("number", range(28))
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 9), (9, 2)])
-def test_the_smallest_images_pass(number: int, height: int, width: int) -> None:
+def test_operations_accept_the_smallest_images(number: int, height: int, width: int) -> None:
     operation, amount = OPERATIONS[number]
     assert operation(images(8, height, width), amount).shape == (8, 3, height, width)

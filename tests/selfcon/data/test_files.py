@@ -14,7 +14,7 @@ def touched(folder: Path, *names: str) -> Path:
     return folder
 
 
-def test_images_are_listed_in_the_order_of_their_names(tmp_path: Path) -> None:
+def test_images_are_sorted_by_name(tmp_path: Path) -> None:
     files = ImageFiles(tmp_path)
     assert files.add_folder(touched(tmp_path / "x" / "b", "2.png", "10.jpg", "a.JPEG")) == range(3)
     assert files.add_folder(touched(tmp_path / "x" / "a", "longer.png")) == range(3, 4)
@@ -24,14 +24,14 @@ def test_images_are_listed_in_the_order_of_their_names(tmp_path: Path) -> None:
     assert files.path(1) == tmp_path / "x" / "b" / "2.png"
 
 
-def test_classes_are_the_folders_that_are_not_hidden(tmp_path: Path) -> None:
+def test_hidden_folders_are_not_classes(tmp_path: Path) -> None:
     for name in ("b", "a", ".c", "B"):
         (tmp_path / name).mkdir()
     touched(tmp_path, "file")
     assert class_folders(tmp_path, root=tmp_path) == ["B", "a", "b"]
 
 
-def test_a_name_that_is_not_text_is_a_name(tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_are_supported(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / b"\xff.png".decode(errors="surrogateescape")).touch()
     files = ImageFiles(tmp_path)
@@ -39,7 +39,7 @@ def test_a_name_that_is_not_text_is_a_name(tmp_path: Path) -> None:
     assert files.path(0).exists()
 
 
-def test_a_path_that_stays_inside_passes(tmp_path: Path) -> None:
+def test_paths_inside_the_root_are_accepted(tmp_path: Path) -> None:
     touched(tmp_path / "root" / "deep", "a.png")
     (tmp_path / "root" / "link").symlink_to(tmp_path / "root" / "deep" / ".." / "deep")
     (tmp_path / "other").symlink_to("root")
@@ -47,7 +47,7 @@ def test_a_path_that_stays_inside_passes(tmp_path: Path) -> None:
     assert [entry.name for entry in entries(tmp_path / "root" / "link", root=tmp_path / "root")] == ["a.png"]
 
 
-def test_a_neighbour_with_the_same_beginning_is_outside(tmp_path: Path) -> None:
+def test_sibling_folder_with_the_same_prefix_is_outside(tmp_path: Path) -> None:
     touched(tmp_path / "root2", "a.png")
     touched(tmp_path / "root")
     (tmp_path / "root" / "a.png").symlink_to(tmp_path / "root2" / "a.png")
@@ -55,7 +55,7 @@ def test_a_neighbour_with_the_same_beginning_is_outside(tmp_path: Path) -> None:
         check_inside(tmp_path / "root" / "a.png", root=tmp_path / "root")
 
 
-def test_a_folder_that_is_a_link_out_of_the_root_is_not_listed(tmp_path: Path) -> None:
+def test_folder_linked_from_outside_the_root_is_not_listed(tmp_path: Path) -> None:
     touched(tmp_path / "elsewhere" / "inner", "a.png")
     (touched(tmp_path / "root") / "link").symlink_to("../elsewhere")
     for folder in (tmp_path / "root" / "link", tmp_path / "root" / "link" / "inner"):
@@ -73,7 +73,7 @@ def test_the_content_of_a_file_inside_is_read(tmp_path: Path) -> None:
     assert read_content(tmp_path / "b", root=tmp_path, where="here") == b"a\xff"
 
 
-def test_a_file_is_missing_where_it_should_be(tmp_path: Path) -> None:
+def test_missing_file_is_named_with_its_expected_location(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to("nowhere")
     for name in ("a", "folder", "link", "folder/a"):
@@ -83,14 +83,14 @@ def test_a_file_is_missing_where_it_should_be(tmp_path: Path) -> None:
         assert str(refused.value) == f"data.root: expected {path.name} in a place, got no {path}"
 
 
-def test_a_file_outside_is_not_read(tmp_path: Path) -> None:
+def test_file_outside_the_root_is_not_read(tmp_path: Path) -> None:
     (touched(tmp_path / "root") / "a").symlink_to(touched(tmp_path, "b") / "b")
     with pytest.raises(ConfigError, match=r"^data\.root: expected links that stay in .*/root, got .*/root/a"):
         read_content(tmp_path / "root" / "a", root=tmp_path / "root", where="here")
 
 
 @pytest.mark.parametrize("name", ["folder/a", "folder"])
-def test_a_file_that_may_not_be_read_is_refused(open_path: Path, name: str) -> None:
+def test_unreadable_file_is_rejected(open_path: Path, name: str) -> None:
     path = touched(open_path / "folder", "a") / "a"
     with locked(open_path / name), pytest.raises(ConfigError) as refused:
         read_content(path, root=open_path, where="here")

@@ -28,7 +28,7 @@ def listed(source: FileSource) -> list[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("parts", [{"train": 3}, {"train": 3, "test": 2}, {"train": 2, "val": 3, "test": 1}])
-def test_images_and_classes_are_torchvisions(tmp_path: Path, parts: dict[str, int]) -> None:
+def test_images_and_classes_equal_torchvision(tmp_path: Path, parts: dict[str, int]) -> None:
     source = read_folder(written(tmp_path, parts=parts, classes=("b", "B", "a 1")))
     expected = []
     for part in parts:
@@ -39,14 +39,14 @@ def test_images_and_classes_are_torchvisions(tmp_path: Path, parts: dict[str, in
     assert source.files.sizes == [(tmp_path / name).stat().st_size for name in source.files.names]
 
 
-def test_the_parts_are_those_of_the_folders(tmp_path: Path) -> None:
+def test_splits_are_those_of_the_folders(tmp_path: Path) -> None:
     source = read_folder(written(tmp_path, parts={"test": 1, "val": 2, "train": 3}))
     assert dict(source.given) == {"train": range(9), "validation": range(9, 15), "test": range(15, 18)}
     assert [name.split("/")[0] for name in source.files.names] == ["train"] * 9 + ["val"] * 6 + ["test"] * 3
     assert dict(read_imagenet(tmp_path).given) == {"train": range(9), "test": range(9, 15)}
 
 
-def test_hidden_files_and_files_beside_the_classes_are_left_out(tmp_path: Path) -> None:
+def test_hidden_files_and_files_next_to_class_folders_are_ignored(tmp_path: Path) -> None:
     plain = listed(read_folder(written(tmp_path)))
     for name in (".DS_Store", "train/.hidden.png", "train/ant/.nothing", "train/list.txt", "README.md"):
         (tmp_path / name).write_text("text")
@@ -55,7 +55,7 @@ def test_hidden_files_and_files_beside_the_classes_are_left_out(tmp_path: Path) 
     assert listed(read_folder(tmp_path)) == plain
 
 
-def test_links_inside_are_followed(tmp_path: Path) -> None:
+def test_links_inside_the_root_are_followed(tmp_path: Path) -> None:
     written(tmp_path / "set")
     (tmp_path / "set" / "pool").mkdir()
     (tmp_path / "set" / "train" / "cow").rename(tmp_path / "set" / "pool" / "cow")
@@ -77,14 +77,14 @@ def test_links_inside_are_followed(tmp_path: Path) -> None:
         (((20, 30),), 224, None),
     ],
 )
-def test_the_size_is_the_images_own_where_they_have_one(
+def test_image_size_is_that_of_the_images_if_all_are_equal_squares(
     tmp_path: Path, sizes: Any, image_size: int, common_size: int | None
 ) -> None:
     source = read_folder(written(tmp_path, sizes=sizes, parts=TWO_PARTS))
     assert (source.image_size, source.common_size) == (image_size, common_size)
 
 
-def test_imagenet_is_224_and_stays_on_disk(tmp_path: Path) -> None:
+def test_imagenet_has_224_pixels_and_stays_on_disk(tmp_path: Path) -> None:
     source = read_imagenet(written(tmp_path, parts=TWO_PARTS, suffixes=(".JPEG",)))
     assert (source.image_size, source.common_size, source.small) == (224, None, False)
 
@@ -97,7 +97,7 @@ def test_imagenet100_is_a_hundred_classes_of_imagenet() -> None:
     assert (classes[0], classes[-1]) == ("n01558993", "n13040303")
 
 
-def test_imagenet100_takes_its_classes_out_of_imagenet(tmp_path: Path) -> None:
+def test_imagenet100_selects_its_classes_from_imagenet(tmp_path: Path) -> None:
     classes = [*imagenet100_classes(), "n00000000", "n99999999"]
     options = {"parts": {"train": 2, "val": 1}, "sizes": ((4, 4),), "suffixes": (".JPEG",)}
     written(tmp_path, classes=classes, **options)
@@ -131,7 +131,7 @@ def become_link(folder: Path, target: str) -> None:
     folder.symlink_to(target)
 
 
-# What is done to a folder of 3 classes, and the line that refuses it; {} is the folder.
+# Changes of a folder of 3 classes, and their error line; {} is the folder.
 BAD_FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty class": (
         lambda root: empty(root / "train/bee"),
@@ -189,15 +189,15 @@ BAD_FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "part link to nothing": (
         lambda root: become_link(root / "val", "/nonexistent"),
-        "links to what exists, got {}/val: a link to nothing",
+        "links to existing files or folders, got {}/val: a broken link",
     ),
     "link to nothing": (
         lambda root: (root / "train/ant/a.png").symlink_to("b.png"),
-        "links to what exists, got {}/train/ant/a.png: a link to nothing",
+        "links to existing files or folders, got {}/train/ant/a.png: a broken link",
     ),
     "link to itself": (
         lambda root: (root / "train/ant/a.png").symlink_to("a.png"),
-        "links to what exists, got {}/train/ant/a.png: a link to nothing",
+        "links to existing files or folders, got {}/train/ant/a.png: a broken link",
     ),
     "class only in train": (
         lambda root: shutil.rmtree(root / "val/bee"),
@@ -223,7 +223,7 @@ BAD_FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize(("spoil", "line"), BAD_FOLDERS.values(), ids=BAD_FOLDERS)
-def test_a_bad_folder_is_one_line_with_class_or_file(
+def test_invalid_folder_gives_a_one_line_error_with_class_or_file(
     tmp_path: Path, spoil: Callable[[Path], object], line: str
 ) -> None:
     root = written(tmp_path / "set", parts=TWO_PARTS)
@@ -236,7 +236,7 @@ def test_a_bad_folder_is_one_line_with_class_or_file(
 
 @pytest.mark.parametrize("read", [read_folder, read_imagenet, read_imagenet100])
 @pytest.mark.parametrize("below", ["train", "..", "train/ant"])
-def test_a_root_beside_the_right_one_is_told_from_it(tmp_path: Path, read: Any, below: str) -> None:
+def test_nearby_correct_root_is_suggested(tmp_path: Path, read: Any, below: str) -> None:
     root = written(tmp_path / "data" / "set", parts=TWO_PARTS)
     nearby = {"train": f" (did you mean {root}?)", "..": f" (did you mean {root}?)", "train/ant": ""}[below]
     with pytest.raises(ConfigError) as refused:
@@ -245,7 +245,7 @@ def test_a_root_beside_the_right_one_is_told_from_it(tmp_path: Path, read: Any, 
     assert str(refused.value).endswith(nearby)
 
 
-def test_imagenet_looks_at_one_image_of_each_class(tmp_path: Path) -> None:
+def test_imagenet_checks_one_image_of_each_class(tmp_path: Path) -> None:
     root = written(tmp_path, parts=TWO_PARTS)
     (root / "val" / "bee" / "001.jpg").write_text("text")
     assert len(read_imagenet(root).files) == 15
@@ -259,10 +259,10 @@ def test_imagenet_needs_val(tmp_path: Path) -> None:
         read_imagenet(written(tmp_path))
 
 
-def test_an_image_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
+def test_unreadable_image_is_rejected(tmp_path: Path) -> None:
     root = written(tmp_path, parts=TWO_PARTS)
     (root / "train/ant/aaa.png").touch()
-    (root / "train/ant/aaa.png").chmod(0)  # whoever may read everything reads an empty file
+    (root / "train/ant/aaa.png").chmod(0)  # root can read it, and gets an empty file
     with pytest.raises(ConfigError, match=r"/train/ant/aaa\.png: (permission denied|not an image)"):
         read_folder(root)
 
@@ -270,30 +270,28 @@ def test_an_image_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("read", [read_folder, read_imagenet])
 @pytest.mark.parametrize("mode", [0, 0o111, 0o444])
 @pytest.mark.parametrize("below", [".", "train", "val/bee"])
-def test_folders_that_may_not_be_listed_or_searched_are_refused(
-    open_path: Path, read: Any, mode: int, below: str
-) -> None:
+def test_unreadable_folders_are_rejected(open_path: Path, read: Any, mode: int, below: str) -> None:
     root = written(open_path / "set", parts=TWO_PARTS)
     with locked(root / below, mode=mode), pytest.raises(ConfigError) as refused:
         read(root)
-    # Some file systems tell with a name whether it is a folder: there what lies in it is tried.
+    # Some file systems list the types of entries: then the error is that of a path in the folder.
     expected = rf"data\.root: expected folders that can be read, got {root / below}(/\w+)?: permission denied"
     assert re.fullmatch(expected, str(refused.value))
 
 
-def test_a_locked_folder_beside_a_wrong_root_is_no_hint(open_path: Path) -> None:
+def test_unreadable_folder_next_to_a_wrong_root_is_not_suggested(open_path: Path) -> None:
     (open_path / "set" / "locked").mkdir(parents=True)
     with locked(open_path / "set" / "locked"), pytest.raises(ConfigError) as refused:
         read_folder(open_path / "set")
     assert str(refused.value).endswith(f"and images in it, got {open_path / 'set'} with locked")
 
 
-def test_reading_leaves_the_warnings_of_the_process_as_they_are(tmp_path: Path) -> None:
+def test_reading_does_not_change_the_warning_filters(tmp_path: Path) -> None:
     before = list(warnings.filters)
     read_folder(written(tmp_path))
     assert list(warnings.filters) == before
 
 
-def test_images_keep_their_names_in_capitals(tmp_path: Path) -> None:
+def test_names_in_capitals_are_kept(tmp_path: Path) -> None:
     root = written(tmp_path, parts=TWO_PARTS, suffixes=(".PNG", ".Jpg", ".JPEG"))
     assert {Path(name).suffix for name in read_folder(root).files.names} == {".PNG", ".Jpg", ".JPEG"}

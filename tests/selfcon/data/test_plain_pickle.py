@@ -22,7 +22,7 @@ def python2(tmp_path: Path, value: object) -> Any:
     return load_plain_pickle((tmp_path / "pickle").read_bytes())
 
 
-def test_what_python_2_wrote_is_what_numpy_and_pickle_read(tmp_path: Path) -> None:
+def test_python_2_pickles_are_read_like_pickle_and_numpy_do(tmp_path: Path) -> None:
     table = {b"data": ARRAY, b"labels": [3, 1], b"long": b"x" * 1000}
     found = python2(tmp_path, table)
     assert np.array_equal(found.pop(b"data").to_bytes_array(), ARRAY)
@@ -33,19 +33,19 @@ def test_what_python_2_wrote_is_what_numpy_and_pickle_read(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("protocol", [3, 4])
 @pytest.mark.parametrize("array", [ARRAY, np.asfortranarray(ARRAY), ARRAY[:0], ARRAY[:, ::2]])
-def test_arrays_of_bytes_come_back_from_python_3(array: Any, protocol: int) -> None:
+def test_byte_arrays_of_python_3_are_read(array: Any, protocol: int) -> None:
     found = load_plain_pickle(pickle.dumps({"a": [array]}, protocol=protocol))
     assert np.array_equal(found["a"][0].to_bytes_array(), array)
 
 
-def test_arrays_of_anything_else_are_refused() -> None:
+def test_arrays_of_other_types_are_rejected() -> None:
     for array in (np.zeros(3), np.zeros(3, dtype=np.int8), np.array([Malicious()], dtype=object)[:0]):
         found = load_plain_pickle(pickle.dumps(array, protocol=4))
-        with pytest.raises(ValueError, match="an array of something else than bytes"):
+        with pytest.raises(ValueError, match="an array that is not uint8"):
             found.to_bytes_array()
 
 
-def test_an_array_shorter_than_its_shape_is_refused() -> None:
+def test_array_shorter_than_its_shape_is_rejected() -> None:
     found = PickledArray()
     found.__setstate__((1, (5, 12), load_plain_pickle(pickle.dumps(np.dtype("u1"), 4)), False, bytes(59)))
     with pytest.raises(ValueError, match="reshape"):
@@ -53,12 +53,10 @@ def test_an_array_shorter_than_its_shape_is_refused() -> None:
 
 
 @pytest.mark.parametrize("protocol", range(6))
-def test_nothing_that_a_pickle_names_is_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: int
-) -> None:
+def test_code_in_a_pickle_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: int) -> None:
     monkeypatch.chdir(tmp_path)
     content = pickle.dumps({"data": Malicious()}, protocol=protocol)
-    with pytest.raises(pickle.UnpicklingError, match=r"it names \w+\.mkdir, which no plain data needs"):
+    with pytest.raises(pickle.UnpicklingError, match=r"it refers to \w+\.mkdir, which is not allowed"):
         load_plain_pickle(content)
     assert list(tmp_path.iterdir()) == []
     pickle.loads(content)
@@ -66,6 +64,6 @@ def test_nothing_that_a_pickle_names_is_run(
 
 
 @pytest.mark.parametrize("value", [os.system, eval, np.load, type, pickle.loads])
-def test_names_are_refused_whatever_they_are(value: object) -> None:
-    with pytest.raises(pickle.UnpicklingError, match="which no plain data needs"):
+def test_all_other_global_names_are_rejected(value: object) -> None:
+    with pytest.raises(pickle.UnpicklingError, match="which is not allowed"):
         load_plain_pickle(pickle.dumps(value))

@@ -16,7 +16,7 @@ def three_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def test_results_come_in_the_order_of_their_items() -> None:
+def test_results_are_in_the_order_of_the_items() -> None:
     def late(number: int) -> int:
         time.sleep(0.001 * (number % 3))
         return number**2
@@ -25,8 +25,8 @@ def test_results_come_in_the_order_of_their_items() -> None:
     assert list(in_threads(late, batches)) == [[n**2 for n in batch] for batch in batches]
 
 
-def test_as_many_threads_as_torch_has_work() -> None:
-    # None passes before three are there, and a fourth would break the barrier's turn.
+def test_number_of_threads_is_that_of_torch() -> None:
+    # The barrier opens for exactly three threads.
     together = threading.Barrier(3, timeout=30)
     names = next(in_threads(lambda _: (together.wait(), threading.current_thread().name)[1], [range(3)]))
     assert len(set(names)) == 3
@@ -34,7 +34,7 @@ def test_as_many_threads_as_torch_has_work() -> None:
     assert len(set(many)) <= 3
 
 
-def test_one_batch_is_made_ahead_and_no_more() -> None:
+def test_exactly_one_batch_is_prefetched() -> None:
     taken: list[int] = []
 
     def batches() -> Iterator[list[int]]:
@@ -50,7 +50,7 @@ def test_one_batch_is_made_ahead_and_no_more() -> None:
     assert taken == [0, 1, 2]
 
 
-def test_an_error_is_raised_where_its_batch_would_come() -> None:
+def test_error_is_raised_in_place_of_its_batch() -> None:
     results = in_threads(lambda number: 6 // number, [[1, 2], [3, 0], [6]])
     assert next(results) == [6, 3]
     with pytest.raises(ZeroDivisionError):
@@ -59,7 +59,7 @@ def test_an_error_is_raised_where_its_batch_would_come() -> None:
         next(results)
 
 
-def test_no_thread_outlives_the_iterator() -> None:
+def test_threads_end_with_the_iterator() -> None:
     results = in_threads(lambda number: number, [[number] for number in range(100)])
     next(results)
     assert any(thread.name.startswith("images") for thread in threading.enumerate())

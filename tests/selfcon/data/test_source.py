@@ -31,7 +31,7 @@ def kinds_of(dataset: ImageDataset) -> set[type]:
     return {type(part) for part in (dataset.train, dataset.validation, dataset.test)}
 
 
-def test_a_folder_of_equal_squares_is_read_into_memory_as_it_is(tmp_path: Path) -> None:
+def test_folder_of_equal_squares_is_read_into_memory_unchanged(tmp_path: Path) -> None:
     tiny_datasets.write_image_folder(tmp_path)
     dataset = loaded("folder", tmp_path)
     assert kinds_of(dataset) == {MemorySplit}
@@ -44,7 +44,7 @@ def test_a_folder_of_equal_squares_is_read_into_memory_as_it_is(tmp_path: Path) 
             assert np.array_equal(image_CHW.permute(1, 2, 0).numpy(), expected)
 
 
-def test_the_parts_in_memory_share_one_copy(tmp_path: Path) -> None:
+def test_splits_in_memory_share_one_copy(tmp_path: Path) -> None:
     tiny_datasets.write_cifar10(tmp_path)
     dataset = loaded("cifar10", tmp_path)
     parts = (dataset.train, dataset.validation, dataset.test)
@@ -62,7 +62,9 @@ def test_other_folders_stay_on_disk(tmp_path: Path, sizes: Any, image_size: int 
     assert dataset.image_size == (image_size or 224)
 
 
-def test_a_folder_too_large_for_memory_stays_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_larger_than_the_memory_limit_stays_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tiny_datasets.write_image_folder(tmp_path)
     needed = 36 * 3 * 20 * 20
     monkeypatch.setattr(source, "MEMORY_BYTES", needed)
@@ -71,7 +73,7 @@ def test_a_folder_too_large_for_memory_stays_on_disk(tmp_path: Path, monkeypatch
     assert kinds_of(loaded("folder", tmp_path)) == {DiskSplit}
 
 
-def test_on_disk_a_square_image_of_the_right_size_is_resized_and_cut(tmp_path: Path) -> None:
+def test_square_image_on_disk_is_resized_and_cropped(tmp_path: Path) -> None:
     tiny_datasets.write_image_folder(tmp_path, sizes=((20, 20), (40, 40)))
     (images_NCHW,) = loaded("folder", tmp_path, image_size=20).test.plain([torch.arange(3)])
     assert images_NCHW.shape == (3, 3, 20, 20)
@@ -79,7 +81,7 @@ def test_on_disk_a_square_image_of_the_right_size_is_resized_and_cut(tmp_path: P
 
 @pytest.mark.parametrize("kept", [source.MEMORY_BYTES, 0])
 @pytest.mark.parametrize("name", ["digits", "cifar10", "tinyimagenet"])
-def test_no_image_size_makes_a_set_in_memory_larger_than_memory(
+def test_images_are_resized_by_batch_if_resized_ones_do_not_fit_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kept: int
 ) -> None:
     tiny_datasets.write_cifar10(tmp_path)
@@ -93,7 +95,7 @@ def test_no_image_size_makes_a_set_in_memory_larger_than_memory(
     assert (found.mean, found.std, found.digest) == (resized.mean, resized.std, resized.digest)
 
 
-def test_resized_images_are_held_in_memory_where_they_fit(
+def test_resized_images_are_held_in_memory_if_they_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny_datasets.write_cifar10(tmp_path)
@@ -117,7 +119,7 @@ def test_tinyimagenet_is_read_into_memory_at_any_size(tmp_path: Path, image_size
     assert dataset.std == pytest.approx(pixels.std(axis=(0, 2, 3)), abs=1e-14)
 
 
-def test_an_image_of_another_size_among_equal_ones_is_named(tmp_path: Path) -> None:
+def test_image_of_a_different_size_is_named(tmp_path: Path) -> None:
     tiny_datasets.write_tinyimagenet(tmp_path)
     path = tmp_path / "tiny-imagenet-200" / "val" / "images" / "val_3.JPEG"
     Image.new("RGB", (63, 64)).save(path)
@@ -126,7 +128,7 @@ def test_an_image_of_another_size_among_equal_ones_is_named(tmp_path: Path) -> N
     assert str(refused.value) == f"data.root: expected images of 64 x 64 pixels, got {path} of 63 x 64"
 
 
-def test_cifar_is_normalised_by_its_training_part(tmp_path: Path) -> None:
+def test_cifar_is_normalised_by_its_training_split(tmp_path: Path) -> None:
     tiny_datasets.write_cifar100(tmp_path)
     dataset = loaded("cifar100", tmp_path, image_size=16)
     assert kinds_of(dataset) == {MemorySplit}
@@ -145,7 +147,7 @@ WRITERS = {
 
 
 @pytest.mark.parametrize("dataset", WRITERS)
-def test_the_digest_is_that_of_the_data_and_their_split(tmp_path: Path, dataset: str) -> None:
+def test_digest_depends_on_the_split_but_not_on_folder_or_image_size(tmp_path: Path, dataset: str) -> None:
     getattr(tiny_datasets, WRITERS[dataset])(tmp_path)
     digest = loaded(dataset, tmp_path).digest
     assert loaded(dataset, tmp_path / ".." / tmp_path.name, image_size=16, num_views=2).digest == digest
@@ -153,7 +155,7 @@ def test_the_digest_is_that_of_the_data_and_their_split(tmp_path: Path, dataset:
     assert loaded(dataset, tmp_path, validation_fraction=0.3).digest != digest
 
 
-def test_the_digest_of_files_holds_name_size_class_and_part(tmp_path: Path) -> None:
+def test_digest_of_files_includes_name_size_class_and_split(tmp_path: Path) -> None:
     root = tiny_datasets.write_image_folder(tmp_path / "set", parts={"train": 12, "val": 3})
     path = root / "train" / "bee" / "003.jpg"
     digests = [loaded("folder", root).digest]
@@ -172,7 +174,7 @@ def test_the_digest_of_files_holds_name_size_class_and_part(tmp_path: Path) -> N
     assert loaded("folder", tmp_path / "moved").digest == digests[-1]
 
 
-def test_the_digest_is_the_sha256_of_sorted_lines(tmp_path: Path) -> None:
+def test_digest_is_the_sha256_of_sorted_lines(tmp_path: Path) -> None:
     tiny_datasets.write_image_folder(
         tmp_path, parts={"train": 2, "test": 1}, classes=("b", "a"), suffixes=(".png",)
     )

@@ -21,20 +21,20 @@ def part(images_ACHW: Tensor, *, image_size: int) -> MemorySplit:
 
 
 @pytest.mark.parametrize("size", [3, 5, 8, 12, 16])
-def test_resizing_is_torchvisions(size: int) -> None:
+def test_resizing_equals_torchvision(size: int) -> None:
     found_NCHW = resize(random_images(), size)
     expected_NCHW = oracle.resize(random_images().double(), [size, size], antialias=True)
     assert found_NCHW.dtype == torch.uint8
     torch.testing.assert_close(found_NCHW.double(), expected_NCHW, atol=0.5 + 1e-3, rtol=0)
 
 
-def test_images_of_the_right_size_are_not_touched() -> None:
+def test_images_of_the_right_size_are_unchanged() -> None:
     images_NCHW = random_images()
     assert resize(images_NCHW, 9) is images_NCHW
 
 
 @pytest.mark.parametrize("size", [5, 12, 17])
-def test_resizing_in_pieces_is_resizing_at_once(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+def test_resizing_in_chunks_equals_resizing_at_once(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     at_once_NCHW = resize(random_images(), size)
     monkeypatch.setattr(split, "_PIXELS_AT_ONCE", 7 * 9 * 9)
     assert torch.equal(resize(random_images(), size), at_once_NCHW)
@@ -43,7 +43,7 @@ def test_resizing_in_pieces_is_resizing_at_once(monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.parametrize("size", [5, 9, 16])
-def test_images_resized_by_batches_are_those_resized_before(size: int) -> None:
+def test_resizing_by_batch_equals_resizing_in_advance(size: int) -> None:
     later, before = (
         part(random_images(), image_size=size),
         part(resize(random_images(), size), image_size=size),
@@ -60,7 +60,7 @@ def test_images_resized_by_batches_are_those_resized_before(size: int) -> None:
     assert later.channel_statistics() == before.channel_statistics()
 
 
-def test_an_empty_batch_is_resized_to_an_empty_batch() -> None:
+def test_resizing_an_empty_batch_gives_an_empty_batch() -> None:
     (images_BCHW,) = part(random_images(), image_size=16).plain([torch.arange(0)])
     assert images_BCHW.shape == (0, 3, 16, 16)
     assert images_BCHW.dtype == torch.uint8

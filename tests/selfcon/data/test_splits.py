@@ -16,7 +16,7 @@ LABELS_N = torch.arange(1000).remainder(7).sub(3).abs()  # 0, 1, 2, 3 with 1, 2,
     fraction=st.floats(0.001, 0.999),
     seed=st.integers(0, 2**63),
 )
-def test_each_image_is_on_one_side_and_each_class_on_both_in_its_share(
+def test_split_is_disjoint_complete_and_stratified(
     class_sizes: list[int], fraction: float, seed: int
 ) -> None:
     labels_N = torch.arange(len(class_sizes)).repeat_interleave(torch.tensor(class_sizes)).flip(0)
@@ -28,20 +28,20 @@ def test_each_image_is_on_one_side_and_each_class_on_both_in_its_share(
     assert torch.bincount(labels_N[off], minlength=len(class_sizes)).tolist() == expected
 
 
-def test_a_split_depends_on_the_seed_and_on_nothing_else() -> None:
+def test_split_depends_only_on_the_seed() -> None:
     first, again, other = (stratified(LABELS_N, fraction=0.2, seed=seed)[1] for seed in (3, 3, 4))
     torch.manual_seed(99)
     assert torch.equal(first, again)
-    # A fifth of the split-off fifth is expected to be the same.
+    # Two random splits of 20 % are expected to share a fifth of their images.
     assert len(set(first.tolist()) & set(other.tolist())) < 80
 
 
-def test_a_larger_fraction_splits_off_the_same_images_and_more() -> None:
+def test_split_with_a_larger_fraction_is_a_superset() -> None:
     parts = [set(stratified(LABELS_N, fraction=fraction, seed=0)[1].tolist()) for fraction in (0.1, 0.2, 0.5)]
     assert parts[0] < parts[1] < parts[2]
 
 
-def test_every_image_has_the_same_chance() -> None:
+def test_every_image_is_selected_with_equal_probability() -> None:
     counts_N = torch.zeros(1000, dtype=torch.int64)
     for seed in range(300):
         counts_N[stratified(LABELS_N, fraction=0.2, seed=seed)[1]] += 1
@@ -50,7 +50,7 @@ def test_every_image_has_the_same_chance() -> None:
 
 
 def source(given: dict[str, int] | None = None, *, sizes: tuple[int, ...] = (20, 30)) -> ArraySource:
-    """A training part with so many images of each class, then further parts with so many of each."""
+    """Return a training split with `sizes` images per class, and the `given` splits."""
     counts: dict[Part, tuple[int, ...]] = {"train": sizes}
     counts |= {part: (size,) * len(sizes) for part, size in (given or {}).items()}  # type: ignore[misc]
     labels = [label for part in counts.values() for label, count in enumerate(part) for _ in range(count)]
@@ -80,7 +80,7 @@ def divided(found: ArraySource, **fields: float) -> dict[Part, list[int]]:
         ({"validation": 3, "test": 2}, {"train": 50, "validation": 6, "test": 4}),
     ],
 )
-def test_what_a_data_set_does_not_come_with_is_split_off(
+def test_missing_splits_are_taken_from_the_training_split(
     given: dict[str, int], sizes: dict[str, int]
 ) -> None:
     found = source(given)
@@ -93,7 +93,7 @@ def test_what_a_data_set_does_not_come_with_is_split_off(
         assert members[part] == list(found.given[part])  # type: ignore[index]
 
 
-def test_no_setting_moves_an_image_into_the_test_part_or_out_of_it() -> None:
+def test_no_setting_changes_the_test_split() -> None:
     first = divided(source())["test"]
     assert divided(source(), split_seed=5, validation_fraction=0.4)["test"] == first
     assert divided(source({"validation": 3}))["test"] == first
@@ -111,7 +111,7 @@ def test_no_setting_moves_an_image_into_the_test_part_or_out_of_it() -> None:
         ({"validation": 2, "test": 2}, {}),
     ],
 )
-def test_what_decided_the_split_is_told(given: dict[str, int], decided: dict[str, float]) -> None:
+def test_parameters_of_the_split_are_returned(given: dict[str, int], decided: dict[str, float]) -> None:
     assert divide(source(given), DataConfig(validation_fraction=0.3, split_seed=4))[1] == decided
 
 
@@ -132,15 +132,13 @@ def test_what_decided_the_split_is_told(given: dict[str, int], decided: dict[str
         ({"validation": 2, "test": 2}, (3, 0), "at least 1 training images of each class, got 0 of bee"),
     ],
 )
-def test_a_class_too_small_to_be_split_is_named(
-    given: dict[str, int], sizes: tuple[int, ...], line: str
-) -> None:
+def test_class_with_too_few_images_is_named(given: dict[str, int], sizes: tuple[int, ...], line: str) -> None:
     with pytest.raises(ConfigError) as refused:
         divided(source(given, sizes=sizes))
     assert str(refused.value) == f"data.root: expected {line}"
 
 
-def test_as_many_images_as_there_are_parts_are_enough() -> None:
+def test_one_image_for_each_split_suffices() -> None:
     members = divided(source(sizes=(3, 3)))
     assert {part: len(numbers) for part, numbers in members.items()} == {
         "train": 2,

@@ -4,7 +4,7 @@ import torch
 from selfcon.data.statistics import channel_statistics
 
 
-def test_mean_and_deviation_are_by_channel() -> None:
+def test_mean_and_deviation_are_computed_by_channel() -> None:
     generator = torch.Generator().manual_seed(0)
     images_NCHW = torch.randint(256, (20, 3, 6, 6), generator=generator, dtype=torch.uint8)
     images_NCHW[:, 1] //= 2
@@ -16,7 +16,7 @@ def test_mean_and_deviation_are_by_channel() -> None:
     assert std[2] == 1
 
 
-def test_the_batches_make_no_difference() -> None:
+def test_statistics_do_not_depend_on_the_batches() -> None:
     images_NCHW = torch.arange(10 * 3 * 5 * 4).remainder(251).to(torch.uint8).view(10, 3, 5, 4)
     together = channel_statistics([images_NCHW])
     assert channel_statistics(images_NCHW.split(1)) == together

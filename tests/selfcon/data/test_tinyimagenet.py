@@ -36,7 +36,7 @@ def test_training_images_have_the_class_of_their_folder(tmp_path: Path) -> None:
         assert source.files.names[number].split("/")[2] == wnids[source.labels_N[number]]
 
 
-def test_val_is_the_test_part_with_the_annotated_classes(tmp_path: Path) -> None:
+def test_val_is_the_test_split_with_the_annotated_classes(tmp_path: Path) -> None:
     folder, source = written(tmp_path), read_tinyimagenet(tmp_path)
     wnids = sorted(lines_of(folder / "wnids.txt"))
     wnid_of = dict(line.split("\t")[:2] for line in lines_of(folder / "val" / "val_annotations.txt"))
@@ -61,18 +61,18 @@ def move_out(path: Path, root: Path) -> None:
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no folder": (
         shutil.rmtree,
-        "wnids.txt in tiny-imagenet-200/ under data.root, as "
-        "http://cs231n.stanford.edu/tiny-imagenet-200.zip unpacks, got no {}/wnids.txt",
+        "wnids.txt in tiny-imagenet-200/ under data.root, as unpacked from "
+        "http://cs231n.stanford.edu/tiny-imagenet-200.zip, got no {}/wnids.txt",
     ),
     "no words": (
         lambda folder: (folder / "words.txt").unlink(),
-        "words.txt in tiny-imagenet-200/ under data.root, as "
-        "http://cs231n.stanford.edu/tiny-imagenet-200.zip unpacks, got no {}/words.txt",
+        "words.txt in tiny-imagenet-200/ under data.root, as unpacked from "
+        "http://cs231n.stanford.edu/tiny-imagenet-200.zip, got no {}/words.txt",
     ),
     "no annotations": (
         lambda folder: (folder / "val/val_annotations.txt").unlink(),
-        "val_annotations.txt in tiny-imagenet-200/ under data.root, as "
-        "http://cs231n.stanford.edu/tiny-imagenet-200.zip unpacks, got no {}/val/val_annotations.txt",
+        "val_annotations.txt in tiny-imagenet-200/ under data.root, as unpacked from "
+        "http://cs231n.stanford.edu/tiny-imagenet-200.zip, got no {}/val/val_annotations.txt",
     ),
     "no train": (
         lambda folder: shutil.rmtree(folder / "train"),
@@ -136,7 +136,7 @@ LINKED = [
 
 
 @pytest.mark.parametrize(("spoil", "line"), DAMAGE.values(), ids=DAMAGE)
-def test_what_is_missing_or_does_not_belong_is_one_line(
+def test_missing_and_unexpected_files_give_a_one_line_error(
     tmp_path: Path, spoil: Callable[[Path], Any], line: str
 ) -> None:
     folder = written(tmp_path)
@@ -148,7 +148,7 @@ def test_what_is_missing_or_does_not_belong_is_one_line(
 
 
 @pytest.mark.parametrize("name", LINKED)
-def test_a_link_out_of_the_root_is_refused(tmp_path: Path, name: str) -> None:
+def test_link_out_of_the_root_is_rejected(tmp_path: Path, name: str) -> None:
     root = tmp_path / "set"
     path = written(root) / name
     move_out(path, root)
@@ -159,7 +159,7 @@ def test_a_link_out_of_the_root_is_refused(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["wnids.txt", "words.txt", "val/val_annotations.txt"])
-def test_a_file_that_may_not_be_read_is_refused(open_path: Path, name: str) -> None:
+def test_unreadable_file_is_rejected(open_path: Path, name: str) -> None:
     path = written(open_path) / name
     with locked(path), pytest.raises(ConfigError) as refused:
         read_tinyimagenet(open_path)

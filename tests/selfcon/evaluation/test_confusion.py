@@ -5,7 +5,7 @@ import torch
 from selfcon.evaluation.confusion import MAX_CLASSES, MAX_PAIRS, Confusion, confusion_of
 
 
-def test_every_judged_image_is_counted_once() -> None:
+def test_every_evaluated_image_is_counted_once() -> None:
     labels_M, named_M = torch.tensor([0, 0, 0, 1, 1, 3]), torch.tensor([0, 1, 1, 1, 0, 2])
     found = confusion_of(named_M, labels_M, num_classes=4)
     assert found is not None
@@ -14,7 +14,7 @@ def test_every_judged_image_is_counted_once() -> None:
     assert found.pairs == ((0, 1, 2), (1, 0, 1), (3, 2, 1))
 
 
-def test_it_survives_json() -> None:
+def test_confusion_survives_a_round_trip_through_json() -> None:
     generator = torch.Generator().manual_seed(0)
     labels_M, named_M = torch.randint(0, 7, (2, 100), generator=generator)
     found = confusion_of(named_M, labels_M, num_classes=7)
@@ -23,7 +23,7 @@ def test_it_survives_json() -> None:
     assert sum(found.totals) == sum(found.correct) + sum(count for *_, count in found.pairs) == 100
 
 
-def test_of_very_many_pairs_the_most_frequent_stay() -> None:
+def test_only_the_most_frequent_pairs_are_kept() -> None:
     generator = torch.Generator().manual_seed(0)
     labels_M = torch.randint(0, 100, (5000,), generator=generator)
     named_M = torch.randint(0, 100, (5000,), generator=generator)
@@ -35,7 +35,7 @@ def test_of_very_many_pairs_the_most_frequent_stay() -> None:
     assert len(json.dumps(found.as_json())) < 30_000  # what a study stores with a trial
 
 
-def test_of_very_many_classes_there_is_none_and_the_largest_fits_a_text_of_every_database() -> None:
+def test_too_many_classes_give_none_and_the_largest_result_fits_64_kb() -> None:
     labels_M = torch.arange(MAX_CLASSES).repeat(50)
     found = confusion_of(labels_M.roll(1), labels_M, num_classes=MAX_CLASSES)
     assert found is not None

@@ -55,7 +55,7 @@ def features_of(
     )
 
 
-def test_features_are_the_encoders_own_in_evaluation_mode(
+def test_features_equal_the_encoder_in_evaluation_mode(
     encoder: SelfConEncoder, dataset: ImageDataset
 ) -> None:
     encoder.double()
@@ -70,7 +70,7 @@ def test_features_are_the_encoders_own_in_evaluation_mode(
         torch.testing.assert_close(found_ND, expected_ND, atol=1e-10, rtol=1e-10)
 
 
-def test_extracting_features_leaves_the_encoder_as_it_was(
+def test_extracting_features_does_not_change_the_encoder(
     encoder: SelfConEncoder, dataset: ImageDataset
 ) -> None:
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
@@ -81,22 +81,22 @@ def test_extracting_features_leaves_the_encoder_as_it_was(
     assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
 
 
-def test_features_carry_no_gradient(encoder: SelfConEncoder, dataset: ImageDataset) -> None:
+def test_features_have_no_gradient(encoder: SelfConEncoder, dataset: ImageDataset) -> None:
     assert not any(x_ND.requires_grad for x_ND in features_of(encoder, dataset, dataset.validation))
 
 
 @pytest.mark.parametrize(("split", "prefix"), [("validation", "val"), ("test", "test")])
-def test_every_judge_reports_a_fraction(
+def test_every_accuracy_is_a_fraction(
     encoder: SelfConEncoder, dataset: ImageDataset, split: str, prefix: str
 ) -> None:
     metrics = evaluate_encoder(encoder, dataset, config=CONFIG, split=split).accuracies  # type: ignore[arg-type]
-    judges = ("exit1_top1", "exit3_top1", "top1", "ensemble_top1", "knn_top1")
-    assert list(metrics) == [f"{prefix}/{judge}" for judge in judges]
+    classifiers = ("exit1_top1", "exit3_top1", "top1", "ensemble_top1", "knn_top1")
+    assert list(metrics) == [f"{prefix}/{classifier}" for classifier in classifiers]
     # Ten classes: even an untrained network is far above chance, and none is perfect on unseen digits.
     assert all(0.3 < value < 1 for value in metrics.values())
 
 
-def test_an_encoder_without_exits_is_its_own_ensemble(dataset: ImageDataset) -> None:
+def test_ensemble_of_an_encoder_without_exits_equals_the_backbone(dataset: ImageDataset) -> None:
     torch.manual_seed(0)
     model = CONFIG.model.model_copy(update={"exit_stages": ()})
     encoder = build_encoder(model, image_size=8)
@@ -105,13 +105,15 @@ def test_an_encoder_without_exits_is_its_own_ensemble(dataset: ImageDataset) -> 
     assert metrics["val/ensemble_top1"] == metrics["val/top1"]
 
 
-def test_equal_encoders_are_judged_equally(encoder: SelfConEncoder, dataset: ImageDataset) -> None:
+def test_equal_encoders_have_equal_accuracies(encoder: SelfConEncoder, dataset: ImageDataset) -> None:
     first, again = (evaluate_encoder(encoder, dataset, config=CONFIG, split="validation") for _ in range(2))
     assert first.accuracies == again.accuracies
     assert first.confusion == again.confusion
 
 
-def test_the_numbers_are_the_shares_of_right_answers(encoder: SelfConEncoder, dataset: ImageDataset) -> None:
+def test_accuracies_are_the_fractions_of_correct_predictions(
+    encoder: SelfConEncoder, dataset: ImageDataset
+) -> None:
     evaluation = evaluate_encoder(encoder, dataset, config=CONFIG, split="test")
     metrics, confusion = evaluation.accuracies, evaluation.confusion
     train_ND, test_MD = (features_of(encoder, dataset, part) for part in (dataset.train, dataset.test))
@@ -129,33 +131,31 @@ def test_the_numbers_are_the_shares_of_right_answers(encoder: SelfConEncoder, da
 
 
 @pytest.mark.parametrize("weight", [math.nan, math.inf, 1e30])
-def test_an_encoder_that_has_diverged_is_not_judged(
-    encoder: SelfConEncoder, dataset: ImageDataset, weight: float
-) -> None:
+def test_diverged_encoder_is_rejected(encoder: SelfConEncoder, dataset: ImageDataset, weight: float) -> None:
     last = list(encoder.backbone.parameters())[-1]
     torch.nn.init.constant_(last, weight)
     with pytest.raises(NonFiniteLossError, match="features of the validation split: infinite, or too large"):
         evaluate_encoder(encoder, dataset, config=CONFIG, split="validation")
 
 
-def test_the_ensemble_follows_the_mean_probability_not_the_majority() -> None:
+def test_ensemble_uses_the_mean_probability_not_the_majority() -> None:
     generator = torch.Generator().manual_seed(0)
     labels_N = torch.arange(200) % 2
     signal_N1 = (2.0 * labels_N - 1)[:, None]
     vague_ND = 0.1 * signal_N1 + torch.randn(200, 2, generator=generator)
     sure_ND = 5.0 * signal_N1 + torch.randn(200, 2, generator=generator)
-    judged_MD = [torch.tensor([[-0.4, -0.4]]), torch.tensor([[-0.4, -0.4]]), torch.tensor([[5.0, 5.0]])]
+    eval_MD = [torch.tensor([[-0.4, -0.4]]), torch.tensor([[-0.4, -0.4]]), torch.tensor([[5.0, 5.0]])]
     features_ND = [vague_ND, vague_ND, sure_ND]
     probes = train_probes(features_ND, labels_N, evaluate=CONFIG.evaluate, num_classes=2, seed=0)
     predictions = predict_classes(
-        probes, features_ND, labels_N, judged_MD, exit_stages=(1, 2), num_neighbours=5
+        probes, features_ND, labels_N, eval_MD, exit_stages=(1, 2), num_neighbours=5
     )
     votes = [predictions[name].item() for name in ("exit1_top1", "exit2_top1", "top1", "ensemble_top1")]
     assert votes == [0, 0, 1, 1]
 
 
 def slow_neighbours(train_ND: Tensor, labels_N: Tensor, query_D: Tensor, num_neighbours: int) -> int:
-    """Wu et al. 2018, section 3.4, in words: the nearest vote with exp(cosine / 0.07)."""
+    """Wu et al. 2018, section 3.4: the nearest vote with weight exp(cosine / 0.07)."""
     cosines = [float(functional.cosine_similarity(row_D, query_D, dim=0)) for row_D in train_ND]
     nearest = sorted(range(len(cosines)), key=lambda row: -cosines[row])[:num_neighbours]
     votes: dict[int, float] = defaultdict(float)
@@ -176,7 +176,7 @@ def test_neighbours_vote_as_in_wu_et_al(num_neighbours: int) -> None:
     ]
 
 
-def test_neighbours_look_at_directions_only() -> None:
+def test_neighbours_depend_only_on_directions() -> None:
     train_ND, labels_N = torch.eye(3), torch.tensor([2, 1, 0])
     query_MD = torch.tensor([[9.0, 1.0, 0.0], [0.0, 0.1, 0.2]])
     predictions_M = predict_by_neighbours(100 * train_ND, labels_N, query_MD, num_neighbours=1)

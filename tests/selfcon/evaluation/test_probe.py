@@ -13,7 +13,7 @@ PROTOCOL = EvaluateConfig(probe_epochs=100, probe_batch_size=128, probe_learning
 
 
 def blobs(num_images: int, *, dim: int, num_classes: int = 5, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Overlapping classes whose dimensions have unlike means and scales, as a network's features have."""
+    """Return overlapping classes with different means and scales of dimensions, like network features."""
     generator = torch.Generator().manual_seed(seed)
     labels_N = torch.randint(num_classes, (num_images,), generator=generator)
     centres_CD = torch.randn(
@@ -33,7 +33,7 @@ def trained(
 
 
 def slow_probe(x_ND: Tensor, labels_N: Tensor, evaluate: EvaluateConfig, *, seed: int) -> nn.Linear:
-    """The protocol as one would write it with torch's own layer, loss, optimiser and schedule."""
+    """The protocol with the layer, loss, optimiser and schedule of torch."""
     layer = nn.Linear(x_ND.shape[1], int(labels_N.max()) + 1, dtype=torch.float64)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
@@ -49,7 +49,7 @@ def slow_probe(x_ND: Tensor, labels_N: Tensor, evaluate: EvaluateConfig, *, seed
     return layer
 
 
-def test_a_probe_is_what_torchs_own_layer_and_optimiser_learn_on_conditioned_features() -> None:
+def test_probe_equals_training_with_torch_on_conditioned_features() -> None:
     x_ND, labels_N = blobs(90, dim=6)
     evaluate = EvaluateConfig(probe_epochs=20, probe_batch_size=32, probe_learning_rate=2.0)
     standard_ND = torch.from_numpy(StandardScaler().fit_transform(x_ND.numpy()))
@@ -60,7 +60,7 @@ def test_a_probe_is_what_torchs_own_layer_and_optimiser_learn_on_conditioned_fea
     torch.testing.assert_close(logits_ENC[0], expected_NC.detach(), atol=1e-9, rtol=0)
 
 
-def test_exits_trained_together_are_exits_trained_alone() -> None:
+def test_training_exits_together_equals_training_them_separately() -> None:
     first_ND, labels_N = blobs(100, dim=8)
     second_ND = first_ND.flip(1).square()
     together = trained([first_ND, second_ND], labels_N, PROTOCOL)
@@ -69,7 +69,7 @@ def test_exits_trained_together_are_exits_trained_alone() -> None:
     torch.testing.assert_close(together.biases, torch.cat([probe.biases for probe in alone]))
 
 
-def test_probes_have_one_linear_layer_an_exit() -> None:
+def test_probes_have_one_linear_layer_per_exit() -> None:
     x_ND, labels_N = blobs(60, dim=8)
     probes = trained([x_ND, -x_ND], labels_N, PROTOCOL)
     assert probes.weights.shape == (2, 5, 8)
@@ -80,7 +80,7 @@ def test_probes_have_one_linear_layer_an_exit() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_equal_features_give_equal_bits(dtype: torch.dtype) -> None:
+def test_equal_features_give_bit_identical_probes(dtype: torch.dtype) -> None:
     x_ND, labels_N = blobs(150, dim=8)
     first, again = (trained([x_ND.to(dtype)], labels_N, PROTOCOL) for _ in range(2))
     assert first.weights.dtype == dtype
@@ -88,7 +88,7 @@ def test_equal_features_give_equal_bits(dtype: torch.dtype) -> None:
     assert torch.equal(first.biases, again.biases)
 
 
-def test_units_and_offsets_of_the_features_do_not_matter() -> None:
+def test_probes_are_invariant_to_scale_and_offset_of_features() -> None:
     x_ND, labels_N = blobs(120, dim=8)
     factors_D = torch.logspace(3, -3, 8, dtype=torch.float64)
     logits_ENC = trained([x_ND], labels_N, PROTOCOL).logits([x_ND])
@@ -97,17 +97,17 @@ def test_units_and_offsets_of_the_features_do_not_matter() -> None:
 
 
 @pytest.mark.parametrize("learning_rate", [0.3, 3.0, 7.0])
-def test_descent_is_stable_on_features_that_are_nearly_one_direction(learning_rate: float) -> None:
+def test_training_is_stable_on_nearly_collinear_features(learning_rate: float) -> None:
     x_ND, labels_N = blobs(300, dim=16)
     common_N1 = 100 * torch.randn(300, 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     evaluate = EvaluateConfig(probe_learning_rate=learning_rate)
     features_ND = [x_ND / x_ND.std(dim=0) + common_N1]
     logits_ENC = trained(features_ND, labels_N, evaluate).logits(features_ND)
-    # A probe that knows nothing has log(5) = 1.61; one that diverges has hundreds.
+    # The loss of an untrained probe is log(5) = 1.61, that of a diverged one in the hundreds.
     assert nn.functional.cross_entropy(logits_ENC[0], labels_N) < 1.61
 
 
-def test_a_channel_that_never_varies_has_no_weight() -> None:
+def test_constant_channels_have_weight_zero() -> None:
     x_ND, labels_N = blobs(80, dim=6)
     x_ND[:, 2] = 0.0
     x_ND[:, 4] = 12345.678
@@ -116,7 +116,7 @@ def test_a_channel_that_never_varies_has_no_weight() -> None:
     assert (probes.weights[:, :, [0, 1, 3, 5]] != 0).all()
 
 
-def test_features_that_never_vary_give_the_shares_of_the_classes() -> None:
+def test_constant_features_give_the_class_frequencies() -> None:
     labels_N = torch.tensor([0] * 30 + [1] * 60 + [2] * 10)
     features_ND = [torch.ones(100, 4, dtype=torch.float64)]
     probabilities_ENC = trained(features_ND, labels_N, PROTOCOL).probabilities(features_ND)
@@ -131,7 +131,7 @@ def digits_split() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return x_ND[:1200], labels_N[:1200], x_ND[1200:], labels_N[1200:]
 
 
-def test_a_probe_is_as_good_as_a_logistic_regression() -> None:
+def test_probe_is_as_accurate_as_logistic_regression() -> None:
     train_ND, labels_N, held_out_MD, labels_M = digits_split()
     scaler = StandardScaler().fit(train_ND)
     regression = LogisticRegression(max_iter=1000).fit(scaler.transform(train_ND), labels_N)
@@ -140,7 +140,7 @@ def test_a_probe_is_as_good_as_a_logistic_regression() -> None:
     assert (logits_EMC[0].argmax(dim=1) == labels_M).double().mean() >= reference - 0.01
 
 
-def test_the_order_of_the_images_hardly_moves_a_probe() -> None:
+def test_order_of_images_hardly_changes_a_probe() -> None:
     train_ND, labels_N, held_out_MD, labels_M = digits_split()
     probes = [trained([train_ND], labels_N, PROTOCOL, seed=seed) for seed in range(5)]
     accuracies = [

@@ -69,7 +69,7 @@ def slow_loss(
 
 
 def golden_settings(case: dict[str, Any]) -> tuple[dict[str, Any], float]:
-    """How a variant of the paper is said here, and what the authors' loss is times ours."""
+    """Return the settings of a variant of the paper, and the ratio of the authors' loss to ours."""
     shared = {key: case[key] for key in ("temperature", "base_temperature")} | {"num_views": case["views"]}
     if not case["variant"].endswith("*"):
         return shared, 1.0
@@ -79,7 +79,7 @@ def golden_settings(case: dict[str, Any]) -> tuple[dict[str, Any], float]:
 
 
 @pytest.mark.parametrize("case", GOLDEN, ids=lambda case: f"{case['variant']}-{case['temperature']}")
-def test_loss_and_gradient_are_those_of_the_authors_implementation(case: dict[str, Any]) -> None:
+def test_loss_and_gradient_equal_the_authors_implementation(case: dict[str, Any]) -> None:
     raw_ERD = torch.tensor(case["raw_features"], dtype=torch.float64, requires_grad=True)
     labels_B = torch.tensor(case["labels"]) if case["use_labels"] else None
     keywords, factor = golden_settings(case)
@@ -93,7 +93,7 @@ def test_loss_and_gradient_are_those_of_the_authors_implementation(case: dict[st
 
 @st.composite
 def batches(draw: st.DrawFn) -> tuple[Tensor, list[int] | None, dict[str, Any]]:
-    """Projections, labels and keywords: few classes or many, weights of 0, one exit, one row."""
+    """Projections, labels and keywords, including weights of 0, one exit and one row."""
     num_images, num_views = draw(st.integers(1, 5)), draw(st.integers(1, 2))
     num_exits = draw(st.integers(1, 3))
     labels = draw(st.none() | st.lists(st.integers(0, 3), min_size=num_images, max_size=num_images))
@@ -111,7 +111,7 @@ def batches(draw: st.DrawFn) -> tuple[Tensor, list[int] | None, dict[str, Any]]:
 
 @settings(deadline=None, max_examples=60)
 @given(batch=batches(), chunk_rows=st.sampled_from([None, 1, 3, 100]))
-def test_loss_and_gradient_are_those_of_the_definition(
+def test_loss_and_gradient_equal_the_definition(
     batch: tuple[Tensor, list[int] | None, dict[str, Any]], chunk_rows: int | None
 ) -> None:
     z_RED, labels, keywords = batch
@@ -142,7 +142,7 @@ def weighted_case(**changes: Any) -> dict[str, Any]:
         (None, weighted_case(backbone_contrast="backbone", num_views=5)),
     ],
 )
-def test_weights_singletons_and_contrasts_are_as_defined(
+def test_weights_singletons_and_contrast_sets_equal_the_definition(
     labels: list[int] | None, keywords: dict[str, Any]
 ) -> None:
     z_RED = projections(5, 3)
@@ -180,7 +180,7 @@ def test_loss_ignores_the_order_of_the_batch(order: list[int], num_views: int) -
 
 @settings(deadline=None, max_examples=30)
 @given(names=st.lists(st.integers(0, 2**62), min_size=3, max_size=3, unique=True))
-def test_loss_ignores_what_the_labels_are_called(names: list[int]) -> None:
+def test_loss_ignores_the_numbering_of_the_classes(names: list[int]) -> None:
     z_RED, labels_B = projections(6, 2), torch.tensor([0, 1, 2, 0, 1, 1])
     renamed_B = torch.tensor(names)[labels_B]
     expected = selfcon_loss(z_RED, labels_B)
@@ -189,7 +189,7 @@ def test_loss_ignores_what_the_labels_are_called(names: list[int]) -> None:
 
 @settings(deadline=None, max_examples=30)
 @given(factor=st.floats(1e-6, 1e6), weights=st.lists(st.floats(0.01, 10), min_size=3, max_size=3))
-def test_loss_does_not_move_when_all_weights_are_scaled(factor: float, weights: list[float]) -> None:
+def test_loss_is_invariant_to_scaling_all_weights(factor: float, weights: list[float]) -> None:
     z_RED, labels_B = projections(6, 3), torch.tensor([0, 1, 2, 0, 1, 1])
     *exits, backbone = weights
     expected = selfcon_loss(z_RED, labels_B, exit_weights=exits, backbone_weight=backbone)
@@ -198,14 +198,14 @@ def test_loss_does_not_move_when_all_weights_are_scaled(factor: float, weights: 
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
 
 
-def test_one_number_of_exit_weight_is_that_weight_for_every_exit() -> None:
+def test_scalar_exit_weight_applies_to_every_exit() -> None:
     z_RED, labels_B = projections(6, 3), torch.tensor([0, 1, 2, 0, 1, 1])
     expected = selfcon_loss(z_RED, labels_B, exit_weights=[2.0, 2.0])
     assert selfcon_loss(z_RED, labels_B, exit_weights=2.0) == expected
     assert selfcon_loss(z_RED, labels_B) == selfcon_loss(z_RED, labels_B, exit_weights=(1, 1))
 
 
-def test_a_backbone_alone_is_supcon_whatever_its_weight_and_contrast() -> None:
+def test_without_exits_it_is_supcon_for_any_weight_and_contrast_set() -> None:
     z_RED, labels_B = projections(6, 1), torch.tensor([0, 1, 2, 0, 1, 1])
     expected = slow_loss(z_RED, labels_B.tolist(), exit_weights=[])
     found = selfcon_loss(z_RED, labels_B, backbone_weight=7.0, backbone_contrast="backbone")
@@ -220,9 +220,7 @@ def test_loss_is_divided_by_the_base_temperature() -> None:
 
 @pytest.mark.parametrize("num_images", [0, 1, 4])
 @pytest.mark.parametrize("backbone_contrast", ["all", "backbone"])
-def test_a_batch_without_a_positive_has_loss_and_gradient_zero(
-    num_images: int, backbone_contrast: str
-) -> None:
+def test_batch_without_positives_has_zero_loss_and_gradient(num_images: int, backbone_contrast: str) -> None:
     z_RED = projections(num_images, 1)
     labels_B = torch.arange(num_images)
     loss, gradient_RED = loss_and_gradient(z_RED, labels_B, backbone_contrast=backbone_contrast)
@@ -231,7 +229,7 @@ def test_a_batch_without_a_positive_has_loss_and_gradient_zero(
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
-def test_arithmetic_is_float32_at_least_also_within_autocast(dtype: torch.dtype) -> None:
+def test_arithmetic_is_at_least_float32_also_in_autocast(dtype: torch.dtype) -> None:
     z_RED, labels = projections(8, 2, dim=16).to(dtype), [0, 1, 2, 0, 1, 1, 2, 2]
     exact_RED = z_RED.double().requires_grad_()
     exact = slow_loss(exact_RED, labels, exit_weights=[1.0])
@@ -240,19 +238,19 @@ def test_arithmetic_is_float32_at_least_also_within_autocast(dtype: torch.dtype)
         loss, gradient_RED = loss_and_gradient(z_RED, torch.tensor(labels))
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(exact.item(), rel=2e-6)
-    # The gradient is float32's until it is handed back in the dtype of the projections.
+    # The gradient is computed in float32 and returned in the dtype of the projections.
     tolerance = max(1e-5, torch.finfo(dtype).eps)
     torch.testing.assert_close(gradient_RED.double(), exact_gradient_RED, rtol=tolerance, atol=tolerance)
 
 
-def test_float64_stays_float64_within_autocast() -> None:
+def test_float64_stays_float64_in_autocast() -> None:
     z_RED, labels_B = projections(8, 2), torch.tensor([0, 1, 2, 0, 1, 1, 2, 2])
     expected = selfcon_loss(z_RED, labels_B)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert selfcon_loss(z_RED, labels_B) == expected
 
 
-def test_labels_may_be_small_integers() -> None:
+def test_labels_can_be_small_integer_types() -> None:
     z_RED, labels_B = projections(4, 2), torch.tensor([0, 1, 1, 0])
     assert selfcon_loss(z_RED, labels_B.to(torch.uint8)) == selfcon_loss(z_RED, labels_B)
 
@@ -264,7 +262,7 @@ def test_nan_projections_give_a_nan() -> None:
 
 
 class LargestTensor(TorchDispatchMode):
-    """Notes the most elements of any tensor that is made."""
+    """Records the number of elements of the largest tensor that is created."""
 
     num_elements = 0
 
@@ -276,7 +274,7 @@ class LargestTensor(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("labels_B", [torch.arange(300) % 7, None])
-def test_no_tensor_of_rows_times_rows_is_ever_made(labels_B: Tensor | None) -> None:
+def test_largest_tensor_is_linear_in_the_number_of_rows(labels_B: Tensor | None) -> None:
     z_RED = projections(300, 2, dim=8).requires_grad_()
     make_mode: Any = LargestTensor
     with make_mode() as largest:
@@ -316,7 +314,7 @@ GOOD: dict[str, Any] = {"z_RED": projections(4, 2), "labels_B": torch.tensor([0,
         ({"chunk_rows": 0}, "chunk_rows: expected a number of anchors of at least 1, got 0"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> None:
+def test_invalid_arguments_are_rejected(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         selfcon_loss(**(GOOD | changes))
 
@@ -327,7 +325,7 @@ def test_a_norm_within_the_tolerance_is_accepted(dtype: torch.dtype, scale: floa
     assert selfcon_loss(z_RED, GOOD["labels_B"]).isfinite()
 
 
-# Images of each rank, for as many ranks as there are numbers; of all images: labels, exits and keywords.
+# Cases: the number of images of each rank; then labels of all images, number of exits, and keywords.
 SPLITS = [(9,), (7, 2), (4, 0, 5), (1, 3, 4, 1)]
 BATCHES: list[tuple[list[int] | None, int, dict[str, Any]]] = [
     ([0, 1, 0, 2, 1, 3, 1, 4, 0], 3, {}),
@@ -342,7 +340,7 @@ BATCHES: list[tuple[list[int] | None, int, dict[str, Any]]] = [
 
 
 def share_of_every_batch(num_images: tuple[int, ...]) -> list[tuple[Tensor, Tensor]]:
-    """This rank's loss of each batch, and its gradient."""
+    """Return the loss of this rank for each batch, and its gradient."""
     images = list(torch.arange(sum(num_images)).split(num_images))[rank()]
     found = []
     for labels, num_exits, keywords in BATCHES:
@@ -354,7 +352,7 @@ def share_of_every_batch(num_images: tuple[int, ...]) -> list[tuple[Tensor, Tens
 
 
 @pytest.mark.parametrize("num_images", SPLITS, ids=lambda split: f"{len(split)}-ranks")
-def test_ranks_together_have_the_loss_and_gradient_of_one_process(num_images: tuple[int, ...]) -> None:
+def test_loss_and_gradient_over_ranks_equal_one_process(num_images: tuple[int, ...]) -> None:
     of_rank = on_ranks(share_of_every_batch, len(num_images), num_images)
     for batch, (labels, num_exits, keywords) in enumerate(BATCHES):
         num_views = keywords.get("num_views", 1)
@@ -363,24 +361,24 @@ def test_ranks_together_have_the_loss_and_gradient_of_one_process(num_images: tu
         expected, expected_RED = loss_and_gradient(z_RED, labels_B, **keywords)
         losses, gradients_RED = zip(*(found[batch] for found in of_rank), strict=True)
         views_first = [gradient_RED.unflatten(0, (num_views, -1)) for gradient_RED in gradients_RED]
-        # A rank's rows move the losses of all ranks, of which the gradient that counts is the mean.
+        # The rows of a rank change the losses of all ranks; the gradient is the mean of theirs.
         together_RED = torch.cat(views_first, dim=1).flatten(0, 1) / len(num_images)
         torch.testing.assert_close(torch.stack(losses).mean(), expected, rtol=0, atol=1e-10)
         torch.testing.assert_close(together_RED, expected_RED, rtol=0, atol=1e-10)
 
 
-def refusals_of_what_rank_1_has() -> list[str]:
+def errors_of_invalid_arguments_on_rank_1() -> list[str]:
     off = rank() == 1
     messages = []
     for scale, label in ((1.0 + off, 0), (1.0, -3 * off)):
-        with pytest.raises(ConfigError) as refusal:
+        with pytest.raises(ConfigError) as raised:
             selfcon_loss(scale * projections(2, 2), torch.tensor([0, label]))
-        messages.append(str(refusal.value))
+        messages.append(str(raised.value))
     return messages
 
 
-def test_every_rank_refuses_what_one_rank_got_wrong() -> None:
-    first, second = on_ranks(refusals_of_what_rank_1_has, 2)
+def test_an_invalid_argument_on_one_rank_raises_on_every_rank() -> None:
+    first, second = on_ranks(errors_of_invalid_arguments_on_rank_1, 2)
     assert first == second
     assert "got a norm of 2" in first[0]
     assert "got -3" in first[1]

@@ -27,7 +27,7 @@ def loss_and_gradient(logits_REC: Tensor, labels_B: Tensor, **keywords: Any) -> 
 
 
 def slow_cross_entropy(logits_REC: Tensor, labels: list[int], *, weights: list[float]) -> float:
-    """The definition, row by row; the labels of a view are those of the other."""
+    """The definition, row by row; all views have the same labels."""
     rows = [(row, labels[number % len(labels)]) for number, row in enumerate(logits_REC.tolist())]
     total = 0.0
     for e, weight in enumerate(weights):
@@ -38,7 +38,7 @@ def slow_cross_entropy(logits_REC: Tensor, labels: list[int], *, weights: list[f
 
 @pytest.mark.parametrize("num_views", [1, 2])
 @pytest.mark.parametrize("weights", [[1.0, 1.0, 1.0], [0.5, 0.0, 2.0], [1.0, 3.0, 0.0]])
-def test_loss_is_that_of_the_definition(num_views: int, weights: list[float]) -> None:
+def test_loss_equals_the_definition(num_views: int, weights: list[float]) -> None:
     logits_REC = logits(6 * num_views)
     found = exit_cross_entropy(
         logits_REC,
@@ -51,7 +51,7 @@ def test_loss_is_that_of_the_definition(num_views: int, weights: list[float]) ->
     assert found.item() == pytest.approx(expected, rel=1e-13)
 
 
-def test_with_the_backbone_alone_it_is_plain_cross_entropy() -> None:
+def test_without_exits_it_is_plain_cross_entropy() -> None:
     logits_REC, labels_B = logits(6, 1), torch.tensor(LABELS)
     expected = torch.nn.CrossEntropyLoss()(logits_REC[:, 0], labels_B)
     found = exit_cross_entropy(logits_REC, labels_B, exit_weights=None, backbone_weight=7.0)
@@ -68,7 +68,7 @@ def test_gradient_passes_gradcheck() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
-def test_arithmetic_is_float32_at_least_also_within_autocast(dtype: torch.dtype) -> None:
+def test_arithmetic_is_at_least_float32_also_in_autocast(dtype: torch.dtype) -> None:
     logits_REC, labels_B = logits(6).to(dtype), torch.tensor(LABELS)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = exit_cross_entropy(logits_REC, labels_B)
@@ -76,20 +76,20 @@ def test_arithmetic_is_float32_at_least_also_within_autocast(dtype: torch.dtype)
     assert found.item() == pytest.approx(exit_cross_entropy(logits_REC.double(), labels_B).item(), rel=1e-6)
 
 
-def test_a_batch_without_a_row_has_loss_zero() -> None:
+def test_empty_batch_has_loss_zero() -> None:
     loss, gradient_REC = loss_and_gradient(logits(0), torch.tensor([], dtype=torch.int64))
     assert loss == 0
     assert gradient_REC.shape == (0, 3, 4)
 
 
 @pytest.mark.parametrize(("num_labels", "num_views"), [(5, 1), (6, 2), (3, 4), (6, 0)])
-def test_labels_that_do_not_fit_the_rows_are_refused(num_labels: int, num_views: int) -> None:
-    with pytest.raises(ConfigError, match="labels_B: expected a class for each of the 6 rows"):
+def test_mismatched_labels_are_rejected(num_labels: int, num_views: int) -> None:
+    with pytest.raises(ConfigError, match="labels_B: expected a class for each of 6 / num_views images"):
         exit_cross_entropy(logits(6), torch.zeros(num_labels, dtype=torch.int64), num_views=num_views)
 
 
 def share_of_the_batch(num_images: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """This rank's loss, and its gradient."""
+    """Return the loss of this rank, and its gradient."""
     images = list(torch.arange(6).split(num_images))[rank()]
     logits_VBEC = logits(12).unflatten(0, (2, 6))
     mine_REC = logits_VBEC[:, images].flatten(0, 1)
@@ -97,7 +97,7 @@ def share_of_the_batch(num_images: tuple[int, ...]) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("num_images", [(4, 2), (1, 0, 5)], ids=["2-ranks", "3-ranks"])
-def test_ranks_together_have_the_loss_and_gradient_of_one_process(num_images: tuple[int, ...]) -> None:
+def test_loss_and_gradient_over_ranks_equal_one_process(num_images: tuple[int, ...]) -> None:
     of_rank = on_ranks(share_of_the_batch, len(num_images), num_images)
     losses, gradients_REC = zip(*of_rank, strict=True)
     expected, expected_REC = loss_and_gradient(

@@ -16,13 +16,13 @@ from selfcon.losses.exit_weights import relative_weights
         (0, 5, [0.0, 0.0, 1.0]),
     ],
 )
-def test_weights_are_shares_of_their_sum(
+def test_weights_are_normalised_to_the_sum_1(
     exit_weights: float | list[float] | None, backbone_weight: float, expected: list[float]
 ) -> None:
     assert relative_weights(exit_weights, backbone_weight, num_exits=3) == pytest.approx(expected)
 
 
-def test_a_backbone_alone_has_all_the_weight() -> None:
+def test_without_exits_the_backbone_has_weight_1() -> None:
     assert relative_weights(None, 0.1, num_exits=1) == [1.0]
 
 
@@ -36,7 +36,7 @@ def test_a_backbone_alone_has_all_the_weight() -> None:
         (0.0, 0.0, "not all 0"),
     ],
 )
-def test_weights_that_cannot_be_shares_are_refused(
+def test_invalid_weights_are_rejected(
     exit_weights: float | list[float], backbone_weight: float, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):

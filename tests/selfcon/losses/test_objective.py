@@ -22,7 +22,7 @@ def config_with(changes: dict[str, Any]) -> TrainConfig:
 
 
 @pytest.mark.parametrize("use_labels", [True, False])
-def test_the_contrastive_objective_is_the_loss_with_every_setting(use_labels: bool) -> None:
+def test_contrastive_objective_passes_every_setting_to_the_loss(use_labels: bool) -> None:
     z_RED = functional.normalize(outputs(), dim=2)
     settings = {
         "loss.temperature": 0.2,
@@ -43,7 +43,7 @@ def test_the_contrastive_objective_is_the_loss_with_every_setting(use_labels: bo
     assert training_loss(z_RED, LABELS_B, config=config_with(settings)) == expected
 
 
-def test_cross_entropy_is_that_of_every_exit_with_its_weight() -> None:
+def test_cross_entropy_objective_weights_every_exit() -> None:
     config = config_with({"loss.objective": "cross_entropy"})
     expected = exit_cross_entropy(
         outputs(), LABELS_B, num_views=2, exit_weights=[0.5, 2.0], backbone_weight=3.0
@@ -52,6 +52,6 @@ def test_cross_entropy_is_that_of_every_exit_with_its_weight() -> None:
 
 
 @pytest.mark.parametrize(("objective", "expected"), [("contrastive", None), ("cross_entropy", 7)])
-def test_heads_classify_for_cross_entropy_only(objective: str, expected: int | None) -> None:
+def test_heads_have_classes_only_for_cross_entropy(objective: str, expected: int | None) -> None:
     config = config_with({"loss.objective": objective})
     assert num_classes_of_heads(config, num_classes=7) == expected

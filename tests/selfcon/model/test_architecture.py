@@ -9,7 +9,7 @@ from selfcon.model.architecture import Architecture, Layers, Stage, StateDictNam
 
 
 def stage(name: str, in_channels: int, out_channels: int, *, num_blocks: int) -> Stage:
-    """A block here is a 1x1 convolution; the first changes the channels."""
+    """Return a stage of 1x1 convolutions; the first changes the channels."""
 
     def build(num_blocks: int) -> nn.Module:
         others = (nn.Conv2d(out_channels, out_channels, 1) for _ in range(1, num_blocks))
@@ -40,7 +40,7 @@ def widened(channels: int) -> Layers:
     return {"head": nn.Conv2d(7, channels, 1), "flatten": nn.Flatten()}
 
 
-def test_a_backbone_is_a_stem_its_stages_and_a_pooling() -> None:
+def test_backbone_is_stem_stages_and_pooling() -> None:
     backbone = ARCHITECTURE.build_backbone()
     assert [name for name, _ in backbone.named_children()] == [
         "stem", "early", "middle", "late", "avgpool", "flatten",
@@ -59,7 +59,7 @@ def test_a_backbone_is_a_stem_its_stages_and_a_pooling() -> None:
         (2, "same", {"late": 1}),
     ],
 )
-def test_a_subnetwork_is_the_later_stages_thinner_or_deeper(
+def test_subnetwork_has_the_later_stages_with_fewer_or_more_blocks(
     exit_stage: int, exit_depth: ExitDepth, expected: dict[str, int]
 ) -> None:
     subnetwork = ARCHITECTURE.build_subnetwork(exit_stage, exit_depth)
@@ -70,7 +70,7 @@ def test_a_subnetwork_is_the_later_stages_thinner_or_deeper(
 
 
 @pytest.mark.parametrize("exit_stage", [1, 2])
-def test_an_fc_subnetwork_is_a_pooling_and_one_linear_layer(exit_stage: int) -> None:
+def test_fc_subnetwork_is_pooling_and_one_linear_layer(exit_stage: int) -> None:
     subnetwork = ARCHITECTURE.build_subnetwork(exit_stage, "fc")
     channels = ARCHITECTURE.stages[exit_stage - 1].num_channels
     assert {name: value.shape for name, value in subnetwork.state_dict().items()} == {
@@ -82,7 +82,7 @@ def test_an_fc_subnetwork_is_a_pooling_and_one_linear_layer(exit_stage: int) -> 
     torch.testing.assert_close(subnetwork(x_RCHW), expected_RD)
 
 
-def test_a_subnetwork_may_differ_from_the_backbone_in_blocks_and_tail() -> None:
+def test_subnetwork_can_differ_from_the_backbone_in_blocks_and_tail() -> None:
     architecture = replace(
         ARCHITECTURE,
         stages=tuple(replace(stage, num_subnetwork_blocks=4) for stage in ARCHITECTURE.stages),
@@ -96,7 +96,7 @@ def test_a_subnetwork_may_differ_from_the_backbone_in_blocks_and_tail() -> None:
     assert subnetwork.get_parameter("head.weight").shape[0] == 8
 
 
-def test_all_layers_are_initialised_but_the_linear_one_of_an_fc_exit() -> None:
+def test_all_layers_except_the_linear_layer_of_an_fc_exit_are_initialised() -> None:
     def fill(network: nn.Module) -> None:
         for parameter in network.parameters():
             nn.init.constant_(parameter, 7.0)
@@ -109,7 +109,7 @@ def test_all_layers_are_initialised_but_the_linear_one_of_an_fc_exit() -> None:
     )
 
 
-def test_a_seed_is_spent_on_the_stages_in_order_then_on_the_stem() -> None:
+def test_stages_are_initialised_in_order_before_the_stem() -> None:
     torch.manual_seed(0)
     backbone = ARCHITECTURE.build_backbone()
     torch.manual_seed(0)
@@ -120,7 +120,7 @@ def test_a_seed_is_spent_on_the_stages_in_order_then_on_the_stem() -> None:
     assert torch.equal(backbone.get_parameter("stem.weight"), stem.weight)
 
 
-def test_every_subnetwork_is_a_fresh_copy() -> None:
+def test_every_subnetwork_has_new_weights() -> None:
     backbone, *subnetworks = (
         ARCHITECTURE.build_backbone(),
         *(ARCHITECTURE.build_subnetwork(2, "same") for _ in "ab"),
@@ -133,7 +133,9 @@ def test_every_subnetwork_is_a_fresh_copy() -> None:
 @pytest.mark.parametrize(
     ("num_blocks", "small", "same", "large"), [(1, 1, 1, 2), (2, 1, 2, 4), (3, 1, 3, 6), (23, 11, 23, 46)]
 )
-def test_depth_is_said_in_blocks_of_the_backbone(num_blocks: int, small: int, same: int, large: int) -> None:
+def test_exit_depth_is_relative_to_the_blocks_of_the_backbone(
+    num_blocks: int, small: int, same: int, large: int
+) -> None:
     assert num_blocks_at("small", num_blocks) == small
     assert num_blocks_at("same", num_blocks) == same
     assert num_blocks_at("large", num_blocks) == large
@@ -161,7 +163,7 @@ def test_channels_are_scaled_to_the_nearest_multiple(
     assert scaled(num_channels, width, multiple_of=multiple_of) == expected
 
 
-def test_names_are_mapped_module_by_module_and_others_stay() -> None:
+def test_only_names_of_mapped_modules_change() -> None:
     names = StateDictNames(origin="nobody", modules={"a.1": "features.0", "b": "x.y"})
     keys = ["a.1.weight", "a.10.weight", "b.2.bias", "bb.bias", "c.weight"]
     expected = ["features.0.weight", "a.10.weight", "x.y.2.bias", "bb.bias", "c.weight"]

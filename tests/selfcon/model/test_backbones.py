@@ -16,12 +16,12 @@ from selfcon.model.normalization import BatchNorm
 from selfcon.rules import NUM_STAGES
 
 WITH_BATCH_NORM = [name for name in BACKBONES if name != "convnext_tiny"]
-# As published, or without their classifiers in torchvision.
+# As published, or as in torchvision without the classifier.
 FEATURE_DIMS = {
     "resnet18": 512, "resnet34": 512, "resnet50": 2048, "resnet101": 2048, "wrn_16_8": 512, "wrn_28_10": 640,
     "vgg13_bn": 512, "vgg16_bn": 512, "efficientnet_b0": 1280, "convnext_tiny": 768, "regnet_y_400mf": 440,
 }  # fmt: skip
-# Sub-networks of depth `same` that are not the backbone's later stages, layer by layer.
+# Sub-networks of depth `same` that differ from the later stages of the backbone.
 OTHER_SUBNETWORKS = ("vgg16_bn",)
 
 
@@ -42,14 +42,14 @@ def images(num_rows: int = 3) -> Tensor:
     return torch.randn(num_rows, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
 
-def test_backbones_are_those_of_the_contract_with_the_stages_that_rules_know() -> None:
+def test_backbones_match_the_config_and_the_rules() -> None:
     assert list(BACKBONES) == sorted(BACKBONES, key=list(get_args(Backbone)).index)
     assert {name: len(BACKBONES[name](options(name)).stages) for name in get_args(Backbone)} == NUM_STAGES
 
 
 @pytest.mark.parametrize("width", [8, 16])
 @pytest.mark.parametrize("name", BACKBONES)
-def test_a_narrow_network_trains_all_its_weights_on_32_pixels(name: str, width: int) -> None:
+def test_all_weights_of_a_narrow_network_get_gradients_at_32_pixels(name: str, width: int) -> None:
     encoder = with_all_exits(name, width=width).train()
     features = encoder.features(images())
     assert [x_RD.shape for x_RD in features] == [(3, encoder.feature_dim)] * NUM_STAGES[name]
@@ -60,7 +60,7 @@ def test_a_narrow_network_trains_all_its_weights_on_32_pixels(name: str, width: 
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_a_forward_pass_draws_nothing(name: str) -> None:
+def test_forward_pass_uses_no_random_numbers(name: str) -> None:
     encoder = with_all_exits(name).train()
     state = torch.get_rng_state()
     first, second = encoder(images()), encoder(images())
@@ -81,13 +81,13 @@ def test_every_normalisation_can_be_replaced(name: str, normalization: str, kind
 
 
 @pytest.mark.parametrize("name", WITH_BATCH_NORM)
-def test_group_normalises_maps_of_one_pixel_too(name: str) -> None:
+def test_group_works_on_maps_of_one_pixel(name: str) -> None:
     layers = with_all_exits(name, width=4, normalization="group").train().features(images(1))
     assert all(x_RD.isfinite().all() for x_RD in layers)
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_features_are_as_wide_as_published_and_in_proportion_to_the_width(name: str) -> None:
+def test_feature_dim_is_as_published_and_proportional_to_the_width(name: str) -> None:
     published, half = (BACKBONES[name](options(name, width=width)).feature_dim for width in (64, 32))
     assert published == FEATURE_DIMS[name]
     # Channels are rounded to multiples of 8 in some families, and four times that in a tail.
@@ -108,7 +108,7 @@ def test_features_are_as_wide_as_published_and_in_proportion_to_the_width(name: 
         ("regnet_y_400mf", 4, 7),
     ],
 )
-def test_small_images_end_in_an_eighth_where_others_end_in_a_thirty_second(
+def test_total_stride_is_8_for_small_images_and_32_for_others(
     name: Any, resolution_of_32: int, resolution_of_224: int
 ) -> None:
     found = []
@@ -122,7 +122,7 @@ def test_small_images_end_in_an_eighth_where_others_end_in_a_thirty_second(
 
 
 @pytest.mark.parametrize("name", [name for name in BACKBONES if name not in OTHER_SUBNETWORKS])
-def test_a_subnetwork_same_has_the_later_stages_and_the_tail_of_the_backbone(name: str) -> None:
+def test_subnetwork_of_depth_same_copies_the_later_stages_and_the_tail(name: str) -> None:
     architecture = BACKBONES[name](options(name, width=8))
     later = architecture.stages[1:]
     expected = {stage.name: stage.num_blocks for stage in later}
@@ -139,13 +139,13 @@ def test_a_subnetwork_same_has_the_later_stages_and_the_tail_of_the_backbone(nam
 @pytest.mark.parametrize(
     "name", ["resnet18", "vgg13_bn", "efficientnet_b0", "convnext_tiny", "regnet_y_400mf"]
 )
-def test_weights_start_as_torchvisions(name: Any) -> None:
+def test_weights_are_initialised_like_torchvision(name: Any) -> None:
     torch.manual_seed(0)
     ours = build_encoder(ModelConfig(backbone=name, exit_stages=()), image_size=96)
     theirs = dict(torchvision.models.get_model(name, weights=None).named_parameters())
     for key, value in ours.backbone.named_parameters():
         expected = theirs[ours.state_dict_names.published(key)]
-        # Constants are equal; the others' mean and deviation, to within five of their own deviations.
+        # Constants are equal; others have the same mean and deviation, within five standard errors.
         scale, error = expected.std(correction=0), 5 * (2 / expected.numel()) ** 0.5
         torch.testing.assert_close(value.mean(), expected.mean(), rtol=0, atol=(error * scale).item() + 1e-9)
         torch.testing.assert_close(value.std(correction=0), scale, rtol=max(error, 1e-6), atol=0)
@@ -161,12 +161,12 @@ print("torchvision" in sys.modules)
 """
 
 
-def test_torchvision_is_not_imported_for_networks_that_do_without(
+def test_torchvision_is_imported_only_if_needed(
     run_python: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     assert run_python(LAZY, cwd=tmp_path).stdout.split() == ["False"]
 
 
-def test_normalisations_are_ours_so_that_they_are_exact_over_ranks() -> None:
+def test_batch_norm_is_always_the_exact_distributed_one() -> None:
     layers = [layer for name in WITH_BATCH_NORM for layer in with_all_exits(name).modules()]
     assert not [layer for layer in layers if isinstance(layer, nn.BatchNorm2d)]

@@ -22,14 +22,14 @@ def test_channels_are_in_proportion_to_the_width(width: int, channels: list[int]
 
 
 @pytest.mark.parametrize(("image_size", "kernel", "stride"), [(64, (3, 3), (1, 1)), (65, (4, 4), (4, 4))])
-def test_the_stem_keeps_the_resolution_of_small_images(
+def test_stem_keeps_the_resolution_of_small_images(
     image_size: int, kernel: tuple[int, int], stride: tuple[int, int]
 ) -> None:
     stem: Any = narrow(image_size=image_size).backbone.get_submodule("stem.0")
     assert (stem.kernel_size, stem.stride) == (kernel, stride)
 
 
-def test_every_exit_ends_in_a_normalisation_of_what_was_pooled() -> None:
+def test_every_exit_ends_with_a_normalisation_after_pooling() -> None:
     encoder = narrow()
     for features_RD in encoder.features(torch.randn(3, 3, 32, 32)):
         torch.testing.assert_close(features_RD.mean(dim=1), torch.zeros(3), rtol=0, atol=1e-5)
@@ -38,7 +38,7 @@ def test_every_exit_ends_in_a_normalisation_of_what_was_pooled() -> None:
 
 
 @pytest.mark.parametrize("normalization", ["group", "frozen"])
-def test_its_normalisation_cannot_be_replaced(normalization: Any) -> None:
+def test_normalisation_cannot_be_replaced(normalization: Any) -> None:
     config = ModelConfig(backbone="convnext_tiny", width=8, normalization=normalization)
     message = (
         rf"^model\.normalization: expected batch, as convnext_tiny has LayerNorm .*, got {normalization}"

@@ -23,14 +23,14 @@ PUBLISHED = {
 }
 
 
-def test_there_are_92_networks_of_the_authors_to_match() -> None:
+def test_golden_file_has_92_networks_of_the_authors() -> None:
     assert len(ROWS) == 92
 
 
 @pytest.mark.parametrize(
     "row", ROWS, ids=lambda row: f"{row['arch']}-{row['stem']}-{row['exit']}-{row['depth']}"
 )
-def test_a_network_costs_what_the_authors_does(row: dict[str, Any]) -> None:
+def test_costs_equal_those_of_the_authors_networks(row: dict[str, Any]) -> None:
     exits = (
         {"exit_stages": (row["exit"],), "exit_depth": row["depth"]} if row["exit"] else {"exit_stages": ()}
     )
@@ -41,9 +41,7 @@ def test_a_network_costs_what_the_authors_does(row: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("name", "weights", "giga_macs"), [(name, *row) for name, row in PUBLISHED.items()])
-def test_a_network_costs_what_torchvision_says_less_its_classifier(
-    name: Any, weights: int, giga_macs: float
-) -> None:
+def test_costs_equal_torchvision_without_the_classifier(name: Any, weights: int, giga_macs: float) -> None:
     with torch.device("meta"):
         encoder = build_encoder(ModelConfig(backbone=name, exit_stages=()), image_size=224)
     assert encoder_parameters(encoder) == weights - 1000 * (encoder.feature_dim + 1)
@@ -51,7 +49,7 @@ def test_a_network_costs_what_torchvision_says_less_its_classifier(
     assert macs / 1e9 == pytest.approx(giga_macs, abs=0.0006)
 
 
-def test_projection_heads_cost_nothing() -> None:
+def test_projection_heads_are_not_counted() -> None:
     one, other = (
         build_encoder(TINY.model_copy(update={"projection_dim": dim}), image_size=16) for dim in (1, 128)
     )
@@ -59,12 +57,12 @@ def test_projection_heads_cost_nothing() -> None:
     assert forward_macs(one, image_size=16) == forward_macs(other, image_size=16)
 
 
-def test_macs_are_a_quarter_for_images_of_half_the_size_but_for_linear_layers() -> None:
+def test_macs_of_convolutions_are_a_quarter_at_half_the_image_size() -> None:
     encoder = build_encoder(TINY.model_copy(update={"exit_stages": ()}), image_size=32)
     assert forward_macs(encoder, image_size=32) == 4 * forward_macs(encoder, image_size=16)
 
 
-def test_a_linear_layer_counts_at_every_pixel_that_it_is_applied_to() -> None:
+def test_linear_layers_are_counted_at_every_pixel() -> None:
     config = ModelConfig(backbone="convnext_tiny", width=8, exit_stages=())
     encoder = build_encoder(config, image_size=32)
     # By hand: stages of 12, 24, 48, 96 channels on 32, 16, 8, 4 pixels; stem, halvings, then blocks of a 7x7
@@ -76,7 +74,7 @@ def test_a_linear_layer_counts_at_every_pixel_that_it_is_applied_to() -> None:
     assert forward_macs(encoder, image_size=32) == stem + halvings + blocks
 
 
-def test_counting_leaves_the_encoder_as_it_was() -> None:
+def test_counting_does_not_change_the_encoder() -> None:
     encoder = build_encoder(TINY, image_size=16).double().train()
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     forward_macs(encoder, image_size=16)
@@ -86,7 +84,7 @@ def test_counting_leaves_the_encoder_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet18", "wrn_16_8", "efficientnet_b0", "regnet_y_400mf"])
-def test_for_one_pixel_a_network_takes_as_many_macs_as_it_has_weights(name: Any) -> None:
+def test_macs_for_one_pixel_equal_the_number_of_weights(name: Any) -> None:
     encoder = build_encoder(ModelConfig(backbone=name, width=4, exit_stages=(2,)), image_size=8)
     layers = [*encoder.backbone.modules(), *encoder.exits.modules()]
     weights = [layer.weight for layer in layers if isinstance(layer, nn.Conv2d | nn.Linear)]

@@ -18,7 +18,7 @@ def test_channels_of_a_narrow_network_are_the_nearest_multiples_of_8() -> None:
     assert architecture.feature_dim == 4 * 80
 
 
-def test_a_subnetwork_ends_in_a_tail_of_its_own() -> None:
+def test_subnetwork_ends_with_a_separate_tail() -> None:
     config = ModelConfig(backbone="efficientnet_b0", width=8, exit_stages=(4,), exit_depth="small")
     encoder = build_encoder(config, image_size=32)
     subnetwork = dict(encoder.exits["stage4"].named_children())
@@ -28,7 +28,7 @@ def test_a_subnetwork_ends_in_a_tail_of_its_own() -> None:
     assert not torch.equal(*weights)
 
 
-def test_no_block_is_ever_left_out() -> None:
+def test_there_is_no_stochastic_depth() -> None:
     encoder = build_encoder(ModelConfig(backbone="efficientnet_b0", width=8), image_size=32)
     rates = [layer.p for layer in encoder.modules() if type(layer).__name__ == "StochasticDepth"]
     assert len(rates) == 16

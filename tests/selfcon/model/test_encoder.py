@@ -28,7 +28,7 @@ def images(num_rows: int = 5, *, dtype: torch.dtype = torch.float32) -> Tensor:
 
 @pytest.mark.parametrize("exit_stages", SUBSETS, ids=str)
 @pytest.mark.parametrize("exit_depth", ["fc", "small", "large", 3])
-def test_every_exit_has_features_of_one_size_and_a_unit_projection(
+def test_exits_have_equal_feature_dims_and_unit_projections(
     exit_stages: tuple[int, ...], exit_depth: Any
 ) -> None:
     encoder = tiny(exit_stages=exit_stages, exit_depth=exit_depth)
@@ -41,7 +41,7 @@ def test_every_exit_has_features_of_one_size_and_a_unit_projection(
     torch.testing.assert_close(z_RED.norm(dim=2), torch.ones(z_RED.shape[:2]))
 
 
-def test_an_exit_sees_the_backbone_up_to_its_stage_and_nothing_later() -> None:
+def test_exit_depends_only_on_the_backbone_up_to_its_stage() -> None:
     encoder = tiny(exit_stages=(1, 3), exit_depth="same").eval()
     before = encoder.features(images())
     with torch.no_grad():
@@ -52,7 +52,7 @@ def test_an_exit_sees_the_backbone_up_to_its_stage_and_nothing_later() -> None:
     assert (first, third, backbone) == (True, False, False)
 
 
-def test_exits_and_heads_are_named_after_the_stage_that_they_leave() -> None:
+def test_exits_and_heads_are_named_after_their_stage() -> None:
     encoder = tiny(exit_stages=(2, 3), exit_depth="same")
     assert {name.split(".")[0] for name in encoder.state_dict()} == {"backbone", "exits", "projection_heads"}
     assert list(encoder.exits) == ["layer2", "layer3"]
@@ -61,7 +61,7 @@ def test_exits_and_heads_are_named_after_the_stage_that_they_leave() -> None:
 
 
 @pytest.mark.parametrize("normalization", ["batch", "group", "frozen"])
-def test_normalization_is_that_of_the_network_and_in_the_heads_of_projection_normalization(
+def test_normalization_applies_to_the_network_and_projection_normalization_to_the_heads(
     normalization: Any,
 ) -> None:
     kinds = {"batch": "BatchNorm", "group": "GroupNorm", "frozen": "FrozenBatchNorm2d"}
@@ -73,7 +73,7 @@ def test_normalization_is_that_of_the_network_and_in_the_heads_of_projection_nor
     assert not any("Norm" in type(module).__name__ for module in plain.modules())
 
 
-def test_a_seed_is_one_network_and_another_seed_another() -> None:
+def test_seed_determines_the_network() -> None:
     states = [tiny().state_dict(), tiny().state_dict()]
     torch.manual_seed(1)
     other = build_encoder(ModelConfig(width=4, projection_dim=6), image_size=16).state_dict()
@@ -82,7 +82,7 @@ def test_a_seed_is_one_network_and_another_seed_another() -> None:
     assert not torch.equal(states[0][weight], other[weight])
 
 
-def test_projections_are_float32_within_autocast_and_float64_of_a_float64_network() -> None:
+def test_projections_are_float32_in_autocast_and_float64_for_a_float64_network() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         z_RED = tiny()(images())
     assert z_RED.dtype == torch.float32
@@ -90,7 +90,7 @@ def test_projections_are_float32_within_autocast_and_float64_of_a_float64_networ
     assert tiny().double()(images(dtype=torch.float64)).dtype == torch.float64
 
 
-def test_images_may_have_another_size_and_number_of_channels() -> None:
+def test_other_image_sizes_and_numbers_of_channels_work() -> None:
     encoder = build_encoder(ModelConfig(width=4), image_size=32, in_channels=1)
     assert encoder(torch.randn(2, 1, 20, 24)).shape == (2, 2, 128)
 
@@ -107,16 +107,16 @@ def test_images_may_have_another_size_and_number_of_channels() -> None:
             r"model\.normalization: expected batch, as convnext_tiny has LayerNorm .*, got group",
         ),
         ({"exit_stages": (4,)}, r"model\.exit_stages: expected stages from 1 to 3, .*, got \[4\]"),
-        ({"exit_stages": (2, 1)}, r"model\.exit_stages: expected each stage once, in rising order"),
+        ({"exit_stages": (2, 1)}, r"model\.exit_stages: expected each stage once, in ascending order"),
     ],
 )
-def test_a_model_that_cannot_be_built_is_refused(changes: dict[str, Any], message: str) -> None:
+def test_invalid_model_configs_are_rejected(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         tiny(**changes)
 
 
 def gradient_of_my_share(backbone: str, exit_depth: str) -> tuple[Tensor, dict[str, Tensor]]:
-    """One training step as a trial takes it: this rank's loss, and the gradient that all ranks agree on."""
+    """Return the loss of this rank and the averaged gradient of one training step."""
     encoder = tiny(backbone=backbone, exit_stages=(1, 2), exit_depth=exit_depth).double()
     network: nn.Module = encoder
     if world_size() > 1:
@@ -133,7 +133,7 @@ def gradient_of_my_share(backbone: str, exit_depth: str) -> tuple[Tensor, dict[s
 @pytest.mark.parametrize(
     ("backbone", "exit_depth"), [("resnet18", "fc"), ("resnet18", "small"), ("regnet_y_400mf", "small")]
 )
-def test_a_training_step_on_ranks_is_that_of_one_process(backbone: str, exit_depth: str) -> None:
+def test_training_step_over_ranks_equals_one_process(backbone: str, exit_depth: str) -> None:
     expected_loss, expected = gradient_of_my_share(backbone, exit_depth)
     of_rank = on_ranks(gradient_of_my_share, 3, backbone, exit_depth)
     mean_loss = torch.stack([loss for loss, _ in of_rank]).mean()
@@ -144,7 +144,7 @@ def test_a_training_step_on_ranks_is_that_of_one_process(backbone: str, exit_dep
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
 
 
-def test_with_classes_every_exit_ends_in_a_linear_classifier() -> None:
+def test_num_classes_gives_every_exit_a_linear_classifier() -> None:
     torch.manual_seed(0)
     config = ModelConfig(width=8, exit_stages=(1, 3))
     encoder = build_encoder(config, image_size=16, num_classes=7).eval()

@@ -6,7 +6,7 @@ from selfcon.model.initialization import HE_FAN_OUT, initialise
 
 
 @pytest.mark.parametrize("zero_biases", [True, False])
-def test_convolutions_and_linear_layers_are_set_and_nothing_else(zero_biases: bool) -> None:
+def test_only_convolutions_and_linear_layers_are_initialised(zero_biases: bool) -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Sequential(nn.Linear(4, 2)))
     before = {name: value.clone() for name, value in network.named_parameters()}
     initialise(network, weight=lambda weight: nn.init.constant_(weight, 7.0), zero_biases=zero_biases)
@@ -17,7 +17,7 @@ def test_convolutions_and_linear_layers_are_set_and_nothing_else(zero_biases: bo
         assert torch.equal(value, (before | weights | biases)[name])
 
 
-def test_layers_without_a_bias_are_set_too() -> None:
+def test_layers_without_a_bias_are_initialised() -> None:
     layer = nn.Conv2d(2, 3, 1, bias=False)
     initialise(layer, weight=nn.init.zeros_)
     assert (layer.weight == 0).all()

@@ -12,29 +12,29 @@ IMAGES, VECTORS = (6, 5, 4, 3), (6, 5)
 
 
 def batch(shape: tuple[int, ...], *, seed: int = 0, mean: float = 10.0) -> Tensor:
-    """Five channels of unlike means and scales."""
+    """Return five channels with different means and scales."""
     generator = torch.Generator().manual_seed(seed)
     channels = torch.arange(1.0, 6, dtype=torch.float64).view(1, 5, *[1] * (len(shape) - 2))
     return (torch.randn(shape, dtype=torch.float64, generator=generator) + mean) * channels
 
 
 def steps(shape: tuple[int, ...]) -> tuple[list[Tensor], list[Tensor]]:
-    """The batches of three training steps, and the gradients that come back to their outputs."""
+    """Return the batches of three training steps, and the gradients of their outputs."""
     return [batch(shape, seed=i) for i in range(3)], [batch(shape, seed=i, mean=0.1) for i in range(3, 6)]
 
 
 def layer_with_weights(layer: nn.Module) -> nn.Module:
-    """Give a layer of five channels a scale and a shift that are not those it starts with."""
+    """Give a layer of five channels another scale and shift than the initial ones."""
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.copy_(torch.linspace(-0.5, 2, 5))
     return layer.double()
 
 
-def trained_on(layer: nn.Module, batches: list[Tensor], sent_back: list[Tensor]) -> list[Tensor]:
-    """Outputs, gradients of inputs and parameters, and the state after some training steps."""
+def trained_on(layer: nn.Module, batches: list[Tensor], output_gradients: list[Tensor]) -> list[Tensor]:
+    """Return outputs, gradients of inputs and parameters, and the state after some training steps."""
     outputs, gradients = [], []
-    for x, gradient in zip(batches, sent_back, strict=True):
+    for x, gradient in zip(batches, output_gradients, strict=True):
         leaf = x.clone().requires_grad_()
         y = layer(leaf)
         y.backward(gradient)
@@ -46,7 +46,7 @@ def trained_on(layer: nn.Module, batches: list[Tensor], sent_back: list[Tensor])
 
 
 @pytest.mark.parametrize(("shape", "reference"), [(VECTORS, nn.BatchNorm1d), (IMAGES, nn.BatchNorm2d)])
-def test_in_one_process_batch_norm_is_torchs(shape: tuple[int, ...], reference: type[nn.Module]) -> None:
+def test_batch_norm_equals_torch_in_one_process(shape: tuple[int, ...], reference: type[nn.Module]) -> None:
     ours, torchs = layer_with_weights(BatchNorm(5)), layer_with_weights(reference(5))
     found, expected = (trained_on(layer, *steps(shape)) for layer in (ours, torchs))
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
@@ -64,12 +64,12 @@ def trained_on_my_rows(rows: tuple[int, ...]) -> list[list[Tensor]]:
 
 
 @pytest.mark.parametrize("rows", [(5, 1), (2, 0, 4)], ids=str)
-def test_ranks_together_normalise_as_one_process_would(rows: tuple[int, ...]) -> None:
+def test_batch_norm_over_ranks_equals_one_process(rows: tuple[int, ...]) -> None:
     of_rank = on_ranks(trained_on_my_rows, len(rows), rows)
     for i, (shape, torchs) in enumerate([(VECTORS, nn.BatchNorm1d(5)), (IMAGES, nn.BatchNorm2d(5))]):
         expected = trained_on(layer_with_weights(torchs), *steps(shape))
         by_quantity = list(zip(*(found[i] for found in of_rank), strict=True))
-        # Outputs and gradients of inputs lie spread over the ranks, gradients of parameters add up.
+        # Outputs and gradients of inputs are distributed over the ranks; gradients of parameters are summed.
         found = [torch.cat(parts) for parts in by_quantity[:6]]
         found += [torch.stack(parts).sum(dim=0) for parts in by_quantity[6:8]]
         torch.testing.assert_close(found, expected[:8], rtol=1e-12, atol=1e-12)
@@ -84,19 +84,19 @@ def running_statistics_of_my_rows() -> list[Tensor]:
     return [*outputs, layer.get_buffer("running_mean"), layer.get_buffer("running_var")]
 
 
-def test_ranks_have_the_same_bits_in_float32_and_keep_the_inputs_dtype() -> None:
+def test_statistics_are_bit_identical_on_all_ranks_and_dtype_is_kept() -> None:
     first, second = on_ranks(running_statistics_of_my_rows, 2)
     assert [x.dtype for x in first[:2]] == [torch.float32, torch.bfloat16]
     assert all(torch.equal(a, b) for a, b in zip(first[2:], second[2:], strict=True))
 
 
-def test_batch_norm_refuses_what_has_no_channels() -> None:
+def test_batch_norm_rejects_input_without_channels() -> None:
     with pytest.raises(ValueError, match=r"expected rows x channels, got shape \[3\]"):
         BatchNorm(3)(torch.zeros(3))
 
 
 @pytest.mark.parametrize("name", ["group", "frozen"])
-def test_group_and_frozen_normalise_each_image_alone(name: Any) -> None:
+def test_group_and_frozen_normalise_each_image_separately(name: Any) -> None:
     layer = layer_with_weights(normalization_layer(name)(5))
     x = batch(IMAGES)
     torch.testing.assert_close(layer(x)[:2], layer(x[:2]), rtol=0, atol=0)
@@ -105,13 +105,15 @@ def test_group_and_frozen_normalise_each_image_alone(name: Any) -> None:
 @pytest.mark.parametrize(
     ("num_channels", "num_groups"), [(2048, 32), (64, 32), (32, 16), (48, 16), (4, 2), (9, 1), (1, 1)]
 )
-def test_group_has_the_most_groups_of_two_channels_that_divide_32(num_channels: int, num_groups: int) -> None:
+def test_group_uses_the_largest_divisor_of_32_with_two_channels_per_group(
+    num_channels: int, num_groups: int
+) -> None:
     layer = normalization_layer("group")(num_channels)
     assert isinstance(layer, nn.GroupNorm)
     assert layer.num_groups == num_groups
 
 
-def test_frozen_has_nothing_to_train_and_nothing_that_training_changes() -> None:
+def test_frozen_has_no_parameters_and_training_does_not_change_it() -> None:
     layer = normalization_layer("frozen")(5).double()
     before = {name: value.clone() for name, value in layer.state_dict().items()}
     layer(batch(IMAGES))

@@ -7,7 +7,7 @@ from selfcon.model import build_encoder
 from selfcon.model.regnet import REGNETS
 
 
-def test_the_stages_are_those_that_the_papers_parameters_give() -> None:
+def test_stages_follow_from_the_parameters_of_the_paper() -> None:
     expected = BlockParams.from_init_params(depth=16, w_0=48, w_a=27.89, w_m=2.09, group_width=8)
     design = REGNETS["regnet_y_400mf"]
     assert list(design.num_blocks) == expected.depths

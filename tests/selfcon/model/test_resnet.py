@@ -11,7 +11,7 @@ from selfcon.model.resnet import RESNETS
 
 
 def torchvision_twin(backbone: nn.Module, name: str, *, image_size: int) -> Any:
-    """Torchvision's network with the same weights and no classifier; the small stem replaces its own."""
+    """Torchvision's network with the same weights and no classifier, with the small stem."""
     twin = torchvision.models.get_model(name, weights=None)
     twin.fc = nn.Identity()
     if image_size <= 64:
@@ -30,7 +30,7 @@ def torchvision_twin(backbone: nn.Module, name: str, *, image_size: int) -> Any:
         ("resnet50", 65, torch.float32, 1e-6),
     ],
 )
-def test_a_backbone_is_torchvisions_with_its_names(
+def test_backbone_equals_torchvision_with_the_same_names(
     name: Any, image_size: int, dtype: torch.dtype, tolerance: float
 ) -> None:
     torch.manual_seed(0)
@@ -40,7 +40,7 @@ def test_a_backbone_is_torchvisions_with_its_names(
     for network in (encoder, twin):
         network.train()(images_RCHW)
         network.eval()
-    # Relative to the largest: after a training step on random weights features are of any size.
+    # Relative to the largest, because after a training step on random weights features can have any scale.
     features_RD, expected_RD = encoder.features(images_RCHW)[-1], twin(images_RCHW)
     scale = expected_RD.abs().max().item()
     torch.testing.assert_close(features_RD, expected_RD, rtol=0, atol=tolerance * max(1, scale))
@@ -60,7 +60,7 @@ def test_width_scales_every_layer(name: Any) -> None:
         assert a.shape[0] == 4 * b.shape[0]
 
 
-def test_convolutions_start_as_torchvisions() -> None:
+def test_convolutions_are_initialised_like_torchvision() -> None:
     """Zero mean, a variance of 2 / (kernel area x output channels); normalisation starts as the identity."""
     torch.manual_seed(0)
     backbone = build_encoder(ModelConfig(), image_size=96).backbone
@@ -77,7 +77,7 @@ def test_convolutions_start_as_torchvisions() -> None:
 
 
 @pytest.mark.parametrize(("image_size", "resolution"), [(8, 8), (64, 64), (65, 17), (96, 24)])
-def test_the_stem_keeps_the_resolution_of_small_images_and_quarters_that_of_others(
+def test_stem_keeps_the_resolution_of_small_images_and_reduces_others_by_4(
     image_size: int, resolution: int
 ) -> None:
     encoder = build_encoder(ModelConfig(width=4), image_size=image_size)

@@ -30,7 +30,7 @@ def convolutions(stages: nn.Module) -> list[int]:
         ("vgg16_bn", 5, [2, 2, 3, 3, 3], [5, 5, 5, 5]),
     ],
 )
-def test_a_subnetwork_has_as_many_convolutions_in_each_stage(
+def test_subnetwork_stages_have_the_expected_number_of_convolutions(
     name: str, exit_depth: Any, backbone: list[int], subnetwork: list[int]
 ) -> None:
     encoder = narrow(name, exit_depth=exit_depth)
@@ -39,12 +39,12 @@ def test_a_subnetwork_has_as_many_convolutions_in_each_stage(
     assert convolutions(encoder.exits["stage3"]) == subnetwork[2:]
 
 
-def test_channels_are_those_of_the_first_stage_times_1_2_4_8_8() -> None:
+def test_channels_are_1_2_4_8_8_times_the_width() -> None:
     layers = [layer for layer in narrow("vgg13_bn").backbone.modules() if isinstance(layer, nn.Conv2d)]
     assert [layer.out_channels for layer in layers] == [4, 4, 8, 8, 16, 16, 32, 32, 32, 32]
 
 
-def test_images_of_which_nothing_would_be_left_are_refused() -> None:
+def test_too_small_images_are_rejected() -> None:
     assert narrow("vgg16_bn")(torch.zeros(2, 3, 32, 32)).shape == (2, 3, 128)
     message = r"^data\.image_size: expected images of at least 32 pixels for vgg16_bn, got 31$"
     with pytest.raises(ConfigError, match=message):

@@ -17,7 +17,7 @@ def activated(x_RCHW: Tensor, layer: Any) -> Tensor:
 
 
 @pytest.mark.parametrize(("in_channels", "stride"), [(4, 2), (4, 1), (6, 1)])
-def test_a_block_adds_its_strided_second_convolution_to_what_came_in(in_channels: int, stride: int) -> None:
+def test_block_adds_its_strided_second_convolution_to_its_input(in_channels: int, stride: int) -> None:
     torch.manual_seed(0)
     block: Any = PreactivationBlock(in_channels, 6, stride=stride, normalization=BatchNorm).double()
     x_RCHW = torch.randn(3, in_channels, 5, 5, dtype=torch.float64)
@@ -29,7 +29,7 @@ def test_a_block_adds_its_strided_second_convolution_to_what_came_in(in_channels
 
 
 @pytest.mark.parametrize(("channels", "kind"), [(6, nn.Identity), (4, nn.Conv2d)])
-def test_the_shortcut_changes_nothing_where_the_shape_stays(channels: int, kind: type[nn.Module]) -> None:
+def test_shortcut_is_the_identity_if_the_shape_is_unchanged(channels: int, kind: type[nn.Module]) -> None:
     block = PreactivationBlock(channels, 6, stride=1, normalization=BatchNorm)
     assert type(block.shortcut) is kind
     x_RCHW = torch.randn(2, channels, 4, 4)
@@ -47,22 +47,22 @@ def test_the_shortcut_changes_nothing_where_the_shape_stays(channels: int, kind:
         ("wrn_28_10", 16, [4, 40, 80, 160]),
     ],
 )
-def test_width_is_that_of_the_network_as_published_at_64(name: Any, width: int, channels: list[int]) -> None:
+def test_width_64_is_the_published_network(name: Any, width: int, channels: list[int]) -> None:
     with torch.device("meta"):
         backbone = build_encoder(ModelConfig(backbone=name, width=width), image_size=32).backbone
     places = ("conv1", "layer1.0.conv2", "layer2.0.conv2", "layer3.0.conv2")
     assert [backbone.get_parameter(f"{place}.weight").shape[0] for place in places] == channels
 
 
-def test_only_the_backbone_ends_in_a_normalisation() -> None:
+def test_only_the_backbone_ends_with_a_normalisation() -> None:
     config = ModelConfig(backbone="wrn_16_8", width=8, exit_stages=(1,), exit_depth="same")
     encoder = build_encoder(config, image_size=32)
     assert list(dict(encoder.backbone.named_children()))[-4:] == ["bn1", "relu", "avgpool", "flatten"]
     assert list(dict(encoder.exits["layer1"].named_children())) == ["layer2", "layer3", "avgpool", "flatten"]
 
 
-def test_convolutions_start_as_the_authors_with_biases_of_0() -> None:
-    """Uniform within sqrt(2) x sqrt(6 / (inputs + outputs)), in weights of a filter."""
+def test_convolutions_are_initialised_like_the_authors_with_zero_biases() -> None:
+    """Uniform within sqrt(2) x sqrt(6 / (fan in + fan out))."""
     torch.manual_seed(0)
     backbone = build_encoder(ModelConfig(backbone="wrn_16_8", width=32), image_size=32).backbone
     layers = [layer for layer in backbone.modules() if isinstance(layer, nn.Conv2d)]

@@ -9,8 +9,8 @@ from selfcon.model.cost import encoder_parameters
 from tune_jobs.checkpoints.size import (
     BACKBONES,
     PUBLISHED_WIDTH,
-    most_checkpoint_bytes,
-    most_parameters,
+    max_checkpoint_bytes,
+    max_parameters,
 )
 from tune_jobs.space import SearchSpace, load_space
 
@@ -41,7 +41,7 @@ def space(folder: Path, **values: object) -> SearchSpace:
     return load_space(path)
 
 
-def test_the_table_has_every_backbone_with_its_parameters_and_features() -> None:
+def test_the_table_has_the_parameters_and_features_of_every_backbone() -> None:
     counted = {}
     for backbone in NUM_STAGES:
         with torch.device("meta"):
@@ -53,23 +53,23 @@ def test_the_table_has_every_backbone_with_its_parameters_and_features() -> None
 
 @pytest.mark.parametrize("width", [4, 16, 64, 100])
 @pytest.mark.parametrize("backbone", NUM_STAGES)
-def test_the_bound_is_above_the_parameters_of_every_network_and_near_them(backbone: str, width: int) -> None:
+def test_the_bound_is_one_to_two_times_the_parameters_of_every_network(backbone: str, width: int) -> None:
     last = NUM_STAGES[backbone] - 1
     some = EXITS if width == PUBLISHED_WIDTH else [((), "fc"), ((1, 2), "same")]
     for exits, depth in [*some, ((last,), "fc")]:
         fields = {"backbone": backbone, "width": width, "exit_stages": exits, "exit_depth": depth}
         with torch.device("meta"):
             encoder = build_encoder(ModelConfig.model_validate(fields), image_size=96)
-        held = sum(parameter.numel() for parameter in encoder.parameters())
-        bound = most_parameters(backbone, width, exits, depth, 128)
-        assert held <= bound <= 2 * held, (exits, depth, bound / held)
+        actual = sum(parameter.numel() for parameter in encoder.parameters())
+        bound = max_parameters(backbone, width, exits, depth, 128)
+        assert actual <= bound <= 2 * actual, (exits, depth, bound / actual)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp64"])
 @pytest.mark.parametrize("image_size", [16, 96])
 @pytest.mark.parametrize("exit_depth", ["small", 3])
 @pytest.mark.parametrize("width", [4, 16])
-def test_the_bound_is_above_what_a_checkpoint_holds_and_near_it(
+def test_the_bound_is_one_to_about_two_times_the_size_of_a_checkpoint(
     tmp_path: Path, width: int, exit_depth: str | int, image_size: int, precision: str
 ) -> None:
     values = {"width": width, "exit_depth": exit_depth, "image_size": image_size, "precision": precision}
@@ -79,6 +79,6 @@ def test_the_bound_is_above_what_a_checkpoint_holds_and_near_it(
     )
     encoder = build_encoder(largest.model, image_size=image_size)
     encoder.to(torch.float64 if precision == "fp64" else torch.float32)
-    held = sum(tensor.nbytes for tensor in encoder.state_dict().values())
-    held += sum(parameter.nbytes for parameter in encoder.parameters())  # their momentum
-    assert held + 20_000 < most_checkpoint_bytes(searched) < 2 * held + 120_000
+    actual = sum(tensor.nbytes for tensor in encoder.state_dict().values())
+    actual += sum(parameter.nbytes for parameter in encoder.parameters())  # momentum
+    assert actual + 20_000 < max_checkpoint_bytes(searched) < 2 * actual + 120_000

@@ -39,7 +39,7 @@ def test_a_changed_setting_is_refused_before_data_and_mlflow_are_accessed(
     assert main(flags) == 2
     assert capsys.readouterr().err == (
         "error: space.loss.temperature: expected [{low: 0.05, high: 0.5}], as when existing was"
-        " started, got [{low: 0.05, high: 0.6}] (another --name makes it another search)\n"
+        " started, got [{low: 0.05, high: 0.6}] (use another --name to start a new search)\n"
     )
     (tmp_path / "space.yaml").write_text(SPACE)
     assert main(flags) == 2  # the settings match the search, so the data are read

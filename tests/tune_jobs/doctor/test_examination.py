@@ -17,14 +17,14 @@ SPACE = "name: s\nspace: {loss.temperature: {low: 0.1, high: 0.5}}\n"
 
 
 def names(options: LaunchOptions, space: Any = None) -> list[str]:
-    return [check.what for check in checks(options, space)]
+    return [check.subject for check in checks(options, space)]
 
 
-def looks_at(monkeypatch: pytest.MonkeyPatch, *found: Any) -> None:
-    monkeypatch.setattr(examination, "checks", lambda *_: [Check("a", lambda: found)])
+def set_findings(monkeypatch: pytest.MonkeyPatch, *findings: Any) -> None:
+    monkeypatch.setattr(examination, "checks", lambda *_: [Check("a", lambda: findings)])
 
 
-def test_without_a_space_the_installation_and_what_the_flags_name_are_looked_at() -> None:
+def test_without_a_space_the_installation_and_the_locations_in_the_flags_are_checked() -> None:
     plain = names(LaunchOptions())
     assert plain[:4] == ["packages", "environment", "CPUs and GPUs", "memory"]
     assert plain[-2:] == ["Ray", "MLflow"]
@@ -32,10 +32,10 @@ def test_without_a_space_the_installation_and_what_the_flags_name_are_looked_at(
     assert more[-4:] == ["Ray", "MLflow", "study database", "checkpoints"]
 
 
-def test_with_a_space_it_is_looked_at_where_it_would_run(tmp_path: Path) -> None:
+def test_a_space_is_checked_for_the_machine_or_the_cluster(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(SPACE)
     space = load_space(tmp_path / "s.yaml")
-    assert names(LaunchOptions(), space)[:3] == ["space file", "room for trials", "data"]
+    assert names(LaunchOptions(), space)[:3] == ["space file", "capacity", "data"]
     assert names(LaunchOptions(), space)[-1] == "study database"
     assert names(LaunchOptions(address="auto"), space)[:2] == ["space file", "state"]
 
@@ -48,10 +48,10 @@ def test_with_a_space_it_is_looked_at_where_it_would_run(tmp_path: Path) -> None
         (fault("x", "bad", "r"), 1, "0 ok, no notes, 1 fault"),
     ],
 )
-def test_only_a_fault_is_a_failure(
+def test_only_a_fault_fails(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], finding: Any, code: int, count: str
 ) -> None:
-    looks_at(monkeypatch, finding)
+    set_findings(monkeypatch, finding)
     assert examine(LaunchOptions()) == code
     assert capsys.readouterr().out.splitlines()[-1] == count
 
@@ -59,20 +59,20 @@ def test_only_a_fault_is_a_failure(
 def test_each_finding_is_one_aligned_line_without_secrets(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    looks_at(
-        monkeypatch, ok("disk", "[red]room"), fault("MLflow", "http://me:secret@host\nis away", "start it")
+    set_findings(
+        monkeypatch, ok("disk", "[red]free"), fault("MLflow", "http://me:secret@host\nis down", "start it")
     )
     examine(LaunchOptions())
     assert capsys.readouterr().out.splitlines()[:2] == [
-        "ok     disk              [red]room",
-        "fault  MLflow            http://me:***@host is away  -> start it",
+        "ok     disk              [red]free",
+        "fault  MLflow            http://me:***@host is down  -> start it",
     ]
 
 
-def test_a_space_that_cannot_be_read_is_a_fault_beside_the_others(
+def test_an_invalid_space_is_a_fault_and_other_checks_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    looks_at(monkeypatch, ok("x", "fine"))
+    set_findings(monkeypatch, ok("x", "fine"))
     (tmp_path / "s.yaml").write_text(SPACE + "sarch: {}\n")
     assert examine(LaunchOptions(space=tmp_path / "s.yaml")) == 1
     out = capsys.readouterr().out
@@ -81,7 +81,7 @@ def test_a_space_that_cannot_be_read_is_a_fault_beside_the_others(
     assert "ok     x " in out
 
 
-def test_a_python_without_a_single_package_is_told_which_are_missing(tmp_path: Path) -> None:
+def test_a_python_without_packages_lists_the_missing_ones(tmp_path: Path) -> None:
     venv.create(tmp_path / "bare")
     command = [str(tmp_path / "bare/bin/python"), str(ROOT / "launch.py"), "--doctor"]
     done = subprocess.run(
@@ -89,6 +89,6 @@ def test_a_python_without_a_single_package_is_told_which_are_missing(tmp_path: P
     )
     assert (done.returncode, done.stderr) == (1, "")
     assert "not installed for this Python: cmaes, jinja2, matplotlib, mlflow, " in done.stdout
-    for what in ("torch", "Ray", "MLflow", "CPUs and GPUs"):
-        assert re.search(rf"^fault  {what} .*No module named", done.stdout, re.MULTILINE)
+    for subject in ("torch", "Ray", "MLflow", "CPUs and GPUs"):
+        assert re.search(rf"^fault  {subject} .*No module named", done.stdout, re.MULTILINE)
     assert "ok     output " in done.stdout

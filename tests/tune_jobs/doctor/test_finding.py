@@ -2,7 +2,7 @@ import pytest
 
 from tune_jobs.doctor.finding import Finding, counted, fault, first_line, note, ok
 
-OK, NOTE, FAULT = ok("a", "fine"), note("b", "odd", "look"), fault("c", "broken", "mend it")
+OK, NOTE, FAULT = ok("a", "fine"), note("b", "odd", "look"), fault("c", "broken", "fix it")
 
 
 @pytest.mark.parametrize(
@@ -20,5 +20,5 @@ def test_findings_are_counted_by_level(findings: list[Finding], words: str) -> N
 @pytest.mark.parametrize(
     ("error", "line"), [(ValueError("a\nb"), "a"), (ValueError("\n a\nb"), "a"), (KeyError(), "KeyError")]
 )
-def test_an_error_is_told_in_one_line(error: Exception, line: str) -> None:
+def test_an_error_is_shown_in_one_line(error: Exception, line: str) -> None:
     assert first_line(error) == line

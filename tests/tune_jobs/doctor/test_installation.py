@@ -8,8 +8,8 @@ from tune_jobs.doctor.finding import Level
 from tune_jobs.doctor.installation import (
     MIN_PYTHON,
     Package,
+    check,
     code_finding,
-    look,
     package_findings,
     pinned,
     python_finding,
@@ -24,7 +24,7 @@ def test_python_must_be_new_enough(version: tuple[int, int, int], level: Level) 
     assert python_finding(version, "/bin/python").level == level
 
 
-def test_the_oldest_python_is_that_of_the_project() -> None:
+def test_the_minimum_python_is_that_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["requires-python"] == f">={MIN_PYTHON[0]}.{MIN_PYTHON[1]}"
 
@@ -33,13 +33,13 @@ def test_the_oldest_python_is_that_of_the_project() -> None:
     ("commit", "level", "found"),
     [
         ("0123456789abcdef", Level.OK, "/here, commit 0123456789"),
-        ("0123456789abcdef-dirty", Level.NOTE, "/here, commit 0123456789 and changed files"),
-        (None, Level.OK, "/here, no git checkout"),
+        ("0123456789abcdef-dirty", Level.NOTE, "/here, commit 0123456789 with uncommitted changes"),
+        (None, Level.OK, "/here, not a git checkout"),
     ],
 )
-def test_changed_files_are_noted(commit: str | None, level: Level, found: str) -> None:
+def test_uncommitted_changes_are_noted(commit: str | None, level: Level, found: str) -> None:
     finding = code_finding(commit, HERE)
-    assert (finding.level, finding.found) == (level, found)
+    assert (finding.level, finding.message) == (level, found)
 
 
 @pytest.mark.parametrize(
@@ -53,39 +53,39 @@ def test_changed_files_are_noted(commit: str | None, level: Level, found: str) -
         (None, Level.FAULT, "not installed for this Python: torch"),
     ],
 )
-def test_a_package_is_held_against_what_is_known_to_work(
+def test_a_package_is_compared_with_the_minimum_and_the_tested_version(
     installed: str | None, level: Level, found: str
 ) -> None:
     (finding,) = package_findings([Package("torch", "2.9", "2.14.1", installed)])
-    assert (finding.level, finding.found) == (level, found)
+    assert (finding.level, finding.message) == (level, found)
 
 
-def test_without_a_tested_version_new_ones_are_fine() -> None:
+def test_without_a_tested_version_newer_ones_are_ok() -> None:
     (finding,) = package_findings([Package("torch", "2.9", None, "99")])
     assert finding.level == Level.OK
 
 
-def test_packages_that_are_well_share_a_line_and_others_have_their_own() -> None:
+def test_ok_packages_share_a_line_and_others_have_one_each() -> None:
     packages = [
         Package("a", "1", "2", "2"),
         Package("b", "1", "2", "0.5"),
         Package("c", "1", "2", "1.0"),
         Package("d", "1", "2", "3"),
     ]
-    assert [finding.found for finding in package_findings(packages)] == [
+    assert [finding.message for finding in package_findings(packages)] == [
         "b 0.5, older than 1",
         "newer than tested: d 3 (2)",
         "a 2, c 1.0",
     ]
 
 
-def test_nothing_is_compared_where_what_compares_is_missing() -> None:
+def test_versions_are_not_compared_without_packaging() -> None:
     packages = [Package("packaging", "24", None, None), Package("torch", "2.9", None, None)]
     (finding,) = package_findings(packages)
-    assert finding.found == "not installed for this Python: packaging, torch"
+    assert finding.message == "not installed for this Python: packaging, torch"
 
 
-def test_every_dependency_of_the_project_is_looked_at_and_pinned() -> None:
+def test_every_dependency_is_checked_and_pinned() -> None:
     dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     assert len(required()) == len(dependencies)
     assert ("ray", "2.59") in required()
@@ -93,5 +93,5 @@ def test_every_dependency_of_the_project_is_looked_at_and_pinned() -> None:
     assert {name for name, _ in required()} <= names
 
 
-def test_this_installation_is_well() -> None:
-    assert Level.FAULT not in {finding.level for finding in look()}
+def test_this_installation_has_no_faults() -> None:
+    assert Level.FAULT not in {finding.level for finding in check()}

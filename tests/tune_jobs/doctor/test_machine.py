@@ -28,50 +28,50 @@ MEMINFO = "MemTotal:       16000000 kB\nMemFree: 1 kB\nMemAvailable:    8000000 
         ("99000000000\n", "0\n", (16_384_000_000, 8_192_000_000)),
     ],
 )
-def test_memory_is_the_systems_or_less_in_a_container(
+def test_memory_is_that_of_the_system_or_the_limit_of_the_container(
     limit: str, used: str, expected: tuple[int, int]
 ) -> None:
     assert memory_bytes(MEMINFO, limit=limit, used=used) == expected
 
 
 @pytest.mark.parametrize(("workers", "level"), [(0, Level.OK), (1, Level.OK), (2, Level.OK), (3, Level.NOTE)])
-def test_memory_must_hold_the_workers(workers: int, level: Level) -> None:
+def test_memory_must_fit_the_workers(workers: int, level: Level) -> None:
     assert memory_finding(total=8 * GB, available=2.5 * GB, workers=workers).level == level
 
 
 @pytest.mark.parametrize(
     ("free", "total", "level"),
     [
-        (0.064 * GB, 8 * GB, Level.NOTE),  # what a container has unless it is asked for more
+        (0.064 * GB, 8 * GB, Level.NOTE),  # default of a container
         (2.4 * GB, 8 * GB, Level.OK),
         (9 * GB, 256 * GB, Level.NOTE),
-        (10 * GB, 256 * GB, Level.OK),  # Ray gets by with that
+        (10 * GB, 256 * GB, Level.OK),  # Ray accepts this
         (20 * GB, 256 * GB, Level.OK),
     ],
 )
-def test_shared_memory_must_hold_rays_objects(free: float, total: float, level: Level) -> None:
+def test_shared_memory_must_fit_rays_object_store(free: float, total: float, level: Level) -> None:
     assert shared_memory_finding(free, memory=total).level == level
 
 
-def test_the_remedy_for_little_shared_memory_says_how_much() -> None:
+def test_the_remedy_for_shared_memory_contains_the_size() -> None:
     finding = shared_memory_finding(0.064 * GB, memory=10 * GB)
-    assert finding.found == "/dev/shm has 0.06 GB free, Ray would take 3.0 GB and uses the disk instead"
+    assert finding.message == "/dev/shm has 0.06 GB free, Ray needs 3.0 GB and will use the disk instead"
     assert "--shm-size=3.3g" in finding.remedy
 
 
-@pytest.mark.parametrize(("most", "level"), [(None, Level.OK), (1024, Level.NOTE), (4096, Level.OK)])
-def test_few_open_files_are_noted(most: int | None, level: Level) -> None:
-    assert open_files_finding(most).level == level
+@pytest.mark.parametrize(("limit", "level"), [(None, Level.OK), (1024, Level.NOTE), (4096, Level.OK)])
+def test_a_low_limit_of_open_files_is_noted(limit: int | None, level: Level) -> None:
+    assert open_files_finding(limit).level == level
 
 
 @pytest.mark.parametrize(
     ("folder", "fits"), [("/tmp", True), ("/" + "a" * 38, True), ("/" + "a" * 39, False)]
 )
-def test_the_paths_of_rays_sockets_may_not_be_long(folder: str, fits: bool) -> None:
+def test_the_paths_of_rays_sockets_must_be_short(folder: str, fits: bool) -> None:
     assert fits_sockets(Path(folder)) == fits
 
 
-def test_rays_folder_is_where_ray_looks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rays_folder_is_the_default_of_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     from ray._common.utils import get_default_system_temp_dir
 
     for folder in ("/tmp", "/var/tmp"):
@@ -79,5 +79,5 @@ def test_rays_folder_is_where_ray_looks_for_it(monkeypatch: pytest.MonkeyPatch) 
         assert str(ray_folder()) == get_default_system_temp_dir() == folder
 
 
-def test_this_machine_is_told_in_two_lines() -> None:
-    assert [finding.what for finding in memory(None)] == ["memory", "shared memory"]
+def test_this_machine_has_a_line_for_memory_and_one_for_shared_memory() -> None:
+    assert [finding.subject for finding in memory(None)] == ["memory", "shared memory"]

@@ -16,39 +16,39 @@ def space(folder: Path, *overrides: str) -> SearchSpace:
     return load_space(folder / "space.yaml", overrides=overrides)
 
 
-def test_a_space_says_what_it_is_and_whether_it_was_begun(tmp_path: Path) -> None:
+def test_the_finding_on_a_space_shows_its_trials_and_whether_it_resumes(tmp_path: Path) -> None:
     options = LaunchOptions(output=tmp_path)
     (finding,) = space_check.file(space(tmp_path), options)
-    assert finding.found == f"s: 4 trials over loss.temperature; would begin in {tmp_path}/s"
+    assert finding.message == f"s: 4 trials over loss.temperature; starts in {tmp_path}/s"
     (tmp_path / "s").mkdir()
     (finding,) = space_check.file(space(tmp_path), options)
-    assert finding.found.endswith(f"; goes on in {tmp_path}/s")
+    assert finding.message.endswith(f"; resumes in {tmp_path}/s")
 
 
-def test_what_preflight_refuses_is_refused(tmp_path: Path) -> None:
+def test_errors_of_preflight_are_raised(tmp_path: Path) -> None:
     (tmp_path / "s").touch()
     with pytest.raises(BadInputError, match="--output"):
         list(space_check.file(space(tmp_path), LaunchOptions(output=tmp_path)))
     with pytest.raises(BadInputError, match=r"trial\.cpus_per_worker"):
-        list(space_check.room(space(tmp_path, "trial.cpus_per_worker=10000")))
+        list(space_check.capacity(space(tmp_path, "trial.cpus_per_worker=10000")))
     with pytest.raises(BadInputError, match=r"train\.data\.root"):
         list(space_check.data(space(tmp_path, "train.data.root=/no/such")))
 
 
-def test_room_and_data_are_told(tmp_path: Path) -> None:
-    (room,) = space_check.room(space(tmp_path))
-    assert " at once: " in room.found
+def test_capacity_and_data_are_shown(tmp_path: Path) -> None:
+    (capacity,) = space_check.capacity(space(tmp_path))
+    assert " at once: " in capacity.message
     (data,) = space_check.data(space(tmp_path))
-    assert data.found == "digits, which reads no folder"
-    there = ("train.data.dataset=folder", f"train.data.root={tmp_path}")
-    (data,) = space_check.data(space(tmp_path, *there))
-    assert data.found == f"folder, found {tmp_path}"
+    assert data.message == "digits, embedded, needs no folder"
+    existing = ("train.data.dataset=folder", f"train.data.root={tmp_path}")
+    (data,) = space_check.data(space(tmp_path, *existing))
+    assert data.message == f"folder, found {tmp_path}"
 
 
-def test_on_a_cluster_what_lies_on_one_machine_is_noted(tmp_path: Path) -> None:
+def test_on_a_cluster_local_state_is_noted(tmp_path: Path) -> None:
     options = LaunchOptions(output=tmp_path, address="auto", study_storage="postgresql://host/db")
     (finding,) = space_check.on_cluster(space(tmp_path), options)
     assert finding.level == Level.NOTE
-    assert finding.found.startswith(f"checkpoints (--checkpoint-storage) lie in {tmp_path}/s")
-    elsewhere = LaunchOptions(address="auto", study_storage="postgresql://h/d", checkpoint_storage="s3://b")
-    assert list(space_check.on_cluster(space(tmp_path), elsewhere)) == []
+    assert finding.message.startswith(f"checkpoints (--checkpoint-storage): in {tmp_path}/s")
+    remote = LaunchOptions(address="auto", study_storage="postgresql://h/d", checkpoint_storage="s3://b")
+    assert list(space_check.on_cluster(space(tmp_path), remote)) == []

@@ -14,9 +14,9 @@ import pytest
 from tune_jobs.doctor import tracking_check
 from tune_jobs.doctor.finding import Finding, Level
 from tune_jobs.doctor.tracking_check import (
+    check,
+    connection_error,
     folder_finding,
-    look,
-    plain_refusal,
     version_finding,
     write_finding,
 )
@@ -27,17 +27,17 @@ from tune_jobs.errors import BadInputError, TrackingError
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tracking_check, "CLIENT_SETTINGS", {})  # a process of its own may keep them
+    monkeypatch.setattr(tracking_check, "CLIENT_SETTINGS", {})  # it would change this process
     return tmp_path
 
 
 def found(uri: str) -> dict[str, Finding]:
-    return {finding.what: finding for finding in look(uri, None, "")}
+    return {finding.subject: finding for finding in check(uri, None, "")}
 
 
 @contextmanager
-def server_of_the_past(artifact_location: str) -> Iterator[str]:
-    """An older server that says it is an hour ago and refuses to write."""
+def outdated_server(artifact_location: str) -> Iterator[str]:
+    """A server of an older version whose clock is an hour behind and which rejects writes."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -56,7 +56,7 @@ def server_of_the_past(artifact_location: str) -> Iterator[str]:
             return formatdate(time.time() - 3600, usegmt=True)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -64,7 +64,7 @@ def server_of_the_past(artifact_location: str) -> Iterator[str]:
         server.shutdown()
 
 
-def test_a_real_server_is_fine_and_nothing_is_left_there(mlflow_server: str) -> None:
+def test_a_real_server_is_ok_and_left_unchanged(mlflow_server: str) -> None:
     from mlflow import MlflowClient
 
     before = len(MlflowClient(tracking_uri=mlflow_server).search_experiments())
@@ -74,60 +74,62 @@ def test_a_real_server_is_fine_and_nothing_is_left_there(mlflow_server: str) -> 
     assert len(MlflowClient(tracking_uri=mlflow_server).search_experiments()) == before
 
 
-def test_an_old_server_with_a_wrong_clock_that_only_reads_is_told(tmp_path: Path) -> None:
-    with server_of_the_past(str(tmp_path / "nowhere")) as uri:
+def test_an_old_read_only_server_with_a_wrong_clock_has_findings(tmp_path: Path) -> None:
+    with outdated_server(str(tmp_path / "nowhere")) as uri:
         findings = found(uri)
-    levels = {what: finding.level for what, finding in findings.items()}
+    levels = {subject: finding.level for subject, finding in findings.items()}
     assert levels == {
         "MLflow": Level.NOTE, "MLflow writes": Level.FAULT, "clock": Level.NOTE, "MLflow files": Level.FAULT
     }  # fmt: skip
-    assert "version 2.1.0, the client here is " in findings["MLflow"].found
-    assert findings["MLflow writes"].found == f"{uri} answers a write with 403"
-    assert findings["clock"].found.startswith("that of MLflow's server is 3,")
+    assert "version 2.1.0, the client is " in findings["MLflow"].message
+    assert findings["MLflow writes"].message == f"{uri} answered a write with 403"
+    assert findings["clock"].message.startswith("the clock of the MLflow server is 3,")
 
 
-def test_nobody_there_and_nobody_who_answers_are_told_plainly(
+def test_an_unreachable_or_silent_server_is_a_short_error(
     free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(TrackingError, match=rf"^{uri}: .*refused$"):
         found(uri)
-    monkeypatch.setattr(tracking_check, "ANSWER_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(tracking_check, "SERVER_TIMEOUT_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(TrackingError, match=rf"^{uri}: Read timed out"):
             found(uri)
 
 
-def test_what_is_plain_already_stays() -> None:
-    assert plain_refusal("http://x", "MLflow at http://x answered 503") == "MLflow at http://x answered 503"
+def test_a_short_error_is_unchanged() -> None:
+    assert (
+        connection_error("http://x", "MLflow at http://x answered 503") == "MLflow at http://x answered 503"
+    )
 
 
-def test_a_file_that_will_be_made_is_fine_and_not_made_yet(here: Path) -> None:
+def test_a_file_that_does_not_exist_is_ok_and_is_not_created(here: Path) -> None:
     findings = found(f"sqlite:///{here}/mlflow.db")
-    assert findings["MLflow"].found.endswith("/mlflow.db, made by the first search")
-    assert findings["MLflow files"].found == str(here / "mlruns")
+    assert findings["MLflow"].message.endswith("/mlflow.db, will be created by the first search")
+    assert findings["MLflow files"].message == str(here / "mlruns")
     assert list(here.iterdir()) == []
 
 
-def test_a_file_that_another_one_writes_for_ever_is_told(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_file_is_an_error(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(sqlite3.connect(here / "mlflow.db", isolation_level=None)) as other:
         other.execute("create table something (number integer)")
         before = (here / "mlflow.db").read_bytes()
-        assert found(f"sqlite:///{here}/mlflow.db")["MLflow"].found.endswith(", can be written")
+        assert found(f"sqlite:///{here}/mlflow.db")["MLflow"].message.endswith(", can be written")
         assert (here / "mlflow.db").read_bytes() == before
         other.execute("begin immediate")
-        monkeypatch.setattr(tracking_check, "ANSWER_TIMEOUT_S", 0.2)
+        monkeypatch.setattr(tracking_check, "SERVER_TIMEOUT_S", 0.2)
         with pytest.raises(TrackingError, match=r"cannot be written: database is locked$"):
             found(f"sqlite:///{here}/mlflow.db")
 
 
-def test_an_empty_database_of_a_server_stays_empty(postgresql_server: Any) -> None:
+def test_an_empty_database_of_a_server_remains_empty(postgresql_server: Any) -> None:
     url = postgresql_server.new_database()
     finding = found(url)["MLflow"]
     assert finding.level == Level.OK
-    assert "an empty database" in finding.found
-    assert postgresql_server.password not in finding.found
+    assert "an empty database" in finding.message
+    assert postgresql_server.password not in finding.message
     assert tables(url) == []
 
 
@@ -142,7 +144,7 @@ def tables(url: str) -> list[str]:
 
 
 @pytest.mark.parametrize("uri", ["file:///tmp/mlruns", "ftp://host/x"])
-def test_a_store_we_cannot_use_is_refused(uri: str) -> None:
+def test_an_unsupported_store_is_an_error(uri: str) -> None:
     with pytest.raises(BadInputError, match=r"^tracking URI: expected http"):
         found(uri)
 
@@ -151,7 +153,7 @@ def test_a_store_we_cannot_use_is_refused(uri: str) -> None:
     ("server", "level"),
     [("3.17.2", Level.OK), ("3.17.9", Level.OK), ("3.16.0", Level.NOTE), ("4.17.2", Level.NOTE)],
 )
-def test_versions_that_differ_are_noted(server: str, level: Level) -> None:
+def test_different_versions_are_noted(server: str, level: Level) -> None:
     assert version_finding("http://x", server=server, client="3.17.2").level == level
 
 
@@ -168,6 +170,6 @@ def test_a_write_must_reach_the_server(status: int, code: str, level: Level) -> 
     assert write_finding("http://x", status, code).level == level
 
 
-def test_a_folder_that_a_server_names_must_be_here_too(tmp_path: Path) -> None:
+def test_the_artifact_folder_of_a_server_must_be_writable_here(tmp_path: Path) -> None:
     assert folder_finding("files", tmp_path).level == Level.OK
     assert folder_finding("files", tmp_path / "x").level == Level.FAULT

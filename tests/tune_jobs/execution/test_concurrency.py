@@ -68,14 +68,14 @@ def records(folder: Path) -> list[TrialRecord]:
     return SearchStudy(f"sqlite:///{folder}/runs/growing/study.db", space, data_digest=digest).records()
 
 
-def test_the_doctor_looks_at_every_node_and_a_wrong_token_is_told(
+def test_the_doctor_checks_every_node_and_reports_a_wrong_token(
     cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with cluster.launched(tmp_path, "--doctor") as launch:
         code, text = launch.end()
     assert code == 0, text
-    assert re.search("^ok     Ray nodes +1 node with 0 CPUs: this project runs there$", text, re.MULTILINE)
-    assert re.search("^note   room for trials +none now: 0 CPUs / ", text, re.MULTILINE)
+    assert re.search("^ok     Ray nodes +1 node with 0 CPUs, can run this project$", text, re.MULTILINE)
+    assert re.search("^note   capacity +none now: 0 CPUs / ", text, re.MULTILINE)
     monkeypatch.setitem(cluster.environment, "RAY_AUTH_TOKEN", secrets.token_hex(32))
     with cluster.launched(tmp_path, "--doctor") as launch:
         code, text = launch.end()

@@ -119,7 +119,11 @@ PEER_GONE = RuntimeError("[/gloo/transport/tcp/pair.cc:538] Connection closed by
         (from_worker(RuntimeError("data server: Connection reset by peer")), Reason.ERROR, "data server"),
         (from_worker(raised_by_torch("store")), Reason.TIMED_OUT, "wait timeout"),
         (from_worker(BroadcastCollectiveTimeoutError(9, [1], 9)), Reason.TIMED_OUT, "timed out after 9"),
-        (ControllerError(WorkerGroupStartupTimeoutError(2)), Reason.NO_ROOM, "startup timed out"),
+        (
+            ControllerError(WorkerGroupStartupTimeoutError(2)),
+            Reason.NO_RESOURCES,
+            "startup timed out",
+        ),
         (ControllerError(WorkerGroupStartupFailedError("died")), Reason.WORKER_LOST, "died"),
         (from_worker(HungError("no progress for 9 s")), Reason.HUNG, "no progress for 9 s"),
         (from_worker(PEER_GONE, HungError("no progress")), Reason.HUNG, "no progress"),

@@ -125,7 +125,7 @@ def test_an_attempt_that_was_preempted_is_handed_out_again_however_often(search:
     for attempt in range(1, 6):
         config = cast(dict[str, Any], search.searcher.suggest("a"))
         assert (config["number"], config["attempt"]) == (0, attempt)
-        failure = {"failure": Reason.PREEMPTED.value, "message": "stopped as asked, after step 3 of epoch 1"}
+        failure = {"failure": Reason.PREEMPTED.value, "message": "stopped on request after step 3 of epoch 1"}
         assert search.report(config, failure) == TrialScheduler.CONTINUE
         assert search.searcher.suggest("b") is None  # its workers are not gone yet
         search.searcher.on_trial_complete(trial_id="a")
@@ -140,14 +140,14 @@ def test_a_search_whose_budget_is_spent_waits_for_no_room(search: Search) -> Non
     assert search.searcher.suggest("a") == Searcher.FINISHED
 
 
-def test_trials_that_fail_alike_end_the_search_with_their_reason(search: Search) -> None:
+def test_trials_with_the_same_error_end_the_search_with_their_reason(search: Search) -> None:
     for name in "abc":
         config = search.searcher.suggest(name)
         search.report(config, {"epoch": 0, "metrics/val/top1": float("nan")})
         search.searcher.on_trial_complete(trial_id=name)
     assert search.searcher.suggest("d") == Searcher.FINISHED
     assert isinstance(search.first_error.error, NoSuccessError)
-    assert "failed alike (non-finite)" in str(search.first_error.error)
+    assert "failed with the same error (non-finite)" in str(search.first_error.error)
 
 
 def test_a_study_that_vanishes_stops_every_trial(search: Search) -> None:

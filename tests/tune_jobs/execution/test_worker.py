@@ -99,7 +99,7 @@ def test_a_preempted_attempt_stops_within_the_epoch_and_the_next_takes_the_other
     step = len(worker.losses) - STEPS_PER_EPOCH
     assert 3 <= step <= STEPS_PER_EPOCH
     assert [report.get("epoch") for report in reports] == [0, 1, None]
-    message = f"stopped as asked, after step {step} of epoch 2"
+    message = f"stopped on request after step {step} of epoch 2"
     assert reports[-1] == {"failure": Reason.PREEMPTED, "message": message}
     assert worker.checkpoints()[-1] == f"0001-s{step:06d}-a1"
 

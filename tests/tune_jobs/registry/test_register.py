@@ -348,7 +348,7 @@ def test_an_export_that_differs_is_not_stored(
     monkeypatch.setattr("tune_jobs.registry.package.write_package", write_wrong)
     monkeypatch.setattr("selfcon.evaluation.evaluate.evaluate_encoder", lambda *_, **__: EVALUATION)
     desk = desk_of(store)
-    with pytest.raises(SearchError, match="must give the features of the trained one to 1e-05"):
+    with pytest.raises(SearchError, match="must give the features of the trained one within 1e-05"):
         desk.publish()
     assert desk.client.search_registered_models() == []
 
@@ -455,7 +455,9 @@ def test_other_bytes_than_were_sent_are_not_published(
         path.write_text(path.read_text()[:-1])
 
     monkeypatch.setattr(MlflowClient, "log_model_artifacts", alter)
-    with pytest.raises(SearchError, match=r"the stored encoder must be what was sent, and README\.md is not"):
+    with pytest.raises(
+        SearchError, match=r"the stored encoder must equal the uploaded one, but README\.md differs"
+    ):
         desk.publish()
     assert desk.client.search_registered_models() == []
 
@@ -516,7 +518,7 @@ def test_a_champion_that_is_not_ours_stays(desk_of: DeskMaker, store: str) -> No
 
 def test_a_trial_without_the_compared_accuracy_is_refused(desk_of: DeskMaker, store: str) -> None:
     desk = desk_of(store, top1=None)
-    with pytest.raises(SearchError, match="val/top1 compares encoders, and trial 7 ends without it"):
+    with pytest.raises(SearchError, match="trial 7 has no val/top1, by which encoders are compared"):
         desk.publish()
     assert desk.points("test/top1") == []
 

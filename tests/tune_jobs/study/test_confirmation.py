@@ -1,4 +1,4 @@
-"""The confirmation of a search as its launchers use it, one after the other on the same file."""
+"""Confirmation of a search, over several launches on the same database."""
 
 import math
 import time
@@ -31,7 +31,7 @@ objective:
   - {metric: cost/seconds, direction: minimize}
 constraints: [{metric: cost/peak_memory_mb, max: 4000}]
 """
-# val/top1 of trial 0, 1, ...: with successive halving, what is worse than half of the others ends early.
+# val/top1 of trials 0, 1, ... in the last epoch; before it all have 0.1, so none is pruned.
 VALUES = [0.5, 0.7, 0.8, 0.9]
 
 Launcher = Callable[..., SearchStudy]
@@ -39,7 +39,7 @@ Launcher = Callable[..., SearchStudy]
 
 @pytest.fixture
 def launch(tmp_path: Path) -> Launcher:
-    """Return a function that opens the search anew, as after a crash, and with changes to its file."""
+    """Return a function that opens the search again, as after a crash, with changes to its space file."""
 
     def make(*changes: str, more: str = "") -> SearchStudy:
         (tmp_path / "space.yaml").write_text(SPACE + more)
@@ -58,7 +58,7 @@ def next_attempt(study: TrialStudy) -> Attempt:
 
 
 def train(study: TrialStudy, given: Attempt, value: float, **others: float) -> TrialRecord:
-    """Train an attempt to its end."""
+    """Train an attempt until it is stopped."""
     for epoch in range(given.last_epoch + 1, 3):
         metrics = {"val/top1": value if epoch == 2 else 0.1, **others} | (
             {"train/loss": 1.0} if epoch else {}
@@ -70,7 +70,7 @@ def train(study: TrialStudy, given: Attempt, value: float, **others: float) -> T
 
 
 def run_search(study: SearchStudy, values: list[float] = VALUES) -> SearchStudy:
-    """Train what the search has to train; trial n ends with the n-th value."""
+    """Train all trials of the search; trial n ends with the n-th value."""
     while (given := study.next_attempt()) is not None:
         train(study, given, values[given.number])
     return study
@@ -82,7 +82,7 @@ def confirmation_of(study: SearchStudy) -> TrialStudy:
 
 
 def seeds_trained(study: SearchStudy, value_of: Callable[[Attempt], float]) -> Iterator[str]:
-    """Train what the confirmation has to train, and yield the names of the runs."""
+    """Train all repetitions of the confirmation, and yield their names."""
     while (given := confirmation_of(study).next_attempt()) is not None:
         train(confirmation_of(study), given, value_of(given))
         yield given.name
@@ -97,7 +97,7 @@ def means(study: SearchStudy) -> dict[int, float]:
     return {found.trial.number: found.mean for found in study.confirmation.candidates()}
 
 
-def test_the_best_trials_are_trained_over_further_seeds_of_their_configuration(launch: Launcher) -> None:
+def test_the_best_trials_are_retrained_with_further_seeds(launch: Launcher) -> None:
     study = run_search(launch())
     assert study.finished
     assert not confirmation_of(study).finished
@@ -114,7 +114,7 @@ def test_the_best_trials_are_trained_over_further_seeds_of_their_configuration(l
     assert study.next_attempt() is None
 
 
-def test_the_best_mean_wins_over_the_best_value(launch: Launcher) -> None:
+def test_the_winner_has_the_best_mean_not_the_best_value(launch: Launcher) -> None:
     study = run_search(launch())
     before = study.winner()
     assert before is not None
@@ -123,16 +123,16 @@ def test_the_best_mean_wins_over_the_best_value(launch: Launcher) -> None:
     assert means(launch()) == pytest.approx({2: (0.8 + 2 * 0.85) / 3, 3: (0.9 + 2 * 0.3) / 3})
     winner = launch().winner()
     assert winner is not None
-    assert (winner.number, winner.value, winner.confirms) == (2, 0.8, None)  # its first seed is registered
+    assert (winner.number, winner.value, winner.confirms) == (2, 0.8, None)  # the trial itself is registered
 
 
-def test_a_candidate_with_a_failed_seed_is_behind_those_without(launch: Launcher) -> None:
+def test_a_candidate_with_a_failed_seed_is_ranked_after_the_others(launch: Launcher) -> None:
     study = run_search(launch())
     confirm(study, lambda given: math.nan if given.name == "0003-seed-2" else 0.9)
     failed = confirmation_of(launch()).record(2)
     assert (failed.name, failed.state, failed.reason) == ("0003-seed-2", State.FAIL, Reason.NON_FINITE)
     assert list(means(launch())) == [2, 3]
-    assert confirmation_of(launch()).finished  # a failed seed is not trained again
+    assert confirmation_of(launch()).finished  # a failed seed is not retrained
 
 
 def test_a_bad_seed_is_neither_pruned_nor_collapsed(launch: Launcher) -> None:
@@ -147,7 +147,7 @@ def test_a_bad_seed_is_neither_pruned_nor_collapsed(launch: Launcher) -> None:
     assert stage.record(given.number).state == State.COMPLETE
 
 
-def test_an_interrupted_seed_is_handed_out_again_with_the_same_configuration(launch: Launcher) -> None:
+def test_an_interrupted_seed_is_rescheduled_with_the_same_configuration(launch: Launcher) -> None:
     study = run_search(launch())
     given = next_attempt(confirmation_of(study))
     confirmation_of(study).report(given.number, given.attempt, 0, {"val/top1": 0.4})
@@ -161,9 +161,7 @@ def test_an_interrupted_seed_is_handed_out_again_with_the_same_configuration(lau
     assert (other.number, other.name) == (1, "0002-seed-1")
 
 
-def test_seeds_are_no_trials_of_the_search_and_cost_none_of_its_budgets(
-    launch: Launcher, tmp_path: Path
-) -> None:
+def test_seeds_do_not_count_as_trials_or_towards_budgets(launch: Launcher, tmp_path: Path) -> None:
     study = run_search(launch())
     before = study.records()
     confirmation_of(study).spend(7200)
@@ -179,7 +177,7 @@ def test_seeds_are_no_trials_of_the_search_and_cost_none_of_its_budgets(
     ]  # fmt: skip
 
 
-def test_a_search_that_is_extended_trains_the_missing_seeds_only(launch: Launcher) -> None:
+def test_an_extended_search_trains_only_the_missing_seeds(launch: Launcher) -> None:
     confirm(run_search(launch()))
     study = launch("search.num_trials=5")
     assert not study.finished
@@ -210,24 +208,24 @@ def test_top_k_and_seeds_may_change(launch: Launcher, changes: tuple[str, ...], 
     assert launch(*changes).is_published
 
 
-def test_fewer_seeds_are_those_that_count(launch: Launcher) -> None:
+def test_with_fewer_seeds_only_the_first_ones_count(launch: Launcher) -> None:
     study = run_search(launch())
     confirm(study, lambda given: 0.0 if given.name.endswith("2") else 0.9)
     assert means(study) == pytest.approx({3: 0.6, 2: 1.7 / 3})
     assert means(launch("confirm={top_k: 2, seeds: 2}")) == pytest.approx({3: 0.9, 2: 0.85})
 
 
-def test_a_seed_that_was_begun_is_ended_also_when_its_trial_is_no_longer_among_the_best(
+def test_a_started_seed_is_completed_even_if_its_trial_is_no_longer_among_the_best(
     launch: Launcher,
 ) -> None:
-    begun = next_attempt(confirmation_of(run_search(launch())))
+    started = next_attempt(confirmation_of(run_search(launch())))
     study = launch("search.num_trials=6")
     run_search(study, [*VALUES, 0.95, 0.96])
-    assert confirm(study) == [begun.name, "0005-seed-1", "0004-seed-1", "0005-seed-2", "0004-seed-2"]
+    assert confirm(study) == [started.name, "0005-seed-1", "0004-seed-1", "0005-seed-2", "0004-seed-2"]
     assert list(means(study)) == [5, 4]
 
 
-def test_of_several_objectives_the_front_is_confirmed_by_the_first(launch: Launcher) -> None:
+def test_with_several_objectives_the_front_is_confirmed_by_the_first(launch: Launcher) -> None:
     study = launch("pruner={}", more=SEVERAL)
     for top1, seconds, memory in ((0.9, 9.0, 100), (0.8, 9.5, 100), (0.7, 1.0, 100), (0.99, 1.0, 5000)):
         train(study, next_attempt(study), top1, **{"cost/seconds": seconds, "cost/peak_memory_mb": memory})
@@ -242,14 +240,14 @@ def test_of_several_objectives_the_front_is_confirmed_by_the_first(launch: Launc
     assert (winner.number, winner.values) == (2, (0.7, 1.0))
 
 
-def test_a_search_without_a_trial_that_may_win_confirms_none(launch: Launcher) -> None:
+def test_a_search_without_candidates_has_no_confirmation(launch: Launcher) -> None:
     study = run_search(launch("search.num_trials=1"), [math.nan])
     assert confirm(study) == []
     assert confirmation_of(study).finished
     assert study.winner() is None
 
 
-def test_mlflow_runs_are_remembered_by_the_study_that_trained_them(launch: Launcher) -> None:
+def test_mlflow_runs_are_stored_in_the_study_of_their_trial(launch: Launcher) -> None:
     study = run_search(launch())
     confirm(study)
     for record in study.all_records():
@@ -259,13 +257,13 @@ def test_mlflow_runs_are_remembered_by_the_study_that_trained_them(launch: Launc
     ]
 
 
-def test_what_a_launcher_knows_is_what_the_next_one_reads(launch: Launcher) -> None:
+def test_the_next_launcher_reads_the_same_records(launch: Launcher) -> None:
     study = run_search(launch())
     next_attempt(confirmation_of(study))
     assert launch().all_records() == study.all_records()
 
 
-def test_the_confirmation_shows_that_the_launch_lives(tmp_path: Path) -> None:
+def test_the_confirmation_records_heartbeats(tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text(
         "name: lives\nspace: {loss.temperature: {low: 0.1, high: 0.5}}\nconfirm: {top_k: 1, seeds: 2}\n"
     )

@@ -1,8 +1,8 @@
-"""A search that dies before any of its writes, and is launched again, ends as an undisturbed one.
+"""A search that is killed before any of its writes, and then resumed, gives the same result.
 
-The storage is copied before every commit of an undisturbed search: what a launcher leaves that is killed just
-then. From each copy another launcher goes on until it has ended a trial and drawn the next. That is as good
-as to the end: what it has then is what the undisturbed search had, and from there other copies go on.
+The database is copied before every commit of an uninterrupted search: each copy is the state after a kill at
+that point. Another launcher resumes from each copy until it has finished a trial and sampled the next. More
+is not needed: it then has the same records as the uninterrupted search, whose later commits are other copies.
 """
 
 import math
@@ -63,7 +63,7 @@ COMPARED = ("name", "number", "state", "reason", "message", "parameters", "value
 
 @pytest.fixture(autouse=True)
 def quick_commits() -> Iterator[None]:
-    """No write waits for the disk: processes die here, machines do not."""
+    """Writes without fsync: these tests simulate killed processes, not power failures."""
 
     def set_pragma(connection: Any, _record: object) -> None:
         connection.execute("PRAGMA synchronous = OFF")
@@ -74,18 +74,18 @@ def quick_commits() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_search_that_dies_before_any_write_goes_on_as_an_undisturbed_one(tmp_path: Path, case: str) -> None:
+def test_a_search_killed_before_any_write_resumes_with_the_same_trials(tmp_path: Path, case: str) -> None:
     space = make_space(tmp_path, CASES[case])
     open_study(tmp_path / "study.db", space)
     copies = copies_before_commits(tmp_path, lambda path: search(path, space))
-    undisturbed = outcome(tmp_path / "study.db", space)
+    uninterrupted = outcome(tmp_path / "study.db", space)
     different = []
     for number, copy in enumerate(copies):
         path = tmp_path / f"{number}.db"
         path.write_bytes(copy)
         search(path, space, max_ended=1)
         ended = outcome(path, space)
-        *before, newest = zip(ended, undisturbed, strict=False)
+        *before, newest = zip(ended, uninterrupted, strict=False)
         if any(now != then for now, then in before) or newest[0]["parameters"] != newest[1]["parameters"]:
             different.append(number)
     assert not different
@@ -93,17 +93,19 @@ def test_a_search_that_dies_before_any_write_goes_on_as_an_undisturbed_one(tmp_p
 
 
 @pytest.mark.parametrize("case", ["successive halving", "several objectives", "confirmation"])
-def test_a_search_that_dies_now_and_then_ends_as_an_undisturbed_one(tmp_path: Path, case: str) -> None:
+def test_a_search_killed_before_every_eighth_write_ends_with_the_same_result(
+    tmp_path: Path, case: str
+) -> None:
     space = make_space(tmp_path, CASES[case])
-    copies = copies_before_commits(tmp_path, lambda path: search(path, space))  # the empty file included
-    undisturbed = outcome(tmp_path / "study.db", space)
+    copies = copies_before_commits(tmp_path, lambda path: search(path, space))  # including the empty file
+    uninterrupted = outcome(tmp_path / "study.db", space)
     for number, copy in enumerate(copies[::8]):
         path = tmp_path / f"{number}.db"
         path.write_bytes(copy)
         search(path, space)
-        assert outcome(path, space) == undisturbed
+        assert outcome(path, space) == uninterrupted
         assert winner(path, space) == winner(tmp_path / "study.db", space)
-    assert {trial["state"] for trial in undisturbed} >= {State.COMPLETE, State.PRUNED}
+    assert {trial["state"] for trial in uninterrupted} >= {State.COMPLETE, State.PRUNED}
 
 
 def make_space(folder: Path, text: str) -> SearchSpace:
@@ -113,7 +115,7 @@ def make_space(folder: Path, text: str) -> SearchSpace:
 
 
 def copies_before_commits(folder: Path, run: Any) -> list[bytes]:
-    """Run on `study.db`; return what the file held before each commit that changed it, and at the end."""
+    """Run on `study.db`; return its content before each commit that changed it, and at the end."""
     path = folder / "study.db"
     states: dict[bytes, None] = {}
 
@@ -129,7 +131,7 @@ def copies_before_commits(folder: Path, run: Any) -> list[bytes]:
 
 
 def search(path: Path, space: SearchSpace, *, max_ended: float = math.inf) -> None:
-    """Run the search one trial at a time, to its end or until so many trials ended and another one began."""
+    """Run the search sequentially, to its end or until a trial starts after `max_ended` have ended."""
     num_ended = 0
     for study in open_study(path, space).stages:
         while (given := study.next_attempt()) is not None:
@@ -152,7 +154,7 @@ def winner(path: Path, space: SearchSpace) -> int | None:
 
 
 def train(study: TrialStudy, given: Attempt) -> None:
-    """Train an attempt from the epoch after its last: some configurations break, one diverges, and a seed."""
+    """Train an attempt from its next epoch on; some configurations fail or diverge, and one seed does."""
     stage, temperature = given.config.model.exit_stages[0], given.config.loss.temperature
     if stage == 3 and temperature < 0.2:
         study.end_attempt(given.number, given.attempt, Reason.OUT_OF_MEMORY, "too large")
@@ -173,7 +175,7 @@ def train(study: TrialStudy, given: Attempt) -> None:
 
 
 def outcome(path: Path, space: SearchSpace) -> list[dict[str, Any]]:
-    """Return what must not depend on kills: all of the trials but times and attempts."""
+    """Return the trials without times and attempts, which depend on kills."""
     study = open_study(path, space)
     return [
         {

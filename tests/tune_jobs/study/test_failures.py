@@ -22,19 +22,19 @@ def ends(*attempts: int, reason: Reason = Reason.ERROR) -> tuple[AttemptEnd, ...
         ((), (), None),
         (ends(1, 2), (), None),
         (ends(1, 2, 3), (), 3),
-        (ends(2, 5, 6), (), 6),  # 1, 3 and 4 ended with their launcher
-        (ends(1, 2, 3), (2,), None),  # the second made an epoch
+        (ends(2, 5, 6), (), 6),  # attempts 1, 3 and 4 ended with their launcher
+        (ends(1, 2, 3), (2,), None),  # the second attempt reported an epoch
         (ends(1, 2, 3, 4), (1,), 4),
-        (ends(1, reason=Reason.NON_FINITE), (1,), 1),  # it would only repeat
+        (ends(1, reason=Reason.NON_FINITE), (1,), 1),  # a retry would repeat it
         (ends(1, 2, 3, reason=Reason.HUNG), (), 3),
         (ends(1, 2, 3, reason=Reason.WORKER_LOST), (), 3),
-        (ends(1, 2, 3, 4, reason=Reason.PREEMPTED), (), None),  # the cluster's doing
-        (ends(1, 2, 3, 4, reason=Reason.NO_ROOM), (), None),
+        (ends(1, 2, 3, 4, reason=Reason.PREEMPTED), (), None),  # caused by the cluster
+        (ends(1, 2, 3, 4, reason=Reason.NO_RESOURCES), (), None),
         (ends(1, 2) + ends(3, reason=Reason.PREEMPTED), (), None),
         (ends(1, 2) + ends(3, reason=Reason.PREEMPTED) + ends(4), (), 4),
     ],
 )
-def test_three_fruitless_attempts_in_a_row_or_a_repeating_fault_fail_a_trial(
+def test_three_attempts_without_progress_or_a_repeatable_error_fail_a_trial(
     make_record: RecordMaker,
     attempt_ends: tuple[AttemptEnd, ...],
     epoch_attempts: tuple[int, ...],
@@ -49,17 +49,20 @@ def failed(make_record: RecordMaker, number: int, reason: str = "error") -> Tria
     return make_record(number, "FAIL", reason=reason, message="no such file")
 
 
-def test_three_trials_that_fail_alike_before_any_other_ended_are_one_line(make_record: RecordMaker) -> None:
+def test_three_trials_that_fail_with_the_same_error_give_one_message(
+    make_record: RecordMaker,
+) -> None:
     refused = make_record(0, "FAIL", reason="invalid")
     running = make_record(4, "RUNNING")
     first = [failed(make_record, number) for number in (1, 2, 3)]
     assert (
-        common_failure([refused, *first, running]) == "the first 3 trials failed alike (error): no such file"
+        common_failure([refused, *first, running])
+        == "the first 3 trials failed with the same error (error): no such file"
     )
 
 
 @pytest.mark.parametrize("other", ["COMPLETE", "PRUNED", "other reason", "too few"])
-def test_trials_that_do_not_all_fail_alike_are_no_reason_to_stop(
+def test_trials_that_do_not_all_fail_with_the_same_error_do_not_stop_a_search(
     make_record: RecordMaker, other: str
 ) -> None:
     fourth = {
@@ -71,7 +74,7 @@ def test_trials_that_do_not_all_fail_alike_are_no_reason_to_stop(
     assert common_failure([failed(make_record, 0), failed(make_record, 1), *fourth]) is None
 
 
-def test_what_is_no_number_is_nan_and_what_no_float_holds_is_infinite() -> None:
+def test_non_numbers_become_nan_and_out_of_range_numbers_infinity() -> None:
     metrics = {
         "int": 1, "numpy": np.float32(0.5), "fraction": Fraction(1, 4), "text": "0.5", "none": None,
         "list": [0.5], "huge": 10**400,

@@ -17,7 +17,7 @@ from tune_jobs.study.store import StudyStore
         ({"a": {"x": 1}}, {"a": [1]}, [("a", {"x": 1}, [1])]),
     ],
 )
-def test_differences_are_named_by_their_dotted_keys(
+def test_differences_have_dotted_keys(
     before: dict[str, Any], now: dict[str, Any], expected: list[tuple[str, Any, Any]]
 ) -> None:
     assert list(differences(before, now)) == expected
@@ -34,7 +34,7 @@ def test_differences_are_named_by_their_dotted_keys(
         ),
     ],
 )
-def test_what_changed_is_one_line(tmp_path: Path, fixed: dict[str, Any], line: str) -> None:
+def test_the_message_has_the_first_changed_setting(tmp_path: Path, fixed: dict[str, Any], line: str) -> None:
     def store() -> StudyStore:
         return StudyStore(f"sqlite:///{tmp_path}/study.db", name="e/s", directions=["maximize"])
 
@@ -42,4 +42,4 @@ def test_what_changed_is_one_line(tmp_path: Path, fixed: dict[str, Any], line: s
     check_immutable_settings(store(), {"train": {"optim.epochs": 8}}, name="s")
     with pytest.raises(BadInputError) as caught:
         check_immutable_settings(store(), fixed, name="s")
-    assert str(caught.value) == f"{line} (another --name makes it another search)"
+    assert str(caught.value) == f"{line} (use another --name to start a new search)"

@@ -43,21 +43,27 @@ def values(*numbers: float) -> list[RungValue]:
 @pytest.mark.parametrize(
     ("recorded", "maximize", "expected"),
     [
-        ((0.5,), True, [True]),  # the first one has nobody to lose to
+        ((0.5,), True, [True]),  # the first trial has no competitors
         ((0.5, 0.6), True, [True, True]),
         ((0.5, 0.4), True, [True, False]),
-        ((0.5, 0.5), True, [True, True]),  # ties go on
+        ((0.5, 0.5), True, [True, True]),  # ties continue
         ((0.5, 0.4), False, [True, True]),
-        ((0.9, 0.8, 0.7, 0.6, 0.5, 0.85), True, [True, False, False, False, False, True]),  # two of six
+        (
+            (0.9, 0.8, 0.7, 0.6, 0.5, 0.85),
+            True,
+            [True, False, False, False, False, True],
+        ),  # the best two of six continue
     ],
 )
-def test_the_best_share_goes_on(recorded: tuple[float, ...], maximize: bool, expected: list[bool]) -> None:
+def test_the_best_share_of_a_rung_continues(
+    recorded: tuple[float, ...], maximize: bool, expected: list[bool]
+) -> None:
     rung = values(*recorded)
     assert [survives(own, rung, reduction_factor=3, maximize=maximize) for own in rung] == expected
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.integers(2, 4), st.booleans())
-def test_the_answer_does_not_change_when_others_report_later(
+def test_a_rung_decision_does_not_depend_on_later_reports(
     numbers: list[float], reduction_factor: int, maximize: bool
 ) -> None:
     rung = values(*numbers)
@@ -70,7 +76,7 @@ def test_the_answer_does_not_change_when_others_report_later(
 def trial(
     number: int, series: Sequence[float], *, epochs: int, start_ms: int = 0, metric: str = "val/top1"
 ) -> TrialRecord:
-    """A trial that reported epochs 1, 2, ... every 1,000 ms, beginning at `start_ms`."""
+    """A trial that reported epochs 1, 2, ... every 1,000 ms from `start_ms` on."""
     reported = tuple(
         EpochRecord(epoch, {metric: value}, start_ms + 1000 * epoch + number, 1)
         for epoch, value in enumerate(series, 1)
@@ -82,20 +88,20 @@ def trial(
     )  # fmt: skip
 
 
-def verdict(
+def decide(
     record: TrialRecord, others: Sequence[TrialRecord], pruner: PrunerSettings, objective: Objective = TOP1
 ) -> Reason | None:
     return prune_reason(record, [*others, record], pruner=pruner, objective=objective)
 
 
-def test_hyperband_draws_brackets_in_the_proportions_of_the_paper() -> None:
+def test_hyperband_samples_brackets_in_the_proportions_of_the_paper() -> None:
     """R = 9, factor 3: brackets of 9, 5 and 3 configurations (Li et al. 2018, algorithm 1)."""
     drawn = Counter(bracket_of(number, pruner=HYPERBAND, epochs=9) for number in range(17_000))
     assert sorted(drawn) == [0, 1, 2]
     assert [drawn[bracket] / 1000 for bracket in range(3)] == pytest.approx([9, 5, 3], rel=0.1)
 
 
-def test_a_later_bracket_is_judged_later_and_the_last_one_never() -> None:
+def test_a_later_bracket_has_fewer_rungs_and_the_last_one_none() -> None:
     assert [rungs(HYPERBAND, epochs=9, bracket=bracket) for bracket in range(3)] == [(1, 3), (3,), ()]
 
 
@@ -104,20 +110,20 @@ def test_other_pruners_have_one_bracket(pruner: PrunerSettings) -> None:
     assert {bracket_of(number, pruner=pruner, epochs=100) for number in range(50)} == {0}
 
 
-def test_a_trial_competes_with_those_of_its_bracket_only() -> None:
+def test_a_trial_competes_only_within_its_bracket() -> None:
     brackets = {number: bracket_of(number, pruner=HYPERBAND, epochs=9) for number in range(60)}
     own = max(number for number, bracket in brackets.items() if bracket == 0)
     better = [trial(number, [0.9], epochs=9) for number in range(own)]
-    strangers = [record for record in better if brackets[record.number] != 0]
+    of_other_brackets = [record for record in better if brackets[record.number] != 0]
     bad = trial(own, [0.1], epochs=9, start_ms=5000)
-    assert verdict(bad, strangers, HYPERBAND) is None
-    assert verdict(bad, better, HYPERBAND) is Reason.RUNG
+    assert decide(bad, of_other_brackets, HYPERBAND) is None
+    assert decide(bad, better, HYPERBAND) is Reason.RUNG
 
 
-def test_a_rung_that_was_passed_is_not_judged_again() -> None:
+def test_a_rung_is_decided_only_once() -> None:
     best = [trial(number, [0.9, 0.9], epochs=4) for number in range(4)]
-    assert verdict(trial(9, [0.1, 0.1, 0.1], epochs=4, start_ms=9000), best, HALVING) is None
-    assert verdict(trial(9, [0.1, 0.1], epochs=4, start_ms=9000), best, HALVING) is Reason.RUNG
+    assert decide(trial(9, [0.1, 0.1, 0.1], epochs=4, start_ms=9000), best, HALVING) is None
+    assert decide(trial(9, [0.1, 0.1], epochs=4, start_ms=9000), best, HALVING) is Reason.RUNG
 
 
 FINISHED = [
@@ -131,36 +137,36 @@ FINISHED = [
 
 @pytest.mark.parametrize("epoch", [1, 2, 3, 4])
 @pytest.mark.parametrize("offset", [-0.01, 0.0, 0.01])
-def test_a_trial_behind_the_median_of_the_running_averages_ends(epoch: int, offset: float) -> None:
-    """Golovin et al. 2017, section 3.2.2, typed from the sentence: strictly worse than the median."""
+def test_a_trial_behind_the_median_of_the_running_averages_is_pruned(epoch: int, offset: float) -> None:
+    """Golovin et al. 2017, section 3.2.2: strictly worse than the median."""
     finished = [trial(number, series, epochs=4) for number, series in enumerate(FINISHED)]
     best = statistics.median(statistics.fmean(series[:epoch]) for series in FINISHED) + offset
     record = trial(9, [0.0] * (epoch - 1) + [best], epochs=4, start_ms=10_000)
-    is_pruned = offset < 0 and 2 <= epoch < 4  # from min_epochs on, and not when it is done anyway
-    assert verdict(record, finished, MEDIAN) is (Reason.MEDIAN if is_pruned else None)
+    is_pruned = offset < 0 and 2 <= epoch < 4  # from min_epochs on, but not after the last epoch
+    assert decide(record, finished, MEDIAN) is (Reason.MEDIAN if is_pruned else None)
 
 
-def test_the_best_value_so_far_counts_not_the_newest() -> None:
+def test_the_median_rule_uses_the_best_value_so_far() -> None:
     finished = [trial(number, series, epochs=4) for number, series in enumerate(FINISHED)]
-    assert verdict(trial(9, [0.9, 0.0], epochs=4, start_ms=10_000), finished, MEDIAN) is None
+    assert decide(trial(9, [0.9, 0.0], epochs=4, start_ms=10_000), finished, MEDIAN) is None
 
 
-def test_the_median_of_what_is_minimised_looks_the_other_way() -> None:
+def test_the_median_rule_works_for_minimised_objectives() -> None:
     seconds = Objective(metric="cost/seconds", direction="minimize")
     finished = [
         trial(n, [v * 10 for v in s], epochs=4, metric="cost/seconds") for n, s in enumerate(FINISHED)
     ]
     slow = trial(9, [99.0, 98.0], epochs=4, start_ms=10_000, metric="cost/seconds")
     quick = trial(9, [99.0, 0.1], epochs=4, start_ms=10_000, metric="cost/seconds")
-    assert verdict(slow, finished, MEDIAN, seconds) is Reason.MEDIAN
-    assert verdict(quick, finished, MEDIAN, seconds) is None
+    assert decide(slow, finished, MEDIAN, seconds) is Reason.MEDIAN
+    assert decide(quick, finished, MEDIAN, seconds) is None
 
 
-def test_four_finished_trials_are_too_few_for_a_median() -> None:
+def test_the_median_rule_needs_five_finished_trials() -> None:
     finished = [trial(number, series, epochs=4) for number, series in enumerate(FINISHED)]
     unfinished = replace(finished[0], epochs=finished[0].epochs[:3])
     assert (
-        verdict(trial(9, [0.0, 0.0], epochs=4, start_ms=10_000), [unfinished, *finished[1:]], MEDIAN) is None
+        decide(trial(9, [0.0, 0.0], epochs=4, start_ms=10_000), [unfinished, *finished[1:]], MEDIAN) is None
     )
 
 
@@ -168,22 +174,22 @@ def test_four_finished_trials_are_too_few_for_a_median() -> None:
     st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=4), min_size=1, max_size=12),
     st.sampled_from([HALVING, MEDIAN, HYPERBAND]),
 )
-def test_no_answer_changes_when_others_report_later(
+def test_decisions_do_not_depend_on_later_reports(
     all_series: list[list[float]], pruner: PrunerSettings
 ) -> None:
-    """Every trial asks after each of its epochs: of the study as it was then, and as it is at the end."""
+    """After each epoch of each trial, with the records of that time and with the final ones."""
     records = [trial(n, series, epochs=4, start_ms=700 * n) for n, series in enumerate(all_series)]
     for record in records:
         for count in range(1, len(record.epochs) + 1):
-            asking = replace(record, epochs=record.epochs[:count])
-            now_ms = asking.epochs[-1].timestamp_ms
+            current = replace(record, epochs=record.epochs[:count])
+            now_ms = current.epochs[-1].timestamp_ms
             then = [
                 replace(other, epochs=tuple(e for e in other.epochs if e.timestamp_ms <= now_ms))
                 for other in records
             ]
-            answers = {
-                prune_reason(asking, [*others[: record.number], asking, *others[record.number + 1 :]],
+            decisions = {
+                prune_reason(current, [*others[: record.number], current, *others[record.number + 1 :]],
                            pruner=pruner, objective=TOP1)
                 for others in (then, records)
             }  # fmt: skip
-            assert len(answers) == 1
+            assert len(decisions) == 1

@@ -25,7 +25,7 @@ def space(tmp_path: Path) -> SearchSpace:
 
 @pytest.fixture
 def trials(tmp_path: Path, space: SearchSpace) -> list[TrialRecord]:
-    """A search of which trial 0 is complete and trial 1 pruned after epoch 2."""
+    """The trials of a search: trial 0 is complete, trial 1 was pruned after epoch 2."""
     study = SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="d")
     study.set_num_trials(2)
     for value in (0.9, 0.1):
@@ -34,7 +34,7 @@ def trials(tmp_path: Path, space: SearchSpace) -> list[TrialRecord]:
 
 
 def train(study: TrialStudy, value: float, *, epochs: int = 4) -> int:
-    """Train the next attempt as far as it goes; return its last epoch."""
+    """Train the next attempt until it is stopped; return its last epoch."""
     given = study.next_attempt()
     assert given is not None
     for epoch in range(epochs + 1):
@@ -48,11 +48,11 @@ def reproduction(tmp_path: Path, space: SearchSpace, original: TrialRecord) -> R
     return Reproduction(f"sqlite:///{tmp_path}/study.db", space, original)
 
 
-def test_a_trial_is_trained_again_as_it_is_recorded(
+def test_a_trial_is_retrained_with_its_recorded_configuration(
     tmp_path: Path, space: SearchSpace, trials: list[TrialRecord]
 ) -> None:
     again = reproduction(tmp_path, space, trials[0])
-    assert (again.plan, again.finished, again.records()) == ("trial 0 again, 4 epochs", False, [])
+    assert (again.plan, again.finished, again.records()) == ("reproduction of trial 0, 4 epochs", False, [])
     assert train(again, 0.9) == 4
     assert again.next_attempt() is None
     (record,) = again.records()
@@ -62,7 +62,7 @@ def test_a_trial_is_trained_again_as_it_is_recorded(
     assert record.parameters == trials[0].parameters
 
 
-def test_a_pruned_trial_ends_where_it_did_however_good_it_is_now(
+def test_a_pruned_trial_ends_at_its_recorded_last_epoch_even_if_it_is_better(
     tmp_path: Path, space: SearchSpace, trials: list[TrialRecord]
 ) -> None:
     again = reproduction(tmp_path, space, trials[1])
@@ -71,7 +71,7 @@ def test_a_pruned_trial_ends_where_it_did_however_good_it_is_now(
     assert (record.state, record.reason, record.total_epochs) == (State.PRUNED, "rung", 4)
 
 
-def test_an_interrupted_repetition_goes_on_and_a_finished_one_is_followed_by_another(
+def test_an_interrupted_reproduction_resumes_and_after_a_finished_one_a_new_one_starts(
     tmp_path: Path, space: SearchSpace, trials: list[TrialRecord]
 ) -> None:
     assert train(reproduction(tmp_path, space, trials[0]), 0.9, epochs=1) == 1
@@ -84,7 +84,7 @@ def test_an_interrupted_repetition_goes_on_and_a_finished_one_is_followed_by_ano
     assert [record.label for record in another.records()] == ["0-again-2"]
 
 
-def test_repetitions_of_other_trials_are_left_alone(
+def test_reproductions_of_other_trials_are_not_resumed(
     tmp_path: Path, space: SearchSpace, trials: list[TrialRecord]
 ) -> None:
     train(reproduction(tmp_path, space, trials[0]), 0.9, epochs=1)
@@ -93,7 +93,7 @@ def test_repetitions_of_other_trials_are_left_alone(
     assert [record.label for record in other.records()] == ["1-again-1"]
 
 
-def test_the_search_does_not_see_its_repetitions(
+def test_the_search_does_not_include_reproductions(
     tmp_path: Path, space: SearchSpace, trials: list[TrialRecord]
 ) -> None:
     train(reproduction(tmp_path, space, trials[0]), 0.9)

@@ -9,10 +9,10 @@ from optuna.trial import FrozenTrial, TrialState
 from tune_jobs.space.domains import Suggests
 from tune_jobs.space.yaml_scalars import Scalar
 from tune_jobs.study.records import Direction
-from tune_jobs.study.sampling import NUM_GOOD, NUM_REMEMBERED, Suggester, forgettable, make_sampler
+from tune_jobs.study.sampling import NUM_GOOD, NUM_VISIBLE, Suggester, invisible_to_tpe, make_sampler
 
 SAMPLERS = ("tpe", "random", "gp", "cmaes", "qmc", "nsga2", "brute_force")
-# Enough for each to leave its random beginning: two generations of nsga2, a few optimised points of gp.
+# Enough to reach the model-based phase: two generations of nsga2, a few optimised points of gp.
 NUM_TRIALS = {"gp": 13, "nsga2": 64, "brute_force": 12}
 ONE: list[Direction] = ["maximize"]
 TWO: list[Direction] = ["maximize", "minimize"]
@@ -29,34 +29,34 @@ def suggest(trial: Suggests) -> dict[str, Any]:
     return values | more
 
 
-def finish(drawn: FrozenTrial, directions: list[Direction]) -> FrozenTrial:
-    """Return the trial as it ended: every fourth is pruned."""
-    values = [drawn.params["rate"] / drawn.params["width"], drawn.params["width"]][: len(directions)]
-    pruned = drawn.number % 4 == 3
+def finish(sampled: FrozenTrial, directions: list[Direction]) -> FrozenTrial:
+    """Return the finished trial; every fourth is pruned."""
+    values = [sampled.params["rate"] / sampled.params["width"], sampled.params["width"]][: len(directions)]
+    pruned = sampled.number % 4 == 3
     trial = optuna.trial.create_trial(
         state=TrialState.PRUNED if pruned else TrialState.COMPLETE,
         values=None if pruned else values,
-        params=drawn.params,
-        distributions=drawn.distributions,
-        system_attrs=drawn.system_attrs,
+        params=sampled.params,
+        distributions=sampled.distributions,
+        system_attrs=sampled.system_attrs,
         intermediate_values={1: values[0]} if len(directions) == 1 else {},
     )
-    trial.number = drawn.number
+    trial.number = sampled.number
     return trial
 
 
 def run(kind: str, directions: list[Direction], *, restart: bool) -> list[dict[str, Any]]:
-    """Return what is suggested one trial at a time, with a new suggester for each trial or one for all."""
+    """Return sequential suggestions, with one suggester, or a new one for each trial."""
     ended: list[FrozenTrial] = []
     found = []
     suggester = Suggester(kind, seed=1, directions=directions, trials=ended)
     for _ in range(NUM_TRIALS.get(kind, 24)):
         if restart:
             suggester = Suggester(kind, seed=1, directions=directions, trials=ended)
-        drawn = suggester.sample(suggest)
-        assert drawn is not None
-        found.append(drawn[0])
-        ended.append(finish(drawn[1], directions))
+        sampled = suggester.sample(suggest)
+        assert sampled is not None
+        found.append(sampled[0])
+        ended.append(finish(sampled[1], directions))
         suggester.end(ended[-1])
     return found
 
@@ -65,35 +65,35 @@ def run(kind: str, directions: list[Direction], *, restart: bool) -> list[dict[s
     ("kind", "directions"),
     [(kind, ONE) for kind in SAMPLERS] + [(kind, TWO) for kind in SAMPLERS if kind != "cmaes"],
 )
-def test_a_search_that_restarts_before_every_trial_suggests_the_same(
+def test_a_restart_before_every_trial_does_not_change_the_suggestions(
     kind: str, directions: list[Direction]
 ) -> None:
     assert run(kind, directions, restart=True) == run(kind, directions, restart=False)
 
 
 def long_search(num_trials: int) -> list[FrozenTrial]:
-    """Return finished trials drawn at random."""
+    """Return finished random trials."""
     ended: list[FrozenTrial] = []
     suggester = Suggester("random", seed=0, directions=ONE, trials=[])
     for _ in range(num_trials):
-        drawn = suggester.sample(suggest)
-        assert drawn is not None
-        ended.append(finish(drawn[1], ONE))
+        sampled = suggester.sample(suggest)
+        assert sampled is not None
+        ended.append(finish(sampled[1], ONE))
         suggester.end(ended[-1])
     return ended
 
 
-def test_a_long_search_suggests_the_same_after_a_restart() -> None:
-    ended = long_search(NUM_REMEMBERED + 50)
-    lasting = Suggester("tpe", seed=1, directions=ONE, trials=ended)
+def test_a_restart_of_a_long_search_does_not_change_the_suggestions() -> None:
+    ended = long_search(NUM_VISIBLE + 50)
+    running = Suggester("tpe", seed=1, directions=ONE, trials=ended)
     for _ in range(3):
-        drawn = lasting.sample(suggest)
+        sampled = running.sample(suggest)
         restarted = Suggester("tpe", seed=1, directions=ONE, trials=ended).sample(suggest)
-        assert drawn is not None
+        assert sampled is not None
         assert restarted is not None
-        assert drawn[0] == restarted[0]
-        ended.append(finish(drawn[1], ONE))
-        lasting.end(ended[-1])
+        assert sampled[0] == restarted[0]
+        ended.append(finish(sampled[1], ONE))
+        running.end(ended[-1])
 
 
 def numbered(values: list[float | None], violation: float = 0) -> list[FrozenTrial]:
@@ -111,32 +111,32 @@ def numbered(values: list[float | None], violation: float = 0) -> list[FrozenTri
 
 
 @pytest.mark.parametrize(("direction", "sign"), [("minimize", 1), ("maximize", -1)])
-def test_tpe_remembers_the_best_and_the_latest(direction: Direction, sign: int) -> None:
+def test_tpe_reads_the_best_and_the_latest_trials(direction: Direction, sign: int) -> None:
     trials = numbered([float(sign * value) for value in range(400)])  # the oldest are the best
-    kept = {trial.number for trial in trials} - forgettable(trials, direction)
-    assert kept == set(range(NUM_GOOD)) | set(range(400 - (NUM_REMEMBERED - NUM_GOOD), 400))
+    kept = {trial.number for trial in trials} - invisible_to_tpe(trials, direction)
+    assert kept == set(range(NUM_GOOD)) | set(range(400 - (NUM_VISIBLE - NUM_GOOD), 400))
 
 
-def test_tpe_has_as_many_good_trials_with_what_it_remembers_as_with_all() -> None:
-    assert default_gamma(NUM_REMEMBERED) == default_gamma(1_000_000) == NUM_GOOD
+def test_tpe_has_as_many_good_trials_with_the_visible_trials_as_with_all() -> None:
+    assert default_gamma(NUM_VISIBLE) == default_gamma(1_000_000) == NUM_GOOD
 
 
-def test_trials_that_break_a_constraint_are_not_among_the_best() -> None:
+def test_trials_that_violate_a_constraint_are_not_among_the_best() -> None:
     trials = numbered([float(value) for value in range(400)], violation=1)
-    assert forgettable(trials, "minimize") == set(range(400 - NUM_REMEMBERED))
+    assert invisible_to_tpe(trials, "minimize") == set(range(400 - NUM_VISIBLE))
 
 
-def test_tpe_remembers_running_trials_and_all_of_a_short_search() -> None:
-    assert not forgettable(numbered([0.0] * NUM_REMEMBERED + [None] * 50), "minimize")
-    assert not {0, 1} & forgettable(numbered([None, None] + [0.0] * 400), "minimize")
+def test_tpe_reads_running_trials_and_all_trials_of_a_short_search() -> None:
+    assert not invisible_to_tpe(numbered([0.0] * NUM_VISIBLE + [None] * 50), "minimize")
+    assert not {0, 1} & invisible_to_tpe(numbered([None, None] + [0.0] * 400), "minimize")
 
 
 @pytest.mark.parametrize("kind", SAMPLERS)
-def test_another_seed_is_another_search(kind: str) -> None:
+def test_suggestions_depend_on_the_seed(kind: str) -> None:
     def first(seed: int) -> dict[str, Any]:
-        drawn = Suggester(kind, seed=seed, directions=ONE, trials=[]).sample(suggest)
-        assert drawn is not None
-        return drawn[0]
+        sampled = Suggester(kind, seed=seed, directions=ONE, trials=[]).sample(suggest)
+        assert sampled is not None
+        return sampled[0]
 
     assert first(0) == first(0)
     assert len({str(first(seed)) for seed in range(10)}) > 5
@@ -147,16 +147,16 @@ def test_suggestions_of_one_search_differ(kind: str) -> None:
     assert len({str(values) for values in run(kind, ONE, restart=False)}) > 5
 
 
-def test_brute_force_tries_everything_once_and_then_ends() -> None:
+def test_brute_force_tries_each_configuration_once() -> None:
     suggester = Suggester("brute_force", seed=0, directions=ONE, trials=[])
     found = []
-    while (drawn := suggester.sample(suggest)) is not None:
-        found.append(str(sorted(drawn[0].items())))
-        suggester.end(finish(drawn[1], ONE))
+    while (sampled := suggester.sample(suggest)) is not None:
+        found.append(str(sorted(sampled[0].items())))
+        suggester.end(finish(sampled[1], ONE))
     assert len(found) == len(set(found)) == 4 * 4 * (2 + 1 + 1)
 
 
-def test_starting_points_come_first_each_once_also_after_a_restart() -> None:
+def test_start_points_come_first_each_once_also_after_a_restart() -> None:
     points: list[dict[str, Scalar]] = [{"kind": "b", "width": 2, "rate": 0.5}, {"kind": "c"}]
     suggester = Suggester("tpe", seed=0, directions=ONE, trials=[])
     first = suggester.sample(suggest, start=points)
@@ -173,7 +173,7 @@ def test_starting_points_come_first_each_once_also_after_a_restart() -> None:
 
 
 @pytest.mark.parametrize("kind", SAMPLERS)
-def test_making_a_sampler_warns_of_nothing(kind: str) -> None:
+def test_creating_a_sampler_causes_no_warning(kind: str) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         make_sampler(kind, seed=0, number=0)

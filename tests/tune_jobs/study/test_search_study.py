@@ -38,7 +38,7 @@ def make_space(folder: Path, text: str) -> SearchSpace:
 
 @pytest.fixture
 def launch(tmp_path: Path, space: SearchSpace) -> Callable[[], SearchStudy]:
-    """Another launch of the same search: a new object, as after a crash, on the same file."""
+    """Return a function that opens the search again, as after a crash."""
 
     def make() -> SearchStudy:
         study = SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="d")
@@ -55,7 +55,7 @@ def next_attempt(study: SearchStudy) -> Attempt:
 
 
 def train(study: SearchStudy, given: Attempt, values: list[float], *, start: int = 0) -> Decision:
-    """Report the epochs from `start` on until one decides to stop."""
+    """Report the epochs from `start` on until the decision is to stop."""
     decision = Decision.CONTINUE
     for epoch, value in enumerate(values, start):
         metrics = {"val/top1": value} | ({"train/loss": 1.0} if epoch else {})
@@ -81,16 +81,16 @@ def test_a_trial_that_reports_its_last_epoch_is_complete(launch: Callable[[], Se
     assert [epoch.epoch for epoch in record.epochs] == [0, 1, 2, 3, 4]
 
 
-def test_the_start_point_is_tried_first_and_lists_come_back(launch: Callable[[], SearchStudy]) -> None:
+def test_the_start_point_is_tried_first_with_its_types(launch: Callable[[], SearchStudy]) -> None:
     given = next_attempt(launch())
     assert given.config.model.exit_stages == (2,)
     assert given.config.loss.temperature == 0.1
     assert given.config.optim.epochs == 4
-    launch()  # enqueues nothing a second time
+    launch()  # does not enqueue the point again
     assert sum(next_attempt(launch()).number == given.number for _ in range(3)) == 3
 
 
-def test_an_interrupted_trial_is_handed_out_again_with_the_same_config(
+def test_an_interrupted_trial_is_rescheduled_with_the_same_config(
     launch: Callable[[], SearchStudy],
 ) -> None:
     study = launch()
@@ -112,7 +112,7 @@ def test_reports_of_an_earlier_attempt_are_ignored(launch: Callable[[], SearchSt
     assert study.num_live == 1
 
 
-def test_the_first_report_of_an_epoch_stands(launch: Callable[[], SearchStudy]) -> None:
+def test_only_the_first_report_of_an_epoch_is_stored(launch: Callable[[], SearchStudy]) -> None:
     study = launch()
     given = next_attempt(study)
     train(study, given, [0.5, 0.6])
@@ -129,7 +129,7 @@ def test_a_trial_below_the_best_of_its_rung_is_pruned(launch: Callable[[], Searc
     assert (record.state, record.reason, record.last_epoch) == (State.PRUNED, Reason.RUNG, 2)
 
 
-def test_a_prune_that_was_decided_but_not_told_is_told_by_the_next_launch(
+def test_the_next_launch_prunes_a_trial_if_the_launcher_died_before_it_did(
     launch: Callable[[], SearchStudy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = launch()
@@ -176,7 +176,7 @@ def test_a_metric_that_is_not_finite_fails_that_trial_only(
 
 
 @pytest.mark.parametrize("value", ["0.9", None, [0.9], {}])
-def test_a_metric_that_is_no_number_fails_that_trial_only(
+def test_a_metric_that_is_not_a_number_fails_that_trial_only(
     launch: Callable[[], SearchStudy], value: object
 ) -> None:
     study = launch()
@@ -208,7 +208,7 @@ def test_three_attempts_without_an_epoch_fail_the_trial(launch: Callable[[], Sea
     assert next_attempt(study).number == 1
 
 
-def test_an_attempt_that_made_an_epoch_does_not_count_against_the_trial(
+def test_attempts_that_report_an_epoch_do_not_fail_the_trial(
     launch: Callable[[], SearchStudy],
 ) -> None:
     study = launch()
@@ -219,20 +219,24 @@ def test_an_attempt_that_made_an_epoch_does_not_count_against_the_trial(
     assert study.record(0).state == State.RUNNING
 
 
-def test_launchers_that_die_never_fail_a_trial(launch: Callable[[], SearchStudy]) -> None:
+def test_attempts_that_end_with_their_launcher_do_not_fail_the_trial(
+    launch: Callable[[], SearchStudy],
+) -> None:
     for attempt in range(1, 6):
         assert next_attempt(launch()).attempt == attempt
     assert launch().record(0).state == State.RUNNING
 
 
-def test_a_non_finite_loss_is_not_tried_again(launch: Callable[[], SearchStudy]) -> None:
+def test_a_trial_with_a_non_finite_loss_is_not_retried(launch: Callable[[], SearchStudy]) -> None:
     study = launch()
     given = next_attempt(study)
     study.end_attempt(given.number, given.attempt, Reason.NON_FINITE, "epoch 1, step 3: loss is nan")
     assert study.record(given.number).state == State.FAIL
 
 
-def test_the_search_ends_at_its_total_and_a_larger_one_extends_it(launch: Callable[[], SearchStudy]) -> None:
+def test_the_search_ends_at_its_total_and_a_larger_total_extends_it(
+    launch: Callable[[], SearchStudy],
+) -> None:
     study = launch()
     numbers = [finish(study, [0.5, 0.6, 0.7 + i / 100, 0.8, 0.9]) for i in range(4)]
     assert numbers == [0, 1, 2, 3]
@@ -271,7 +275,7 @@ def test_refused_configurations_do_not_count(tmp_path: Path) -> None:
     assert sum(record.state == State.COMPLETE for record in study.records()) == 12
 
 
-def test_a_launcher_that_dies_while_a_trial_is_drawn_leaves_nothing_of_it(
+def test_a_launcher_that_dies_while_it_samples_a_trial_stores_nothing(
     launch: Callable[[], SearchStudy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = launch()
@@ -285,16 +289,14 @@ def test_a_launcher_that_dies_while_a_trial_is_drawn_leaves_nothing_of_it(
     assert isinstance(given.config, TrainConfig)
 
 
-def test_what_is_fixed_for_life_cannot_change_and_the_difference_is_shown(
-    tmp_path: Path, launch: Callable[[], SearchStudy]
-) -> None:
+def test_a_changed_immutable_setting_is_refused(tmp_path: Path, launch: Callable[[], SearchStudy]) -> None:
     launch()
     changed = make_space(tmp_path, SPACE.replace("high: 0.5", "high: 0.6"))
     with pytest.raises(BadInputError, match=r"0\.6"):
         SearchStudy(f"sqlite:///{tmp_path}/study.db", changed, data_digest="d")
 
 
-def test_other_data_is_another_search(
+def test_changed_data_is_refused(
     tmp_path: Path, space: SearchSpace, launch: Callable[[], SearchStudy]
 ) -> None:
     launch()
@@ -302,8 +304,8 @@ def test_other_data_is_another_search(
         SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="e")
 
 
-def test_a_storage_that_cannot_be_used_is_one_line(tmp_path: Path, space: SearchSpace) -> None:
-    (tmp_path / "study.db").write_text("this is no database")
+def test_an_unusable_storage_is_an_error_with_one_line(tmp_path: Path, space: SearchSpace) -> None:
+    (tmp_path / "study.db").write_text("not a database")
     with pytest.raises(StorageError, match="the study's database cannot be used") as caught:
         SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="d")
     assert "\n" not in str(caught.value)
@@ -317,13 +319,13 @@ def fail(study: SearchStudy, *, reason: Reason = Reason.OUT_OF_MEMORY) -> None:
             assert next_attempt(study).number == given.number
 
 
-def test_a_search_whose_first_three_trials_fail_alike_stops_also_on_later_launches(
+def test_a_search_ends_for_good_if_its_first_three_trials_fail_with_the_same_error(
     launch: Callable[[], SearchStudy],
 ) -> None:
     study = launch()
     for _ in range(3):
         fail(study)
-    line = "the first 3 trials failed alike (out of memory): too large"
+    line = "the first 3 trials failed with the same error (out of memory): too large"
     assert study.common_failure == line
     for again in (study, launch()):
         with pytest.raises(NoSuccessError) as caught:
@@ -331,7 +333,7 @@ def test_a_search_whose_first_three_trials_fail_alike_stops_also_on_later_launch
         assert str(caught.value) == line
 
 
-def test_a_search_waits_for_the_trials_that_run_before_it_gives_up(launch: Callable[[], SearchStudy]) -> None:
+def test_a_search_waits_for_running_trials_before_it_fails(launch: Callable[[], SearchStudy]) -> None:
     study = launch()
     live = next_attempt(study)
     for _ in range(3):
@@ -359,14 +361,14 @@ def finish_with(study: SearchStudy, top1: float, seconds: float, memory: float) 
     return study.record(given.number)
 
 
-def test_several_objectives_have_a_front_and_a_winner_that_keeps_the_constraints(tmp_path: Path) -> None:
+def test_several_objectives_have_a_front_and_a_feasible_winner(tmp_path: Path) -> None:
     text = SPACE.replace("num_trials: 4", "num_trials: 9").replace("kind: successive_halving", "kind: none")
     space = make_space(tmp_path, text.replace(", min_epochs: 2, reduction_factor: 2", "") + SEVERAL)
     study = SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="d")
     study.set_num_trials(9)
-    broken = finish_with(study, 0.99, 10, 5000)
-    assert (broken.state, broken.feasible, study.winner()) == (State.COMPLETE, False, None)
-    assert broken.violations == {"cost/peak_memory_mb <= 4000": 1000}
+    infeasible = finish_with(study, 0.99, 10, 5000)
+    assert (infeasible.state, infeasible.feasible, study.winner()) == (State.COMPLETE, False, None)
+    assert infeasible.violations == {"cost/peak_memory_mb <= 4000": 1000}
     for top1, seconds in ((0.9, 30), (0.8, 20), (0.7, 25), (0.9, 30)):
         finish_with(study, top1, seconds, 4000)
     again = SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="d")
@@ -376,17 +378,17 @@ def test_several_objectives_have_a_front_and_a_winner_that_keeps_the_constraints
     assert [record.number for record in again.pareto_front()] == [1, 2, 4]
 
 
-def test_pruning_with_several_objectives_goes_by_the_first(tmp_path: Path) -> None:
+def test_pruning_with_several_objectives_uses_the_first(tmp_path: Path) -> None:
     space = make_space(tmp_path, SPACE + SEVERAL)
     study = SearchStudy(f"sqlite:///{tmp_path}/study.db", space, data_digest="d")
     study.set_num_trials(3)
     assert finish_with(study, 0.9, 30, 100).state == State.COMPLETE
     pruned = finish_with(study, 0.8, 1, 100)
     assert (pruned.state, pruned.reason, pruned.last_epoch) == (State.PRUNED, Reason.RUNG, 2)
-    assert next_attempt(study).number == 2  # and the sampler, who sees it, goes on
+    assert next_attempt(study).number == 2  # the sampler accepts the pruned trial
 
 
-def test_brute_force_ends_the_search_when_everything_was_tried(tmp_path: Path) -> None:
+def test_brute_force_ends_the_search_when_the_space_is_exhausted(tmp_path: Path) -> None:
     text = """
 space: {model.exit_stages: {choices: [[1], [2], [3]]}}
 search: {num_trials: 10, sampler: brute_force}
@@ -405,7 +407,7 @@ train: {optim: {epochs: 1, warmup_epochs: 0}}
     assert len(again.records()) == 3
 
 
-def test_what_a_launcher_knows_is_what_the_next_one_reads(launch: Callable[[], SearchStudy]) -> None:
+def test_the_next_launcher_reads_the_same_records(launch: Callable[[], SearchStudy]) -> None:
     study = launch()
     finish(study, [0.5, 0.6, 0.7, 0.8, 0.9])
     finish(study, [0.5, 0.6, 0.65])
@@ -420,7 +422,7 @@ def test_what_a_launcher_knows_is_what_the_next_one_reads(launch: Callable[[], S
     assert launch().records() == study.records()
 
 
-def test_no_two_epochs_have_the_same_time_even_when_the_clock_goes_back(
+def test_timestamps_of_epochs_increase_even_if_the_clock_is_set_back(
     launch: Callable[[], SearchStudy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = launch()
@@ -438,7 +440,7 @@ def with_budget(folder: Path, budget: str) -> SearchStudy:
     return study
 
 
-def test_a_time_budget_counts_all_launches_and_lets_what_runs_finish(tmp_path: Path) -> None:
+def test_a_time_budget_counts_all_launches_and_completes_unfinished_trials(tmp_path: Path) -> None:
     study = with_budget(tmp_path, "time_budget: 1m")
     study.spend(40)
     given = next_attempt(study)
@@ -446,14 +448,14 @@ def test_a_time_budget_counts_all_launches_and_lets_what_runs_finish(tmp_path: P
     study.spend(20)
     assert study.spent_budget == "search.time_budget of 1m"
     assert not study.finished
-    again = next_attempt(study)  # the one that is unfinished, and no other
+    again = next_attempt(study)  # only the unfinished trial
     assert (again.number, study.next_attempt()) == (given.number, None)
     train(study, again, [0.5, 0.6, 0.7, 0.8, 0.9])
     study.end_attempt(again.number, again.attempt)
     assert study.finished
 
 
-def test_a_larger_budget_lets_a_concluded_search_go_on(tmp_path: Path) -> None:
+def test_a_larger_budget_continues_a_published_search(tmp_path: Path) -> None:
     study = with_budget(tmp_path, "time_budget: 1m")
     finish(study, [0.5, 0.6, 0.7, 0.8, 0.9])
     study.spend(60)
@@ -467,7 +469,7 @@ def test_a_larger_budget_lets_a_concluded_search_go_on(tmp_path: Path) -> None:
     assert not study.is_published
 
 
-def test_accelerator_hours_are_those_of_all_trials(tmp_path: Path) -> None:
+def test_accelerator_hours_are_summed_over_all_trials(tmp_path: Path) -> None:
     study = with_budget(tmp_path, "accelerator_hours: 1.5")
     for hours in (0.7, 0.9):
         assert study.spent_budget is None

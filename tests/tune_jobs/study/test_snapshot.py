@@ -51,12 +51,12 @@ def run(study: TrialStudy, top1: float, seconds: float) -> None:
     study.end_attempt(given.number, given.attempt)
 
 
-def test_a_search_is_read_from_its_study_alone(study: SearchStudy, tmp_path: Path) -> None:
+def test_a_snapshot_needs_only_the_study(study: SearchStudy, tmp_path: Path) -> None:
     run(study, 0.8, 3.0)
     run(study, 0.9, 5.0)
     assert study.confirmation is not None
     run(study.confirmation, 0.7, 5.0)
-    run(study, 0.99, 10.0)  # breaks the constraint
+    run(study, 0.99, 10.0)  # violates the constraint
     study.set_publication({"trial": 1, "metrics": {}})
     study.spend(30.0)
     study.record_end()
@@ -87,13 +87,13 @@ def test_a_search_is_read_from_its_study_alone(study: SearchStudy, tmp_path: Pat
     assert launch.started_ms <= found.records[0].started_ms <= launch.last_seen_ms <= found.taken_ms
 
 
-def test_a_snapshot_is_what_a_reader_finds(study: SearchStudy, tmp_path: Path) -> None:
+def test_the_launcher_and_a_reader_get_the_same_snapshot(study: SearchStudy, tmp_path: Path) -> None:
     run(study, 0.8, 3.0)
     read = read_snapshot(SQLiteDatabase(f"sqlite:///{tmp_path}/study.db"), "read/read")
     assert vars(study.snapshot()) | {"taken_ms": 0} == vars(read) | {"taken_ms": 0}
 
 
-def test_each_launch_is_kept_with_what_it_ran_on(
+def test_each_launch_is_stored_with_its_environment(
     study: SearchStudy, space: SearchSpace, tmp_path: Path
 ) -> None:
     assert len(study.snapshot().launches) == 1
@@ -105,7 +105,7 @@ def test_each_launch_is_kept_with_what_it_ran_on(
     ]
 
 
-def test_attempts_have_their_times(study: SearchStudy, tmp_path: Path) -> None:
+def test_attempts_have_start_and_end_times(study: SearchStudy, tmp_path: Path) -> None:
     given = study.next_attempt()
     assert given is not None
     study.end_attempt(given.number, given.attempt, message="gone")
@@ -129,7 +129,7 @@ def test_a_study_of_an_older_version_can_be_read(space: SearchSpace, tmp_path: P
     )
 
 
-def test_reading_makes_no_study(tmp_path: Path) -> None:
+def test_reading_creates_no_study(tmp_path: Path) -> None:
     StudyStore(f"sqlite:///{tmp_path}/study.db", name="other", directions=["maximize"])
     database = SQLiteDatabase(f"sqlite:///{tmp_path}/study.db")
     with pytest.raises(BadInputError, match="expected a search that was started, got no study read/read"):
@@ -139,7 +139,7 @@ def test_reading_makes_no_study(tmp_path: Path) -> None:
     assert study_names(database) == ["other"]
 
 
-def test_the_confirmation_belongs_to_the_snapshot(study: SearchStudy) -> None:
+def test_the_snapshot_includes_the_confirmation(study: SearchStudy) -> None:
     run(study, 0.8, 3.0)
     assert study.confirmation is not None
     assert snapshot_of(study.store, None).candidates == []

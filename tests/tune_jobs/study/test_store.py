@@ -14,20 +14,20 @@ def store(tmp_path: Path) -> StudyStore:
     return StudyStore(f"sqlite:///{tmp_path}/study.db", name="e/s", directions=["maximize"])
 
 
-def test_a_full_disk_undoes_the_write_and_damages_nothing(tmp_path: Path, store: StudyStore) -> None:
+def test_a_full_disk_rolls_back_the_write(tmp_path: Path, store: StudyStore) -> None:
     store.set_attribute("a", 1)
 
-    def no_more_pages(connection: Any, _record: object) -> None:
+    def limit_pages(connection: Any, _record: object) -> None:
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count = {pages}")
 
-    sqlalchemy.event.listen(Engine, "connect", no_more_pages)
+    sqlalchemy.event.listen(Engine, "connect", limit_pages)
     try:
         full = StudyStore(f"sqlite:///{tmp_path}/study.db", name="e/s", directions=["maximize"])
         with pytest.raises(StorageError, match=r"cannot be used: .*full"):
             full.set_attribute("b", "x" * 100_000)
     finally:
-        sqlalchemy.event.remove(Engine, "connect", no_more_pages)
+        sqlalchemy.event.remove(Engine, "connect", limit_pages)
     again = StudyStore(f"sqlite:///{tmp_path}/study.db", name="e/s", directions=["maximize"])
     again.set_attribute("c", 3)
     assert [again.attribute(name) for name in "abc"] == [1, None, 3]

@@ -121,8 +121,8 @@ def test_a_server_that_says_nothing_is_not_waited_for() -> None:
         (401, "", BadInputError, r"answered 401 Unauthorized: set MLFLOW_TRACKING_USERNAME and"),
         (403, "{}", BadInputError, r"answered 403 Forbidden: set MLFLOW_TRACKING_USERNAME and"),
         (503, "", TrackingError, r"answered 503 Service Unavailable$"),
-        (200, "<html>", BadInputError, r"answered 200 OK: expected the words of an MLflow server$"),
-        (404, "[]", BadInputError, r"answered 404 Not Found: expected the words of an MLflow server$"),
+        (200, "<html>", BadInputError, r"answered 200 OK: expected the answer of an MLflow server$"),
+        (404, "[]", BadInputError, r"answered 404 Not Found: expected the answer of an MLflow server$"),
     ],
 )
 def test_a_server_that_refuses_or_is_another_is_named(

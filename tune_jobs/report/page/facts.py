@@ -5,7 +5,7 @@ from collections import Counter
 
 from tune_jobs.report.page.section import Table
 from tune_jobs.study.records import STATES, State, TrialRecord
-from tune_jobs.study.selection import spelled
+from tune_jobs.study.selection import constraint_text
 from tune_jobs.study.snapshot import Snapshot
 from tune_jobs.wording import counted, duration, moment, parameter_text, quantity, share
 
@@ -15,7 +15,7 @@ def facts(snapshot: Snapshot) -> Table:
     rows = [
         ("state", _state(snapshot)),
         ("objective", "; ".join(f"{o.direction} {o.metric}" for o in snapshot.objectives)),
-        ("constraints", "; ".join(spelled(constraint) for constraint in snapshot.constraints)),
+        ("constraints", "; ".join(constraint_text(constraint) for constraint in snapshot.constraints)),
         (
             "sampler",
             f"{snapshot.fixed.get('sampler', 'unknown')}, seed {snapshot.fixed.get('seed', 'unknown')}",

@@ -1,1 +1,1 @@
-"""Where the study lies, and which launcher holds it."""
+"""Databases of studies, and the lock of the launcher."""

@@ -1,7 +1,7 @@
-"""The database of a study: one launcher holds it, and it stays the same one until that ends.
+"""Database of studies, and the lock that limits each study to one launcher.
 
-A SQLite file is held by the operating system's lock on a file beside it. That the file was removed or
-replaced is noticed: a new connection would go on with whatever lies there. Servers are `server_database.py`.
+SQLite files use a file lock of the operating system. A removed or replaced file is an error; otherwise a new
+connection would use the other file. Database servers are in `server.py`.
 """
 
 from abc import ABC, abstractmethod
@@ -17,16 +17,16 @@ import sqlalchemy.exc
 from tune_jobs.errors import BadInputError, SearchError, StorageError
 from tune_jobs.study.database.lock import LauncherLock
 
-LOCK_TIMEOUT_S = 30  # another process that looks at the study may lock it for as long
+LOCK_TIMEOUT_S = 30  # another process that reads the study may lock it for this long
 
 
 class Database(ABC):
-    """Where studies lie; `shown` names it in messages, without a password.
+    """Database of studies; `shown` is its name in messages, without a password.
 
-    Each method raises `StorageError`, one line, where the database cannot be used.
+    Each method raises `StorageError` with one line if the database cannot be used.
     """
 
-    # What the storage raises: SQLAlchemy, Optuna around it, and the operating system.
+    # Errors of the storage: from SQLAlchemy, Optuna and the operating system.
     failures: tuple[type[Exception], ...] = (
         sqlalchemy.exc.SQLAlchemyError,
         optuna.exceptions.OptunaError,
@@ -39,55 +39,55 @@ class Database(ABC):
         self._storage: optuna.storages.RDBStorage | None = None
 
     def storage(self) -> optuna.storages.RDBStorage:
-        """Return Optuna's storage there, made at the first call: all studies of a launch share it."""
+        """Return Optuna's storage, created at the first call and shared by all studies of a launch."""
         if self._storage is None:
-            with self.used():
+            with self.storage_errors():
                 self._storage = self._open()
         return self._storage
 
     @contextmanager
-    def used(self) -> Iterator[None]:
-        """Raise what goes wrong with the database in the block as `StorageError`."""
+    def storage_errors(self) -> Iterator[None]:
+        """Raise errors of the database in the block as `StorageError`."""
         try:
             yield
         except SearchError:
             raise
         except self.failures as error:
-            cause = error.__cause__ or error  # Optuna's own words say less than the database's
+            cause = error.__cause__ or error  # the error of the database is more specific than Optuna's
             line = _first_line(cause)
             raise StorageError(f"{self.shown}: the study's database cannot be used: {line}") from error
 
     @abstractmethod
     def hold(self, study: str) -> None:
-        """Keep other launchers out of a study until `close` or the end of the process.
+        """Lock a study against other launchers until `close` or the end of the process.
 
-        Raises `AlreadyRunningError`, naming host, process and start of the holder, when there is one.
+        Raises `AlreadyRunningError` with host, process and start of the holder if another launcher holds it.
         """
 
     @abstractmethod
     def exists(self) -> bool:
-        """Return whether studies may be there; nothing is made."""
+        """Return whether the database may contain studies. Creates nothing."""
 
     @abstractmethod
     def check(self) -> None:
-        """Return if the database is there and still ours; quick enough for every second."""
+        """Check that the database exists and is locked. Fast enough to be called every second."""
 
     @abstractmethod
     def check_before_use(self) -> None:
-        """Return if the database may be used, as far as that is known without asking it."""
+        """Check that the database can be used, without a query."""
 
     def close(self) -> None:
-        """Close what is open; with it ends what `hold` took."""
+        """Close all connections, and release the lock of `hold`."""
         if self._storage is not None:
             self._storage.engine.dispose()
 
     @abstractmethod
     def _open(self) -> optuna.storages.RDBStorage:
-        """Make Optuna's storage."""
+        """Create Optuna's storage."""
 
 
 class SQLiteDatabase(Database):
-    """A file, at the path of a URL like sqlite:///FILE."""
+    """SQLite file of a URL sqlite:///FILE."""
 
     def __init__(self, url: str) -> None:
         path = sqlalchemy.make_url(url).database
@@ -99,13 +99,13 @@ class SQLiteDatabase(Database):
         self._file: tuple[int, int] | None = None
 
     def hold(self, study: str) -> None:
-        """Lock a file beside the database: SQLite locks the database itself, for each write."""
+        """Lock a file next to the database, because SQLite itself locks the database for each write."""
         name = f"{self._path.name}.{study.replace('/', '+')}.lock"
-        with self.used():
+        with self.storage_errors():
             self._lock = LauncherLock(self._path.with_name(name))
 
     def exists(self) -> bool:
-        """Return whether the file is there."""
+        """Return whether the file exists."""
         return self._path.is_file()
 
     def check(self) -> None:
@@ -113,12 +113,12 @@ class SQLiteDatabase(Database):
         self.check_before_use()
 
     def check_before_use(self) -> None:
-        """Raise `StorageError` where another file, or none, lies where the database was."""
+        """Raise `StorageError` if the file was removed or replaced."""
         if self._storage is not None and _identity(self._path) != self._file:
             raise StorageError(f"{self.shown}: the study's database was removed or replaced while in use")
 
     def close(self) -> None:
-        """Close the file, and let the next launcher in; who still has the storage can use it no more."""
+        """Close the file and release the lock; the storage cannot be used afterwards."""
         super().close()
         self._file = None
         if self._lock is not None:
@@ -133,10 +133,10 @@ class SQLiteDatabase(Database):
 
 @contextmanager
 def held(database: Database, *, study: str, folder: Path) -> Iterator[None]:
-    """Hold a study and the folder of its search, made if it is missing, for one launcher.
+    """Lock a study and the folder of its search, which is created if it is missing.
 
-    Both, because two launchers may give one folder different databases, or one database different folders.
-    Raises `AlreadyRunningError` when another launcher holds one of them.
+    Both are locked, because two launchers may use one folder with different databases, or one database with
+    different folders. Raises `AlreadyRunningError` if another launcher holds one of them.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -152,11 +152,11 @@ def held(database: Database, *, study: str, folder: Path) -> Iterator[None]:
 
 
 def has_tables(url: str, engine_kwargs: dict[str, Any]) -> bool:
-    """Return whether a database holds Optuna's tables, and make none.
+    """Return whether a database has Optuna's tables, without creating them.
 
-    Raises `RuntimeError` where they are those of another version of Optuna.
+    Raises `RuntimeError` if they belong to another version of Optuna.
     """
-    kwargs = {**engine_kwargs, "poolclass": sqlalchemy.NullPool}  # nothing stays open, also after an error
+    kwargs = {**engine_kwargs, "poolclass": sqlalchemy.NullPool}  # no connection stays open
     if not sqlalchemy.inspect(sqlalchemy.create_engine(url, **kwargs)).has_table("studies"):
         return False
     optuna.storages.RDBStorage(url, engine_kwargs=kwargs, skip_table_creation=True)

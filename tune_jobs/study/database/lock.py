@@ -1,4 +1,4 @@
-"""One launcher at a time: the operating system's lock on a file."""
+"""File lock of the launcher."""
 
 import fcntl
 import json
@@ -14,11 +14,11 @@ TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 
 
 class LauncherLock:
-    """Holds the file at `path`, made if it is missing, until `release` or the end of the process.
+    """Exclusive lock of the operating system on the file `path`, until `release` or the end of the process.
 
-    The lock ends with its process, however that ends, so there is no stale one to clear. Raises
-    `AlreadyRunningError`, naming host, process and start of the holder, when another process has it, and
-    `OSError` where the file cannot be written.
+    The file is created if it is missing. There are no stale locks: a lock ends with its process. Raises
+    `AlreadyRunningError` with host, process and start of the holder if another process has the lock, and
+    `OSError` if the file cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,29 +34,29 @@ class LauncherLock:
         )
 
     def release(self) -> None:
-        """Let the next launcher in."""
+        """Release the lock."""
         self._file.close()
 
     def _holder(self) -> str:
         self._file.seek(0)
         try:
-            note = json.loads(self._file.read())
-        except ValueError:  # read between the holder's lock and its note
+            holder = json.loads(self._file.read())
+        except ValueError:  # the holder has locked the file but not yet written it
             return "it has just started"
-        return in_words(note["process"], note["host"], note["start"])
+        return holder_text(holder["process"], holder["host"], holder["start"])
 
-    def _write(self, note: dict[str, object]) -> None:
+    def _write(self, holder: dict[str, object]) -> None:
         self._file.seek(0)
         self._file.truncate()
-        self._file.write(json.dumps(note))
+        self._file.write(json.dumps(holder))
         self._file.flush()
 
 
-def in_words(process: int | str, host: str, start: str) -> str:
-    """Return who holds a lock, for a message."""
+def holder_text(process: int | str, host: str, start: str) -> str:
+    """Return the holder of a lock as text."""
     return f"process {process} on {host}, started {start}"
 
 
 def already_running(holder: str, *, lock: str) -> AlreadyRunningError:
-    """Return the error of a second launcher."""
+    """Return the error for a second launcher."""
     return AlreadyRunningError(f"another launcher runs this search: {holder} (it holds {lock})")

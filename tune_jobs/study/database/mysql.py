@@ -1,7 +1,7 @@
-"""A MySQL or MariaDB database of studies: a named lock of the session keeps a second launcher out.
+"""MySQL or MariaDB database of studies; the launcher's lock is a named lock of its session.
 
-The server does not say which process holds a lock, only which of its connections: the holder notes who it is
-in a table beside Optuna's.
+The server reports only the connection that holds a lock, so the holder stores its process and host in an
+additional table.
 """
 
 import hashlib
@@ -14,15 +14,15 @@ from sqlalchemy.dialects.mysql.pymysql import MySQLDialect_pymysql
 
 from tune_jobs.errors import BadInputError
 from tune_jobs.study.database.database import LOCK_TIMEOUT_S
-from tune_jobs.study.database.lock import TIME_FORMAT, in_words
+from tune_jobs.study.database.lock import TIME_FORMAT, holder_text
 from tune_jobs.study.database.server import CONNECT_TIMEOUT_S, ServerDatabase, ServerFacts
 
 if TYPE_CHECKING:
     from pymysql.connections import Connection
 
-# A launcher that is paused for a night keeps its lock; the server's own default is 8 hours.
+# A launcher that is paused for a night keeps its lock; the default of the server is 8 hours.
 IDLE_TIMEOUT_S = 31_536_000
-# A write may wait for a lock; an answer that takes longer than that will not come.
+# A write may wait for a lock; after this time the server is considered unreachable.
 ANSWER_MARGIN_S = 10
 
 TABLE = "selfcon_launchers"
@@ -35,36 +35,38 @@ CREATE TABLE IF NOT EXISTS {TABLE} (
     started VARCHAR(32)
 )
 """
-NOTE = f"REPLACE INTO {TABLE} VALUES (%s, CONNECTION_ID(), %s, %s, %s)"
+RECORD_HOLDER = f"REPLACE INTO {TABLE} VALUES (%s, CONNECTION_ID(), %s, %s, %s)"
 HOLDER = f"SELECT process, host, started FROM {TABLE} WHERE lock_name = %s AND connection = IS_USED_LOCK(%s)"
 FACTS = "SELECT VERSION(), UNIX_TIMESTAMP(NOW(6)), GET_LOCK(%s, 0) = 1, @@global.read_only = 0"
 
 
 class MySQLDatabase(ServerDatabase):
-    """A server's, through PyMySQL."""
+    """MySQL or MariaDB database, through PyMySQL."""
 
     def __init__(self, url: str) -> None:
         try:
             import pymysql
         except ImportError as error:
             raise BadInputError(
-                "study storage: expected the driver of MySQL to be installed"
+                "study storage: expected the MySQL driver to be installed"
                 f" (pip install 'pymysql[rsa]'), got: {error}"
             ) from error
         super().__init__(url, drivername="mysql+pymysql", failures=(pymysql.MySQLError,))
         if not self._url.database:
             raise BadInputError(f"study storage: expected a URL that names a database, got {self.shown}")
 
-    def _take(self, connection: "Connection[Any]", study: str) -> bool:
+    def _acquire(self, connection: "Connection[Any]", study: str) -> bool:
         name = self._lock_name(study)
         with connection.cursor() as cursor:
             cursor.execute("SELECT GET_LOCK(%s, 0)", (name,))
             if cursor.fetchone() != (1,):
                 return False
             cursor.execute(f"SHOW TABLES LIKE '{TABLE}'")
-            if not cursor.fetchone():  # to make what is there would be told as a warning
+            if not cursor.fetchone():  # creating an existing table would cause a warning
                 cursor.execute(CREATE)
-            cursor.execute(NOTE, (name, os.getpid(), socket.gethostname(), time.strftime(TIME_FORMAT)))
+            cursor.execute(
+                RECORD_HOLDER, (name, os.getpid(), socket.gethostname(), time.strftime(TIME_FORMAT))
+            )
         connection.commit()
         return True
 
@@ -76,23 +78,23 @@ class MySQLDatabase(ServerDatabase):
                 cursor.execute(HOLDER, (name, name))
                 found = cursor.fetchone()
                 if found:
-                    return in_words(*found)
+                    return holder_text(*found)
         return "it has just started, or just ended"
 
     def _facts(self, connection: "Connection[Any]") -> ServerFacts:
-        name = self._lock_name(f"look of process {os.getpid()} on {socket.gethostname()}")
+        name = self._lock_name(f"check by process {os.getpid()} on {socket.gethostname()}")
         with connection.cursor() as cursor:
             cursor.execute(FACTS, (name,))
-            found = cursor.fetchone()
-        assert found is not None
-        version, clock, locks, is_writable = found
+            row = cursor.fetchone()
+        assert row is not None
+        version, clock, locks, is_writable = row
         product = "MariaDB" if "mariadb" in version.lower() else "MySQL"
         return ServerFacts(product, version.partition("-")[0], float(clock), bool(locks), bool(is_writable))
 
     def _lock_name(self, study: str) -> str:
-        """One of at most 64 characters; names are the server's, not the database's.
+        """Name of the lock of a study, at most 64 characters; lock names are global to the server.
 
-        Capitals are not told apart, as the server does not tell studies apart by them.
+        It ignores case, because the server ignores case in the names of studies.
         """
         name = f"{self._url.database}/{study}".lower()
         return f"selfcon-{hashlib.sha256(name.encode()).hexdigest()[:40]}"
@@ -100,19 +102,19 @@ class MySQLDatabase(ServerDatabase):
     def _connect(self) -> "Connection[Any]":
         import pymysql
 
-        # SQLAlchemy's own reading of the URL.
-        _, given = MySQLDialect_pymysql(dbapi=pymysql).create_connect_args(self._url)
+        # The connection arguments of SQLAlchemy.
+        _, from_url = MySQLDialect_pymysql(dbapi=pymysql).create_connect_args(self._url)
         settings = {
             "innodb_lock_wait_timeout": LOCK_TIMEOUT_S,  # of rows
             "lock_wait_timeout": LOCK_TIMEOUT_S,  # of tables
             "wait_timeout": IDLE_TIMEOUT_S,
-            "sql_mode": "CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')",  # refuse what does not fit, never cut it
-            "default_storage_engine": "InnoDB",  # others know no transactions
+            "sql_mode": "CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')",  # never truncate values
+            "default_storage_engine": "InnoDB",  # other engines have no transactions
         }
-        ours = {
+        defaults = {
             "connect_timeout": CONNECT_TIMEOUT_S,
             "read_timeout": LOCK_TIMEOUT_S + ANSWER_MARGIN_S,
             "write_timeout": LOCK_TIMEOUT_S + ANSWER_MARGIN_S,
         }
-        begin = "SET SESSION " + ", ".join(f"{name} = {value}" for name, value in settings.items())
-        return pymysql.connect(**{**ours, **given, "init_command": begin})
+        init_command = "SET SESSION " + ", ".join(f"{name} = {value}" for name, value in settings.items())
+        return pymysql.connect(**{**defaults, **from_url, "init_command": init_command})

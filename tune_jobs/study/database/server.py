@@ -1,8 +1,7 @@
-"""A database server of studies: the launcher's lock is the one connection that everything goes through.
+"""Studies on a database server; the connection that holds the launcher's lock makes all queries.
 
-A lock of a session ends with its connection, and a launcher may find out late, when another one holds the
-study already. So there is no second connection to write through: a launcher without the lock cannot change
-the study.
+A session lock ends with its connection. The launcher may detect this late, when another launcher already has
+the lock. Since it has no second connection, it cannot write to the study without the lock.
 """
 
 from abc import abstractmethod
@@ -23,7 +22,7 @@ CONNECT_TIMEOUT_S = 10
 
 @dataclass(frozen=True)
 class ServerFacts:
-    """What a server says of itself; its clock in seconds since 1970."""
+    """Version, clock (seconds since 1970) and permissions of a server."""
 
     product: str
     version: str
@@ -33,40 +32,43 @@ class ServerFacts:
 
 
 class ServerDatabase(Database):
-    """A server's, by its URL; not through a pooler that shares sessions. `drivername` is SQLAlchemy's."""
+    """Database on a server. Connection poolers that share sessions are not supported.
+
+    `drivername` is that of SQLAlchemy, `failures` are the errors of the driver.
+    """
 
     def __init__(self, url: str, *, drivername: str, failures: tuple[type[Exception], ...]) -> None:
         super().__init__(masked_uri(url))
         self.failures = (*self.failures, *failures)
         try:
             self._url = sqlalchemy.make_url(url).set(drivername=drivername)
-        except (sqlalchemy.exc.ArgumentError, ValueError):  # a port that is no number, say
+        except (sqlalchemy.exc.ArgumentError, ValueError):  # for example if the port is not a number
             raise BadInputError(f"study storage: expected a database's URL, got {self.shown}") from None
-        self._is_held = False
-        self._unused: Any = None  # the connection that holds the lock, until the storage takes it
+        self._has_lock = False
+        self._lock_connection: Any = None  # until the storage uses it
 
     @abstractmethod
     def _connect(self) -> Any:
-        """Return a new connection, by the driver's own words."""
+        """Return a new connection of the driver."""
 
     @abstractmethod
-    def _take(self, connection: Any, study: str) -> bool:
-        """Take the lock of a study for the life of a connection; return whether it was free."""
+    def _acquire(self, connection: Any, study: str) -> bool:
+        """Acquire the lock of a study on a connection; return whether it was free."""
 
     @abstractmethod
     def _holder(self, connection: Any, study: str) -> str:
-        """Return who holds the lock of a study, in words."""
+        """Return the holder of the lock of a study as text."""
 
     @abstractmethod
     def _facts(self, connection: Any) -> ServerFacts:
-        """Return what the server says of itself; a lock that is taken for it goes with the connection."""
+        """Return the facts of the server. A lock acquired for this test ends with the connection."""
 
-    def look(self) -> ServerFacts:
-        """Return what the server says of itself; nothing is written.
+    def server_facts(self) -> ServerFacts:
+        """Return the facts of the server without writing anything.
 
-        Raises `StorageError` also where Optuna's tables are there, but of another version.
+        Raises `StorageError` also if Optuna's tables belong to another version.
         """
-        with self.used():
+        with self.storage_errors():
             connection = self._connect()
             try:
                 facts = self._facts(connection)
@@ -76,16 +78,16 @@ class ServerDatabase(Database):
         return facts
 
     def exists(self) -> bool:
-        """Return whether Optuna's tables are there."""
-        with self.used():
+        """Return whether Optuna's tables exist."""
+        with self.storage_errors():
             return has_tables(f"{self._url.drivername}://", {"creator": self._connect})
 
     def hold(self, study: str) -> None:
-        """Take the lock of the study, on the connection that the storage will use."""
-        with self.used():
+        """Acquire the lock of the study on the connection that the storage will use."""
+        with self.storage_errors():
             connection = self._connect()
-            if self._take(connection, study):
-                self._is_held, self._unused = True, connection
+            if self._acquire(connection, study):
+                self._has_lock, self._lock_connection = True, connection
                 return
             try:
                 holder = self._holder(connection, study)
@@ -94,34 +96,34 @@ class ServerDatabase(Database):
         raise already_running(holder, lock=f"the lock of {study} in {self.shown}")
 
     def check_before_use(self) -> None:
-        """Nothing: to use the connection is to hold the lock."""
+        """Do nothing: the connection in use is the one that holds the lock."""
 
     def check(self) -> None:
-        """Ask the server for an answer, on the connection that holds the lock."""
-        with self.used(), self.storage().engine.connect() as connection:
+        """Query the server on the connection that holds the lock."""
+        with self.storage_errors(), self.storage().engine.connect() as connection:
             connection.execute(sqlalchemy.text("SELECT 1"))
 
     def close(self) -> None:
-        """Close every connection; the server then frees the lock."""
+        """Close every connection, which releases the lock."""
         super().close()
-        if self._unused is not None:
-            self._unused.close()
+        if self._lock_connection is not None:
+            self._lock_connection.close()
 
     def _open(self) -> optuna.storages.RDBStorage:
         url = f"{self._url.drivername}://"
         storage = optuna.storages.RDBStorage(url, engine_kwargs={"creator": self._connect})
-        if not self._is_held:
+        if not self._has_lock:
             return storage
-        # Optuna makes its tables with two connections at a time, and needs one from then on.
+        # Optuna creates its tables with two concurrent connections, and needs one afterwards.
         storage.engine.dispose()
-        only = {"creator": self._held_connection, "pool_size": 1, "max_overflow": 0}
+        single = {"creator": self._pop_lock_connection, "pool_size": 1, "max_overflow": 0}
         return optuna.storages.RDBStorage(
-            url, engine_kwargs=only, skip_table_creation=True, skip_compatibility_check=True
+            url, engine_kwargs=single, skip_table_creation=True, skip_compatibility_check=True
         )
 
-    def _held_connection(self) -> Any:
-        """Return the connection that holds the lock, once: the pool asks again only when it is lost."""
-        connection, self._unused = self._unused, None
+    def _pop_lock_connection(self) -> Any:
+        """Return the connection that holds the lock. The pool calls this again only if it was lost."""
+        connection, self._lock_connection = self._lock_connection, None
         if connection is None:
             raise RuntimeError("the connection that held the launcher's lock was lost")
         return connection

@@ -1,4 +1,4 @@
-"""A MariaDB server on loopback for the tests, with the interface of the PostgreSQL one in conftest.py."""
+"""MariaDB server on localhost for the tests; same interface as the PostgreSQL server in conftest.py."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ READY_TIMEOUT_S = 60.0
 
 
 class MariaDBServer:
-    """`password` is that of its one user; root comes in through the socket without one."""
+    """Server with one user that has `password`; root connects through the socket without a password."""
 
     password = "se/c@ret"
 
@@ -35,7 +35,7 @@ class MariaDBServer:
         self.execute("GRANT ALL ON *.* TO selfcon")
 
     def new_database(self) -> str:
-        """Return the URL of an empty database, as a user gives it."""
+        """Return the URL of an empty database, as on the command line."""
         self._num_databases += 1
         name = f"test_{self._num_databases}"
         self.execute(f"CREATE DATABASE {name}")
@@ -43,24 +43,24 @@ class MariaDBServer:
         return f"mysql://selfcon:{secret}@127.0.0.1:{self._port}/{name}"
 
     def execute(self, statement: str) -> list[Any]:
-        """Run a statement as another session would, and return its rows."""
+        """Run a statement in a separate session of root, and return its rows."""
         with self.connected() as connection, connection.cursor() as cursor:
             cursor.execute(statement)
             return list(cursor.fetchall())
 
     def connected(self, database: str | None = None) -> Any:
-        """Return a session of root."""
+        """Return a connection of root."""
         return pymysql.connect(
             unix_socket=f"{self._folder}/socket", user="root", database=database, autocommit=True
         )
 
     def end_sessions(self) -> None:
-        """End every session of the user."""
+        """Kill all sessions of the user."""
         for (number,) in self.execute("SELECT id FROM information_schema.processlist WHERE user = 'selfcon'"):
             self.execute(f"KILL {number}")
 
     def start(self) -> None:
-        """Start, where it is stopped, and return when it answers."""
+        """Start the server if it is stopped, and wait until it accepts queries."""
         if self._process is not None:
             return
         command = [self._daemon, "--no-defaults", f"--datadir={self._folder}/data", f"--port={self._port}"]
@@ -76,12 +76,12 @@ class MariaDBServer:
         self.execute("SELECT 1")
 
     def _listens(self) -> bool:
-        """Whether somebody answers at the socket; PyMySQL would leave its own open where nobody does."""
-        with socket.socket(socket.AF_UNIX) as caller:
-            return caller.connect_ex(f"{self._folder}/socket") == 0
+        """Whether the server accepts connections; PyMySQL leaks its socket if it does not."""
+        with socket.socket(socket.AF_UNIX) as client:
+            return client.connect_ex(f"{self._folder}/socket") == 0
 
     def stop(self) -> None:
-        """Stop at once; every session is lost."""
+        """Kill the server; all sessions are lost."""
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait(timeout=30)

@@ -18,7 +18,7 @@ input()
 """
 
 
-def test_a_second_launcher_is_refused_by_name_and_let_in_after_a_kill(tmp_path: Path) -> None:
+def test_a_second_launcher_is_refused_until_the_first_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "launcher.lock"
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -33,7 +33,7 @@ def test_a_second_launcher_is_refused_by_name_and_let_in_after_a_kill(tmp_path: 
     LauncherLock(path).release()
 
 
-def test_a_released_lock_can_be_taken_again_in_the_same_process(tmp_path: Path) -> None:
+def test_a_released_lock_can_be_acquired_again_in_the_same_process(tmp_path: Path) -> None:
     path = tmp_path / "launcher.lock"
     LauncherLock(path).release()
     lock = LauncherLock(path)

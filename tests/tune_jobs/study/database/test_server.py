@@ -1,4 +1,4 @@
-"""A study in PostgreSQL and in MariaDB, on real servers: the same holds for both."""
+"""Studies on real PostgreSQL and MariaDB servers, which must behave the same."""
 
 import math
 import os
@@ -36,7 +36,9 @@ input()
 @pytest.fixture(scope="module")
 def running_mariadb(require_program: Callable[[str], str], free_port: Callable[[], int]) -> Iterator[Any]:
     programs = require_program("mariadb-install-db"), require_program("mariadbd")
-    with tempfile.TemporaryDirectory(prefix="mariadb-") as folder:  # pytest's own are for this user only
+    with tempfile.TemporaryDirectory(
+        prefix="mariadb-"
+    ) as folder:  # folders of pytest are private to this user
         server = MariaDBServer(*programs, Path(folder), free_port())
         yield server
         server.stop()
@@ -44,7 +46,7 @@ def running_mariadb(require_program: Callable[[str], str], free_port: Callable[[
 
 @pytest.fixture(params=["postgresql", "mysql"])
 def server(request: pytest.FixtureRequest) -> Any:
-    """Each server, running again where a test has stopped it."""
+    """Each server, restarted if a test stopped it."""
     if request.param == "postgresql":
         return request.getfixturevalue("postgresql_server")
     found = request.getfixturevalue("running_mariadb")
@@ -59,7 +61,7 @@ def url(server: Any) -> str:
 
 @pytest.fixture
 def opened(url: str) -> Iterator[Callable[[], Database]]:
-    """Return a function that opens the database as another launcher would; all are closed at the end."""
+    """Return a function that opens the database like another launcher; all are closed at the end."""
     found = []
 
     def make() -> Database:
@@ -73,7 +75,7 @@ def opened(url: str) -> Iterator[Callable[[], Database]]:
 
 @contextmanager
 def locked_table(url: str, table: str) -> Iterator[None]:
-    """Another session has the whole table for itself."""
+    """Lock a table exclusively in another session."""
     if url.startswith("postgresql"):
         with psycopg.connect(url) as other:
             other.execute(f"LOCK TABLE {table}")
@@ -93,7 +95,7 @@ def store_of(database: Database) -> StudyStore:
     return StudyStore(database, name="e/s", directions=["maximize"])
 
 
-def test_a_second_launcher_is_refused_by_name_and_let_in_after_a_kill(
+def test_a_second_launcher_is_refused_until_the_first_is_killed(
     url: str, opened: Callable[[], Database]
 ) -> None:
     with subprocess.Popen(
@@ -104,7 +106,7 @@ def test_a_second_launcher_is_refused_by_name_and_let_in_after_a_kill(
         holder.stdin.write(f"{url}\n")
         holder.stdin.flush()
         assert holder.stdout.readline() == "held\n"
-        holder.send_signal(signal.SIGSTOP)  # a paused one holds it too
+        holder.send_signal(signal.SIGSTOP)  # a paused launcher keeps the lock
         expected = f"process {holder.pid} on {os.uname().nodename}, started {time.strftime('%Y-%m-%d')} "
         with pytest.raises(AlreadyRunningError, match=expected) as refusal:
             opened().hold("e/s")
@@ -113,7 +115,7 @@ def test_a_second_launcher_is_refused_by_name_and_let_in_after_a_kill(
         opened().hold("e/another")  # another search may share the database
         holder.kill()
     deadline = time.monotonic() + 10
-    while True:  # the server sees the end of the connection a moment later
+    while True:  # the server detects the end of the connection with a delay
         try:
             return opened().hold("e/s")
         except AlreadyRunningError:
@@ -121,20 +123,20 @@ def test_a_second_launcher_is_refused_by_name_and_let_in_after_a_kill(
             time.sleep(0.05)
 
 
-def test_what_is_written_through_the_lock_is_there_for_the_next_launcher(
+def test_the_next_launcher_reads_the_writes_of_the_previous_one(
     opened: Callable[[], Database],
 ) -> None:
     first = opened()
     first.hold("e/s")
     store_of(first).set_attribute("a", 1)
-    store_of(opened()).check()  # a report reads beside the launcher
+    store_of(opened()).check()  # reports can be read while the launcher runs
     first.close()
     second = opened()
     second.hold("e/s")
     assert store_of(second).attribute("a") == 1
 
 
-def test_a_launcher_that_lost_its_connection_writes_nothing_any_more(
+def test_a_launcher_that_lost_its_connection_cannot_write(
     server: Any, opened: Callable[[], Database]
 ) -> None:
     database = opened()
@@ -142,7 +144,7 @@ def test_a_launcher_that_lost_its_connection_writes_nothing_any_more(
     store = store_of(database)
     server.end_sessions()
     other = opened()
-    other.hold("e/s")  # the server has freed the lock: another one may have the study now
+    other.hold("e/s")  # the server released the lock, so another launcher can acquire it
     uses: list[Callable[[], object]] = [lambda: store.set_attribute("a", 1), store.check]
     for use in 2 * uses:
         with pytest.raises(StorageError, match=r"cannot be used: .*(terminating|lock was lost)"):
@@ -150,7 +152,7 @@ def test_a_launcher_that_lost_its_connection_writes_nothing_any_more(
     assert store_of(other).attribute("a") is None
 
 
-def test_a_server_that_stopped_is_a_storage_error_until_it_is_back(
+def test_a_stopped_server_is_a_storage_error_for_the_running_launcher(
     server: Any, opened: Callable[[], Database]
 ) -> None:
     database = opened()
@@ -170,7 +172,7 @@ def test_a_server_that_stopped_is_a_storage_error_until_it_is_back(
     assert [store_of(again).attribute(name) for name in "ab"] == [1, None]
 
 
-def test_a_locked_table_is_waited_for_and_then_told(
+def test_a_locked_table_is_an_error_after_the_timeout(
     url: str, opened: Callable[[], Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("postgresql", "mysql"):
@@ -185,7 +187,7 @@ def test_a_locked_table_is_waited_for_and_then_told(
     assert store.attribute("a") == 2
 
 
-def test_a_wrong_password_is_one_line_without_it(url: str) -> None:
+def test_the_message_about_a_wrong_password_does_not_contain_it(url: str) -> None:
     database = open_database(url.replace("se%2Fc%40ret", "wr0ng"))
     with pytest.raises(StorageError, match=r"password authentication failed|Access denied") as refusal:
         database.hold("e/s")
@@ -194,17 +196,17 @@ def test_a_wrong_password_is_one_line_without_it(url: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "mysql"])
-def test_a_port_is_a_number(scheme: str) -> None:
+def test_the_port_must_be_a_number(scheme: str) -> None:
     with pytest.raises(BadInputError, match=rf"a database's URL, got {scheme}://user:\*\*\*@host:x/db$"):
         open_database(f"{scheme}://user:secret@host:x/db")
 
 
-def test_a_url_of_mysql_names_a_database() -> None:
+def test_a_mysql_url_must_name_a_database() -> None:
     with pytest.raises(BadInputError, match=r"a URL that names a database, got mysql://user:\*\*\*@host$"):
         open_database("mysql://user:secret@host")
 
 
-def test_capitals_make_no_other_study_where_the_server_sees_none(running_mariadb: Any) -> None:
+def test_the_lock_ignores_case_as_the_mysql_server_does(running_mariadb: Any) -> None:
     running_mariadb.start()
     url = running_mariadb.new_database()
     first, second = open_database(url), open_database(url)
@@ -214,7 +216,7 @@ def test_capitals_make_no_other_study_where_the_server_sees_none(running_mariadb
     first.close()
 
 
-def test_a_urls_own_first_command_does_not_replace_ours(running_mariadb: Any) -> None:
+def test_an_init_command_in_the_url_does_not_replace_the_session_settings(running_mariadb: Any) -> None:
     running_mariadb.start()
     database = open_database(f"{running_mariadb.new_database()}?init_command=SET+@a=1")
     with database.storage().engine.connect() as connection:
@@ -223,7 +225,7 @@ def test_a_urls_own_first_command_does_not_replace_ours(running_mariadb: Any) ->
     database.close()
 
 
-def test_a_lenient_server_refuses_what_it_would_cut(running_mariadb: Any) -> None:
+def test_a_server_without_strict_mode_refuses_values_it_would_truncate(running_mariadb: Any) -> None:
     running_mariadb.start()
     running_mariadb.execute("SET GLOBAL sql_mode = ''")
     database = open_database(running_mariadb.new_database())
@@ -235,7 +237,7 @@ def test_a_lenient_server_refuses_what_it_would_cut(running_mariadb: Any) -> Non
     database.close()
 
 
-def test_numbers_come_back_bit_for_bit(opened: Callable[[], Database]) -> None:
+def test_numbers_are_stored_exactly(opened: Callable[[], Database]) -> None:
     numbers = [0.1 + 0.2, 1 / 3, 5e-324, 1.7976931348623157e308, -math.pi * 1e-10]
     database = opened()
     database.hold("e/s")
@@ -246,15 +248,15 @@ def test_numbers_come_back_bit_for_bit(opened: Callable[[], Database]) -> None:
         trial.set_user_attr("number", number)
         study.tell(trial, number)
     again = optuna.load_study(storage=opened().storage(), study_name="numbers")
-    for number, told in zip(numbers, again.trials, strict=True):
-        assert (told.value, told.intermediate_values[0], told.user_attrs["number"]) == (number,) * 3
+    for number, stored in zip(numbers, again.trials, strict=True):
+        assert (stored.value, stored.intermediate_values[0], stored.user_attrs["number"]) == (number,) * 3
 
 
 @pytest.mark.parametrize(
     ("driver", "database", "package"),
     [("psycopg", "PostgreSQL", "psycopg[binary]"), ("pymysql", "MySQL", "pymysql[rsa]")],
 )
-def test_a_missing_driver_is_one_line_with_the_remedy(
+def test_the_message_about_a_missing_driver_has_the_command_that_installs_it(
     tmp_path: Path, run_python: Callable[..., Any], driver: str, database: str, package: str
 ) -> None:
     (tmp_path / f"{driver}.py").write_text("raise ImportError('no driver here')")
@@ -268,6 +270,6 @@ except BadInputError as error:
 """
     done = run_python(code, cwd=tmp_path)
     assert done.stdout == (
-        f"study storage: expected the driver of {database} to be installed (pip install '{package}'), "
+        f"study storage: expected the {database} driver to be installed (pip install '{package}'), "
         "got: no driver here\n"
     )
