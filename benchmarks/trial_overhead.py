@@ -109,6 +109,7 @@ def searcher() -> Any:
             self.num_scheduled, self.is_running = self.num_scheduled + 1, True
             record_event("scheduled")
             return {
+                "name": f"{self.num_scheduled:04d}",
                 "number": self.num_scheduled,
                 "attempt": 1,
                 "train": {},

@@ -89,7 +89,7 @@ def registered_model(browser: Browser, address: str, name: str) -> Page:
 def model_card(browser: Browser, address: str, version: ModelVersion) -> Page:
     """Return the page of a model version, whose description is the model card."""
     page = new_page(browser, f"{address}/#/models/{version.name}/versions/{version.version}")
-    expect(page.get_by_role("heading", name="How good it is")).to_be_visible(timeout=TIMEOUT_MS)
+    expect(page.get_by_role("heading", name="Evaluation results")).to_be_visible(timeout=TIMEOUT_MS)
     return page
 
 

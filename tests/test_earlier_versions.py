@@ -1,17 +1,13 @@
-"""Studies, checkpoints, encoders and MLflow records that version 0.1 wrote are used by this one."""
+"""Studies, checkpoints, and MLflow records that version 0.1 wrote are used by this one."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-import torch
 
 from selfcon.config import TrainConfig
 from tests.earlier_versions import unpack
 from tune_jobs.__main__ import main
 from tune_jobs.checkpoints.trial_checkpoints import load_state, newest_valid, open_store
-from tune_jobs.registry import load_encoder
 from tune_jobs.study.records import State
 from tune_jobs.study.snapshot import Snapshot, read_snapshot
 from tune_jobs.study.store import open_database
@@ -71,17 +67,3 @@ def test_a_checkpoint_is_valid_and_holds_the_state_of_its_run(earlier: Path) -> 
     assert [metrics["val/top1"] for metrics in state.history[:3]] == [
         epoch.metrics["val/top1"] for epoch in trial.epochs
     ]
-
-
-def test_an_encoder_is_found_by_its_name_and_gives_its_features(
-    earlier: Path,
-    start_mlflow_server: Callable[..., AbstractContextManager[str]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    with start_mlflow_server(earlier) as uri:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        encoder = load_encoder("models:/digits-0-1@champion")
-    images = torch.randint(0, 256, (3, 3, 8, 8), dtype=torch.uint8)
-    assert encoder(images).shape == (3, 32)
-    assert encoder.class_names == tuple("0123456789")
-    assert encoder.ensemble_logits(images).shape == (3, 10)

@@ -137,7 +137,7 @@ def test_stage_without_an_exit_is_rejected(saved: Path) -> None:
         load_encoder(saved, exit_stage=3)
 
 
-def test_error_for_an_encoder_without_exits_says_so(dataset: ImageDataset) -> None:
+def test_error_for_an_encoder_without_exits(dataset: ImageDataset) -> None:
     network = build_encoder(
         TrainConfig.from_flat({"model.width": 4, "model.exit_stages": ()}).model, image_size=8
     )
@@ -157,7 +157,7 @@ def test_accuracy_of_ensemble_logits_equals_the_reported_metric(saved: Path, dat
     assert loaded.class_names == dataset.class_names
 
 
-def test_error_for_an_encoder_without_probes_says_so(
+def test_error_for_an_encoder_without_probes(
     tmp_path: Path, encoder: SelfConEncoder, dataset: ImageDataset
 ) -> None:
     save_encoder(tmp_path, encoder=encoder, config=CONFIG, dataset=dataset, metrics={})

@@ -1,4 +1,4 @@
-"""A Ray cluster of several nodes on this machine, for the tests: nodes join, are taken back, and leave."""
+"""Ray cluster of several nodes on this machine for tests: nodes join, drain, and leave."""
 
 import os
 import secrets
@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.chaos.processes import process_tree
 from tests.launches import Launch, launched
 
-# A head that holds no worker. Its autoscaler declares nodes of 1 CPU; whoever writes to us adds them.
+# The head has no CPUs. The autoscaler declares nodes of 1 CPU; commands on stdin add, drain and remove nodes.
 CLUSTER = """
 import sys
 import time
@@ -40,7 +40,7 @@ for line in sys.stdin:
         deadline_ms = time.time_ns() // 1_000_000 + 120_000
         reason = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
         ray._raylet.GcsClient(address=cluster.address).drain_node(
-            nodes[-1].node_id, reason, "taken back", deadline_ms
+            nodes[-1].node_id, reason, "preempted", deadline_ms
         )
     else:
         cluster.remove_node(nodes.pop(), allow_graceful=False)
@@ -51,48 +51,49 @@ cluster.shutdown()
 
 
 class RayCluster:
-    """A cluster in a process of its own, which adds and removes nodes when told to."""
+    """Cluster in a separate process that adds, drains and removes nodes."""
 
     def __init__(self, process: subprocess.Popen[str], environment: dict[str, str], space: str) -> None:
         self._process, self.environment, self._space = process, environment, space
-        self.address = self._answer()
+        self.address = self._read_line()
 
     def add(self) -> None:
-        self._ask("add")
+        """Add a node of 1 CPU."""
+        self._send("add")
 
     def remove(self) -> None:
-        """The newest node goes without notice."""
-        self._ask("remove")
+        """Remove the newest node without a preemption notice."""
+        self._send("remove")
 
     def drain(self) -> None:
-        """The newest node is to go in two minutes."""
-        self._ask("drain")
+        """Drain the newest node, with a deadline in two minutes."""
+        self._send("drain")
 
     def training_workers(self) -> list[int]:
-        """Return the processes that train."""
+        """Return the process ids of the workers."""
         found = process_tree(self._process.pid)
         return sorted(process.pid for process in found if process.title.startswith("ray::RayTrainWorker"))
 
     def run(self, code: str, *arguments: str) -> str:
-        """What a program prints that gets the cluster's address and the arguments."""
+        """Run a program with the address of the cluster and `arguments`; return what it prints."""
         command = [sys.executable, "-c", code, self.address, *arguments]
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
-    def _ask(self, what: str) -> None:
+    def _send(self, command: str) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{what}\n")
+        self._process.stdin.write(f"{command}\n")
         self._process.stdin.flush()
-        while self._answer() != "done":  # Ray's own remarks come between
+        while self._read_line() != "done":  # Ray prints lines too
             assert self._process.poll() is None
 
-    def _answer(self) -> str:
+    def _read_line(self) -> str:
         assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
 
     @contextmanager
     def launched(self, folder: Path, *flags: str) -> Iterator[Launch]:
-        """A launcher of the space in the folder, killed at the end of the block if it still runs."""
+        """Start a launcher of the space in the folder; kill it at the end of the block if it still runs."""
         (folder / "space.yaml").write_text(self._space)
         flags = ("--space", "space.yaml", "--address", self.address, *flags)
         with launched(folder, *flags, environment=self.environment) as launch:
@@ -101,8 +102,8 @@ class RayCluster:
 
 @contextmanager
 def started_cluster(space: str) -> Iterator[RayCluster]:
-    """A head without CPUs, with token authentication, for searches of `space`; ended with the context."""
-    # Not pytest's folder: the paths of Ray's sockets would be too long. Nobody else finds this cluster.
+    """Run a head without CPUs, with token authentication, for searches of `space`."""
+    # Not in pytest's folder, because the paths of Ray's sockets would be too long.
     folder = tempfile.mkdtemp(prefix="ray-")
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",

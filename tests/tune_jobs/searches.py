@@ -1,4 +1,4 @@
-"""Small searches of which a test says how every trial comes out, without training anything."""
+"""Small searches with given results of the trials, without training."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ def write_search(
     storage: str | None = None,
     digest: str = "d" * 64,
 ) -> SearchStudy:
-    """Return the study of a search with one trial for each value, complete in the folder of its name."""
+    """Return the study of a search with one complete trial for each value, in a folder with its name."""
     output.mkdir(exist_ok=True)
     path = output / "space.yaml"
     path.write_text(text)
@@ -34,11 +34,11 @@ def write_search(
 
 
 def train(study: TrialStudy, value: float) -> None:
-    """Let the next trial report this value after each of its epochs."""
-    given = study.next_attempt()
-    assert given is not None
-    for epoch in range(given.config.optim.epochs + 1):
+    """Run the next trial, which reports this value after each epoch."""
+    attempt = study.next_attempt()
+    assert attempt is not None
+    for epoch in range(attempt.config.optim.epochs + 1):
         metrics = {"val/top1": value, "cost/seconds": 60.0 * epoch}
-        if study.report(given.number, given.attempt, epoch, metrics) is Decision.STOP:
+        if study.report(attempt.number, attempt.attempt, epoch, metrics) is Decision.STOP:
             break
-    study.end_attempt(given.number, given.attempt)
+    study.end_attempt(attempt.number, attempt.attempt)

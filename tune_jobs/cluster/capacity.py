@@ -17,7 +17,7 @@ RECOUNT_S = 2.0
 class Capacity:
     """Counts the trials that fit into the connected cluster, and calls `note` when the count changes.
 
-    While no trial fits, a placement group requests the workers of one trial (the minimum number), so that an
+    While no trial fits, a placement group requests the minimum number of workers of one trial, so that an
     autoscaler adds nodes. Ray removes it when this process ends.
     """
 
@@ -42,12 +42,12 @@ class Capacity:
 
         Free resources are counted first: an attempt keeps its number of workers.
         """
-        if (self._limit != "auto" and len(live) >= self._limit) or not self._room(live):
+        if (self._limit != "auto" and len(live) >= self._limit) or not self._fitting_workers(live):
             return 0
         self._at_once = self._count(before=self._at_once)
-        return self._room(live)
+        return self._fitting_workers(live)
 
-    def _room(self, live: Sequence[int]) -> int:
+    def _fitting_workers(self, live: Sequence[int]) -> int:
         return workers_for_next(self._nodes, self._trial, live) if self.at_once() else 0
 
     def summary(self) -> str:
@@ -68,13 +68,13 @@ class Capacity:
             at_once = min(fit.count, self._limit)
             self._arithmetic += f", at most {self._limit} (search.max_concurrent)"
         if at_once:
-            self._go_on(at_once, before)
+            self._resume(at_once, before)
         else:
             self._wait(waiting_for(self._nodes, self._trial))
         self._counted_s = time.monotonic()
         return at_once
 
-    def _go_on(self, at_once: int, before: int | None) -> None:
+    def _resume(self, at_once: int, before: int | None) -> None:
         self.close()
         self._waiting = ""
         if before not in (None, at_once):

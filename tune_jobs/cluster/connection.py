@@ -51,8 +51,8 @@ class Connection:
     def open(self, note: Callable[[str], None]) -> None:
         """Connect if not connected, and return when a trial fits or the search is interrupted.
 
-        `note` is called with what it waits for. With an address, raises `BadInputError` if a worker can fit
-        no node that the cluster has or may add, or if such a node lacks the data, and `ClusterLostError` if
+        `note` is called with what it waits for. With an address, raises `BadInputError` if a worker fits no
+        node that the cluster has or may add, or if data are missing on such a node, and `ClusterLostError` if
         no cluster answers.
         """
         if self._is_open:
@@ -72,7 +72,7 @@ class Connection:
 
     @contextmanager
     def cluster_loss_first(self) -> Iterator[None]:
-        """Raise errors of the block only if the cluster still answers; otherwise the cluster is lost."""
+        """Raise errors of the block only if the cluster still answers; otherwise raise `ClusterLostError`."""
         try:
             yield
         except Exception:
@@ -101,14 +101,14 @@ class Connection:
         self._check_paths([node for node in present_nodes() if node.id not in known])
 
     def _check_paths(self, nodes: list[Node]) -> None:
-        """Check the data on every node that fits a worker; on later nodes the trials check it."""
+        """Check the data on every node that fits a worker. On nodes that join later, trials check them."""
         paths = needed_paths(self._space)
         for node in nodes if paths else ():
             if workers_held([node.resources], self._space.trial):
                 refuse_missing(self._space, missing_on(node, paths), node=node.name)
 
     def close(self) -> None:
-        """Disconnect, and stop the cluster if it is a local one. No trial may be running."""
+        """Disconnect, and stop a local cluster. No trial may be running."""
         if self._is_open and self._address is not None:
             kill_orphaned_actors(self._namespace)
         self._session.close()

@@ -1,7 +1,7 @@
 """Preemption notices: Ray drains a node before a cloud or an administrator removes it.
 
 Ray Train can watch for this too, with an additional actor for each attempt, but its controller then waits
-until the node is gone. That is disabled: an attempt ends at once with a checkpoint, and the search
+until the node is gone. That is disabled: the attempt writes a checkpoint and ends at once, and the search
 reschedules it.
 """
 
@@ -32,7 +32,7 @@ def drain_notice(nodes: frozenset[str]) -> Iterator[Callable[[], bool]]:
                     drained.set()
                     return
             except Exception as error:  # if the cluster does not answer, it is polled again
-                log.warning("the draining nodes are not known: %s", error)
+                log.warning("cannot list the draining nodes: %s", error)
 
     threading.Thread(target=watch, name="drain notice", daemon=True).start()
     try:

@@ -1,7 +1,7 @@
 """Heartbeat of the cluster, checked once a second without Ray's client.
 
 If the head node is lost, calls of Ray block, and after 60 s Ray kills this process. If the local node is
-lost, Tune waits forever. Therefore a thread checks both by an HTTP/2 handshake.
+lost, Tune waits forever. Therefore a thread checks both with an HTTP/2 handshake.
 """
 
 import socket
@@ -14,10 +14,10 @@ from tune_jobs.errors import ClusterLostError
 INTERVAL_S = 1.0
 ANSWER_TIMEOUT_S = 5.0
 
-# A head node that is busy, paused or being replaced answers within this time.
+# A head node that is busy, paused or being replaced answers again within this time.
 SILENCE_S = 20.0
 # If the launcher itself was paused, it has missed at most one answer.
-FEWEST_MISSED = 3
+MIN_MISSED = 3
 
 # Client preface and empty settings of HTTP/2, the protocol of gRPC (RFC 9113, section 3.4).
 GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
@@ -47,14 +47,14 @@ class Silence:
         self._since_s, self._num_missed = None, 0
 
     def missed(self, *, asked_s: float) -> None:
-        """Record a missing answer to a request at a time."""
+        """Record that a request sent at `asked_s` got no answer."""
         self._since_s = asked_s if self._since_s is None else self._since_s
         self._num_missed += 1
 
     def is_final(self, now_s: float) -> bool:
         """Return whether the server is considered lost."""
         since_s = now_s if self._since_s is None else self._since_s
-        return self._num_missed >= FEWEST_MISSED and now_s - since_s >= SILENCE_S
+        return self._num_missed >= MIN_MISSED and now_s - since_s >= SILENCE_S
 
 
 class ClusterHeartbeat:
@@ -67,7 +67,7 @@ class ClusterHeartbeat:
         self._parts = {name: address for name, address in parts.items() if answers(address)}
         self._on_lost = on_lost
         self._lost: ClusterLostError | None = None
-        self._stopped, self._told = threading.Event(), threading.Event()
+        self._stopped, self._reported = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="cluster heartbeat", daemon=True)
 
     def start(self) -> None:
@@ -84,7 +84,7 @@ class ClusterHeartbeat:
         Raises `ClusterLostError` if the cluster is lost, after `on_lost` has returned.
         """
         while self._lost or not all(answers(address) for address in self._parts.values()):
-            if self._told.wait(INTERVAL_S):
+            if self._reported.wait(INTERVAL_S):
                 assert self._lost is not None
                 raise self._lost
 
@@ -104,4 +104,4 @@ class ClusterHeartbeat:
     def _lose(self, why: str) -> None:
         self._lost = ClusterLostError(f"the Ray cluster is lost: {why}")
         self._on_lost(self._lost)
-        self._told.set()
+        self._reported.set()

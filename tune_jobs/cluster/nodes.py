@@ -11,7 +11,7 @@ from tune_jobs.cluster.ray_internals import MARKET_TYPE, draining_nodes
 from tune_jobs.cluster.requirements import NeededPath, missing_paths
 from tune_jobs.errors import BadInputError
 
-LOOK_TIMEOUT_S = 60.0
+CHECK_TIMEOUT_S = 60.0
 SPOT = "spot"
 
 
@@ -26,7 +26,7 @@ class Node:
 
 
 def present_nodes() -> list[Node]:
-    """Return the live nodes; a dead one may be included for some seconds.
+    """Return the live nodes. A dead one may still be included for some seconds.
 
     Draining nodes are excluded, because nothing is scheduled there.
     """
@@ -58,17 +58,17 @@ def missing_on(node: Node, paths: Sequence[NeededPath]) -> list[NeededPath]:
 
     Empty if the node has just left. Raises `BadInputError` if tasks of this project cannot run there.
     """
-    look = ray.remote(missing_paths).options(
+    check = ray.remote(missing_paths).options(
         num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)
     )
     try:
-        found: list[NeededPath] = ray.get(look.remote(paths), timeout=LOOK_TIMEOUT_S)
+        missing: list[NeededPath] = ray.get(check.remote(paths), timeout=CHECK_TIMEOUT_S)
     except TaskUnschedulableError:
         return []
     except RayError as error:
         why = str(error).strip().splitlines()[-1]
         raise BadInputError(f"node {node.name} cannot run this project: {why}") from error
-    return found
+    return missing
 
 
 def trial_selector(nodes: Sequence[Mapping[str, str]]) -> dict[str, str]:

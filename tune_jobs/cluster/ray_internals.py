@@ -1,7 +1,7 @@
 """All uses of Ray's private API.
 
-`ENTRIES` lists every private name with the Ray version in which it was read, and why no public API serves.
-After an upgrade of Ray, tests/tune_jobs/cluster/test_ray_internals.py names the entry that broke. It also
+`ENTRIES` lists every private name with the Ray version in which it was read, and why no public API is enough.
+After an upgrade of Ray, tests/tune_jobs/cluster/test_ray_internals.py names the broken entry. It also
 fails if another module uses private names of Ray.
 """
 
@@ -27,9 +27,9 @@ ON_LOOPBACK: Mapping[str, Any] = {"_node_ip_address": "127.0.0.1"}  # for ray.in
 
 @dataclass(frozen=True)
 class Entry:
-    """Private name of Ray: where it is, why it is needed, and the Ray version in which it was read.
+    """Private name of Ray: its path, why it is needed, and the Ray version in which it was read.
 
-    `contains` is a text that its source must contain, if more than the name is used.
+    `contains` is a text that its source must contain, if the project relies on more than the name.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Entry:
 _STATE, _SERVICES = "ray._private.state.GlobalState", "ray._private.services"
 _TRAIN, _ERRORS = "ray.train.v2.api", "ray.train.v2._internal.exceptions"
 _BASE = "TorchTrainer, the public subclass, imports torch into two processes that never compute: 4 s a trial"
-_BY_NAME = "execution/failure_causes.py knows it by its name, so that a trial's process needs no torch"
+_BY_NAME = "execution/failure_causes.py compares type names, so that the trial actor does not import torch"
 
 ENTRIES: tuple[Entry, ...] = (
     Entry(f"{_STATE}.get_draining_nodes", "no public call lists the nodes that are draining"),
@@ -51,7 +51,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("ray._raylet.Config.initialize", "Ray reads RAY_AUTH_MODE once in a process"),
     Entry(
         "ray.core.generated.gcs_service_pb2_grpc.NodeInfoGcsServiceStub",
-        "the cheapest question to a head: does it answer, and does it ask for a token",
+        "the cheapest request to a head: does it answer, and does it require a token",
         contains=CHECK_ALIVE,
     ),
     Entry("ray.init", "keeps a local cluster on loopback", contains="_node_ip_address"),
@@ -67,10 +67,10 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("ray.tune.experiment.Trial.get_pickled_error", "the public callback has no error object"),
     Entry(
         "ray.train.v2._internal.execution.controller.placement_group_cleaner.PlacementGroupCleaner",
-        "a run whose controller is killed early leaves this actor in the cluster for ever",
+        "a run whose controller is killed early leaves this actor in the cluster forever",
     ),
     Entry(f"{_TRAIN}.data_parallel_trainer.DataParallelTrainer", _BASE),
-    Entry(f"{_TRAIN}.config.RunConfig", "ray.train has the older one unless a variable is set"),
+    Entry(f"{_TRAIN}.config.RunConfig", "ray.train has the older class unless a variable is set"),
     Entry(f"{_TRAIN}.config.ScalingConfig", "as RunConfig"),
     Entry(f"{_TRAIN}.config.FailureConfig", "as RunConfig"),
     Entry(f"{_TRAIN}.exceptions.TrainingFailedError", "as RunConfig"),
@@ -84,7 +84,7 @@ ENTRIES: tuple[Entry, ...] = (
 
 
 def draining_nodes() -> frozenset[str]:
-    """Return the ids of the nodes that are draining, with a deadline or without."""
+    """Return the ids of the draining nodes, with or without a deadline."""
     from ray._private.state import state
 
     return frozenset(state.get_draining_nodes())
@@ -173,7 +173,7 @@ def train_once(
             use_gpu=resources_per_worker.get("GPU", 0) > 0,
             resources_per_worker=resources_per_worker,
         ),
-        run_config=RunConfig(  # type: ignore[arg-type]  # typed as the older Train's
+        run_config=RunConfig(  # type: ignore[arg-type]  # annotated with the older class
             name=name,
             storage_path=storage_path,
             callbacks=[TuneReportCallback()],

@@ -19,7 +19,7 @@ from tune_jobs.space import SearchSpace
 from tune_jobs.space.settings import TrialSettings
 from tune_jobs.urls import masked_uri
 
-EMBEDDED_DATASETS = ("digits",)  # these do not read a folder
+EMBEDDED_DATASETS = ("digits",)  # do not read a folder
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class NeededPath:
     is_folder: bool
     hint: str = ""
 
-    def is_there(self) -> bool:
-        """Return whether it exists on this machine."""
+    def exists(self) -> bool:
+        """Return whether the path exists on this machine."""
         return Path(self.path).is_dir() if self.is_folder else Path(self.path).is_file()
 
 
@@ -52,7 +52,7 @@ def check_machine(space: SearchSpace, resources: Mapping[str, float]) -> None:
     if fit.count:
         return
     one_fits = workers_held([resources], space.trial) > 0
-    key = "trial.num_workers" if one_fits else _culprit([resources], space.trial)
+    key = "trial.num_workers" if one_fits else _blocking_key([resources], space.trial)
     expected = "workers that fit this machine (or the --address of a cluster)"
     complaint = ConfigError(key, expected, f"{fit.arithmetic} trials at once")
     raise BadInputError(f"{space.place(key)}: {complaint}")
@@ -65,17 +65,17 @@ def check_node_types(space: SearchSpace, nodes: Sequence[Mapping[str, float]]) -
     """
     if workers_held(nodes, space.trial):
         return
-    key = _culprit(nodes, space.trial)
+    key = _blocking_key(nodes, space.trial)
     sizes = ", ".join(dict.fromkeys(shown_resources(node) for node in nodes))
-    asked = shown_resources(worker_resources(space.trial))
+    needed = shown_resources(worker_resources(space.trial))
     complaint = ConfigError(
-        key, "workers that each fit one node of the cluster", f"{asked} each, for nodes of {sizes}"
+        key, "workers that each fit one node of the cluster", f"{needed} each, for nodes of {sizes}"
     )
     raise BadInputError(f"{space.place(key)}: {complaint}")
 
 
-def _culprit(nodes: Sequence[Mapping[str, float]], trial: TrialSettings) -> str:
-    """The setting because of which a worker does not fit."""
+def _blocking_key(nodes: Sequence[Mapping[str, float]], trial: TrialSettings) -> str:
+    """Key of the setting that makes a worker too large."""
     without_gpus = trial.model_copy(update={"gpus_per_worker": 0.0})
     return "trial.gpus_per_worker" if workers_held(nodes, without_gpus) else "trial.cpus_per_worker"
 
@@ -83,8 +83,8 @@ def _culprit(nodes: Sequence[Mapping[str, float]], trial: TrialSettings) -> str:
 def needed_paths(space: SearchSpace) -> list[NeededPath]:
     """Return the paths that every worker needs: the data folder, and the files named in the space.
 
-    For a data set that does not read a folder, a folder must exist only if the space file names one. Whether
-    weights fit the network is checked when the first trial starts, because it needs torch.
+    For an embedded data set, a folder must exist only if the space file names one. Whether weights fit the
+    network is checked when the first trial starts, because that needs torch.
     """
     dataset, root = space.data.dataset, space.data.root
     embedded = dataset in EMBEDDED_DATASETS
@@ -99,14 +99,14 @@ def needed_paths(space: SearchSpace) -> list[NeededPath]:
 
 def missing_paths(paths: Sequence[NeededPath]) -> list[NeededPath]:
     """Return the paths that do not exist on this machine."""
-    return [needed for needed in paths if not needed.is_there()]
+    return [needed for needed in paths if not needed.exists()]
 
 
 def refuse_missing(space: SearchSpace, missing: Sequence[NeededPath], *, node: str | None = None) -> None:
     """Raise `BadInputError` for the first missing path, with the name of the node on a cluster."""
     for needed in missing:
         expected = f"a {'folder' if needed.is_folder else 'file'} that exists"
-        expected += f" on every node that can hold a worker, as on {node} it does not" if node else ""
+        expected += f" on every node that can run a worker (missing on {node})" if node else ""
         expected += f" ({needed.hint})" if needed.hint else ""
         complaint = ConfigError(needed.key, expected, shown(needed.path))
         raise BadInputError(f"{space.place(needed.key)}: {complaint}")

@@ -31,32 +31,32 @@ def worker_resources(trial: TrialSettings) -> dict[str, float]:
 
 
 def trials_at_once(nodes: Sequence[Mapping[str, float]], trial: TrialSettings) -> Fit:
-    """Return the number of trials whose workers fit on the nodes (`CPU` and `GPU` of each; missing ones are
-    0).
+    """Return the number of trials whose workers fit on the nodes.
 
-    A worker runs on one node; the workers of a trial may run on several. Only workers need resources, the
-    trial actor none. A trial with a range of workers takes as many as fit, up to its maximum.
+    `nodes` has the `CPU` and `GPU` of each node; a missing key is 0. A worker runs on one node; the workers
+    of a trial may run on several. Only workers need resources, not the trial actor. A trial with a range of
+    workers takes as many as fit, up to its maximum.
     """
-    counts, words = [], []
+    counts, parts = [], []
     for resource, each in worker_resources(trial).items():
         present = math.fsum(node.get(resource, 0.0) for node in nodes)
         counts.append(_trials(_units(present) // _units(each), trial))
         one = f"({shown_workers(trial)} x {_plural(each, resource)})"
-        words.append(f"{_plural(present, resource)} / {one} = {counts[-1]}")
+        parts.append(f"{_plural(present, resource)} / {one} = {counts[-1]}")
     num_workers = workers_held(nodes, trial)
     count = _trials(num_workers, trial)
     if count < min(counts):
         verb = "holds" if len(nodes) == 1 else "hold"
-        words.append(f"but {_plural(len(nodes), 'node')} {verb} {_plural(num_workers, 'worker')}: {count}")
+        parts.append(f"but {_plural(len(nodes), 'node')} {verb} {_plural(num_workers, 'worker')}: {count}")
     elif len(nodes) > 1:
-        words.append(_plural(len(nodes), "node"))
-    return Fit(count, ", ".join(words))
+        parts.append(_plural(len(nodes), "node"))
+    return Fit(count, ", ".join(parts))
 
 
 def workers_held(nodes: Sequence[Mapping[str, float]], trial: TrialSettings) -> int:
     """Return the number of workers that fit on the nodes, each on one node.
 
-    A fraction of a GPU is on one device: two devices fit four workers of 0.4, not five.
+    A fraction of a GPU comes from one device: four workers with 0.4 GPUs fit on two devices, not five.
     """
     each = worker_resources(trial)
     return sum(min(_shares(node.get(name, 0.0), each[name], name) for name in each) for node in nodes)
@@ -73,7 +73,7 @@ def workers_for_next(nodes: Sequence[Mapping[str, float]], trial: TrialSettings,
 
 
 def waiting_for(nodes: Sequence[Mapping[str, float]], trial: TrialSettings) -> str:
-    """Return a line with the workers of a trial that do not fit on the nodes now."""
+    """Return a line that says how many workers of a trial do not fit on the nodes now."""
     held = workers_held(nodes, trial)
     missing = trial.min_workers - held
     at_least = "" if trial.min_workers == trial.max_workers else "at least "
@@ -144,7 +144,7 @@ def _listed_gpus() -> int:
             timeout=NVIDIA_SMI_TIMEOUT_S,
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired):  # without an answer of the driver there is no GPU to use
+    except (OSError, subprocess.TimeoutExpired):  # if the driver does not answer, no GPU can be used
         return 0
     return sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
 

@@ -30,7 +30,7 @@ ENVIRONMENT: dict[str, str] = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # metrics are in the study and MLflow
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours lets running epochs finish
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the handler of the launcher lets running epochs finish
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
@@ -52,7 +52,7 @@ def ray_session(address: str | None, resources: Mapping[str, float], *, namespac
                 _start_local(resources, namespace)
             else:
                 _attach(address, namespace)
-            # At the end Tune repeats the error of every failed trial; the study has already reported them.
+            # At the end Tune repeats the errors of all failed trials, which were reported before.
             logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
             yield
         except ConnectionError as error:
@@ -62,9 +62,9 @@ def ray_session(address: str | None, resources: Mapping[str, float], *, namespac
 
 
 def _attach(address: str, namespace: str) -> None:
-    """Connect to the cluster at `address`, and resolve `auto` for its processes.
+    """Connect to the cluster at `address`; its processes get the resolved address.
 
-    Fails fast if no server listens; Ray would retry for minutes.
+    Fails at once if no server listens, whereas Ray would retry for minutes.
     """
     if address != "auto":
         host, _, port = address.rpartition(":")

@@ -21,9 +21,8 @@ REMEDY = "RAY_AUTH_MODE=token, with the cluster's token in RAY_AUTH_TOKEN or RAY
 def own_token() -> Iterator[None]:
     """Give the cluster started in the block a new token, which its processes inherit.
 
-    Ray would write one to `~/.ray/auth_token`, readable by all users of the machine. Settings of the
-    environment that disable authentication are for other clusters: the head of every cluster listens on all
-    network interfaces.
+    Ray would write one to `~/.ray/auth_token`, readable by all users of the machine. Settings that
+    disable authentication are ignored, because the head of every cluster listens on all network interfaces.
     """
     before = {name: os.environ.get(name) for name in VARIABLES}
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -55,15 +54,15 @@ def warning_of(gcs_address: str) -> str | None:
 def is_open(gcs_address: str) -> bool:
     """Return whether the head of a cluster answers a request without a token.
 
-    The local mode does not tell: with a token, Ray also attaches to a cluster without authentication.
+    The mode of this process does not show that: with a token, Ray also attaches to an open cluster.
     """
     return bool(_status(gcs_address, {}) == grpc.StatusCode.OK)
 
 
 def refusal_of(gcs_address: str) -> str | None:
-    """Return why the head of a cluster refuses this process, None if it does not.
+    """Return why the head of a cluster rejects this process, None if it accepts it.
 
-    Ray's client retries for 20 s, and then reports that there is no answer.
+    Ray's client would retry for 20 s, and then report that no cluster answers.
     """
     try:
         headers = token_headers()
@@ -72,8 +71,8 @@ def refusal_of(gcs_address: str) -> str | None:
     if _status(gcs_address, headers) != grpc.StatusCode.UNAUTHENTICATED:
         return None
     if os.environ.get("RAY_AUTH_MODE") != "token":
-        return f"{gcs_address} asks for a token, but RAY_AUTH_MODE is not token"
-    return f"{gcs_address} refuses our token"
+        return f"{gcs_address} requires a token, but RAY_AUTH_MODE is not token"
+    return f"{gcs_address} rejects the token"
 
 
 def _status(gcs_address: str, headers: Mapping[str, str]) -> Any:

@@ -10,7 +10,7 @@ from tune_jobs.checkpoints.retention import Retention
 from tune_jobs.cluster.connection import Connection
 from tune_jobs.commands.cluster_lost import ClusterLostExit
 from tune_jobs.errors import InterruptedSearchError
-from tune_jobs.execution.failure_causes import storage_faults
+from tune_jobs.execution.failure_causes import storage_errors
 from tune_jobs.execution.tuner import run_trials
 from tune_jobs.options import LaunchOptions
 from tune_jobs.search_folder import LIBRARY_LOG
@@ -107,7 +107,7 @@ def launcher(
             connection.open(terminal.info)
             if interruption.requested:
                 raise InterruptedSearchError(interruption.exit_code)
-        with storage_faults(folder), held(database, study=study_name(space), folder=folder):
+        with storage_errors(folder), held(database, study=study_name(space), folder=folder):
             files = folder / below
             files.mkdir(exist_ok=True)
             redirect_to(files / LIBRARY_LOG)

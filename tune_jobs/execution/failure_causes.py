@@ -1,4 +1,4 @@
-"""Failure reason of a training from an exception of Ray: by the types of all causes, else by their messages.
+"""Failure reason of a training, derived from an exception of Ray: from the types or messages of its causes.
 
 Types are compared by name, so that the trial actor does not need torch.
 """
@@ -16,7 +16,7 @@ from tune_jobs.study.records import Reason
 STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
 
 # Longer lines, for example a printed tensor, do not fit into every database.
-LONGEST_LINE = 4000
+MAX_LINE_LENGTH = 4000
 
 # Generic advice that Ray and gloo append.
 ADVICE = re.compile(r"\s*(Some common causes include|This is typically caused by)\b.*")
@@ -45,26 +45,26 @@ PEER_LOST = re.compile(
     r"Connection (reset|closed) by peer|Broken pipe|remote process exited|ncclRemoteError", re.IGNORECASE
 )
 
-Tells = Callable[[BaseException], bool]
+Predicate = Callable[[BaseException], bool]
 
 
 def failure_of(error: BaseException, *, folder: Path | None = None) -> tuple[Reason, str]:
     """Return the failure reason of a training, and the message of its cause in one line.
 
     An error of the operating system about a path in `folder`, that of the search, is a storage error. If
-    workers failed with different errors, the reason is the one that explains the others: for example a lost
-    worker, not the timeouts of the ranks that waited for it.
+    workers failed with different errors, the reason is the root cause: for example a lost worker, not the
+    timeouts of the ranks that waited for it.
     """
     causes = _causes(error)
-    for reason, tells in _reasons(folder):
+    for reason, matches in _reasons(folder):
         for cause in causes:
-            if tells(cause):
+            if matches(cause):
                 return reason, _line(cause) or type(cause).__name__
     return Reason.ERROR, next(filter(None, map(_line, causes)), type(error).__name__)
 
 
 @contextmanager
-def storage_faults(folder: Path) -> Iterator[None]:
+def storage_errors(folder: Path) -> Iterator[None]:
     """Raise errors of a full, read-only or failing disk as `StorageError`, from any library."""
     try:
         yield
@@ -77,13 +77,13 @@ def storage_faults(folder: Path) -> Iterator[None]:
         raise StorageError(f"{folder}: the search's folder cannot be used: {message}") from error
 
 
-def _reasons(folder: Path | None) -> list[tuple[Reason, Tells]]:
+def _reasons(folder: Path | None) -> list[tuple[Reason, Predicate]]:
     """Predicates of the reasons in order of priority."""
     return [
-        (Reason.STORAGE, lambda cause: _is_of_storage(cause, folder)),
+        (Reason.STORAGE, lambda cause: _is_storage_error(cause, folder)),
         (Reason.NON_FINITE, lambda cause: "NonFiniteLossError" in _types(cause)),
         (Reason.OUT_OF_MEMORY, _is_out_of_memory),
-        # Before the following ones, which are reported by ranks that waited for the lost one.
+        # Before the following ones, which ranks report that waited for the preempted one.
         (Reason.PREEMPTED, _is_preempted),
         (Reason.HUNG, lambda cause: bool(_types(cause) & HUNG)),
         (Reason.WORKER_LOST, lambda cause: bool(_types(cause) & LOST)),
@@ -93,21 +93,21 @@ def _reasons(folder: Path | None) -> list[tuple[Reason, Tells]]:
     ]
 
 
-def _is_of_storage(cause: BaseException, folder: Path | None) -> bool:
+def _is_storage_error(cause: BaseException, folder: Path | None) -> bool:
     if _types(cause) & {"OutOfDiskError", "StorageError"}:
         return True
     if not isinstance(cause, OSError):
         return False
     if cause.errno is None and AWS_ERROR.search(str(cause)):
         return True
-    is_ours = isinstance(cause.filename, str) and folder and Path(cause.filename).is_relative_to(folder)
-    return cause.errno in STORAGE_ERRNOS or bool(is_ours)
+    is_in_folder = isinstance(cause.filename, str) and folder and Path(cause.filename).is_relative_to(folder)
+    return cause.errno in STORAGE_ERRNOS or bool(is_in_folder)
 
 
 def _is_out_of_memory(cause: BaseException) -> bool:
     types = _types(cause)
-    by_words = bool(types & {"RuntimeError", "OSError"}) and OUT_OF_MEMORY.search(str(cause)) is not None
-    return bool(types & {"OutOfMemoryError", "MemoryError"}) or by_words
+    by_message = bool(types & {"RuntimeError", "OSError"}) and OUT_OF_MEMORY.search(str(cause)) is not None
+    return bool(types & {"OutOfMemoryError", "MemoryError"}) or by_message
 
 
 def _is_preempted(cause: BaseException) -> bool:
@@ -148,4 +148,4 @@ def _line(cause: BaseException) -> str:
         return ""
     line = lines[0] if _types(cause) & (HUNG | STARTUP_TIMEOUTS | TIMEOUTS) else lines[-1]
     line = ADVICE.sub("", line)
-    return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}..."
+    return line if len(line) <= MAX_LINE_LENGTH else f"{line[:MAX_LINE_LENGTH]}..."

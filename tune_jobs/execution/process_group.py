@@ -11,10 +11,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # exported, but unsaid
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # not an explicit re-export
 
-# A hang should be reported by the watchdog, which knows the place, before a collective times out. At the
-# start of a training the watchdog allows at least five minutes.
+# The watchdog, which knows the location of a hang, must report it before a collective times out. It allows
+# at least five minutes for the start of a training.
 COLLECTIVE_MARGIN_S = 360.0
 
 
@@ -23,11 +23,11 @@ def process_group(*, hang_timeout_s: float) -> Iterator[None]:
     """Create the process group of this Train run inside the context.
 
     The backend is NCCL with GPUs, else gloo; a single worker needs no group. The timeout of collectives is
-    longer than `hang_timeout_s`, after which the watchdog ends the training. The current device is that of
-    LOCAL_RANK if a worker sees all GPUs of its node.
+    longer than `hang_timeout_s`, after which the watchdog ends the training. If a worker sees all GPUs of its
+    node, LOCAL_RANK selects its current device.
 
-    After an error the group is not destroyed, because the other ranks would then fail with a different error,
-    which might be reported instead.
+    After an error the group is not destroyed: the other ranks would fail with a different error, which might
+    be reported instead.
     """
     import ray.train
     from torch import cuda, distributed
@@ -55,7 +55,7 @@ def _store(rank: int, world_size: int, *, timeout: timedelta) -> "TCPStore":
     """The store for the rendezvous, on a free port chosen by the system of rank 0."""
     import ray.util
     from ray.train.collective import broadcast_from_rank_zero
-    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # exported, but unsaid
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # not an explicit re-export
 
     store, address = None, None
     if rank == 0:

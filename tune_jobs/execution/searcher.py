@@ -25,7 +25,7 @@ from tune_jobs.study.records import Reason, State
 from tune_jobs.study.trial_study import Attempt, Decision, TrialStudy
 from tune_jobs.terminal.interruption import Interruption
 
-BUDGET_STEP_S = 5.0  # the maximum time that is not recorded after a kill
+BUDGET_STEP_S = 5.0  # at most this much time is not counted if the launcher is killed
 
 CHECK_STEP_S = 1.0
 
@@ -45,20 +45,20 @@ class ProgressListener(Protocol):
         """Called when a trial reported a note."""
 
     def attempt_ended(self, number: int) -> None:
-        """Called when an attempt has ended; the study has its end."""
+        """Called when an attempt has ended, after the study has recorded its end."""
 
 
 @dataclass
 class FirstError:
-    """First error that ends the search; if it were raised inside Tune, Tune would wrap it.
+    """First error that ends the search, raised after Tune has returned, because Tune would wrap it.
 
-    The searcher and the scheduler share it; the caller of Tune raises it afterwards.
+    The searcher, the scheduler and the stopper share it.
     """
 
     error: SearchError | None = None
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
+    def captured(self) -> Iterator[None]:
         """Record the error of the block if it is the first one, and continue."""
         try:
             yield
@@ -66,7 +66,7 @@ class FirstError:
             self.error = self.error or error
 
     @contextmanager
-    def raised(self) -> Iterator[None]:
+    def reraised(self) -> Iterator[None]:
         """Raise the recorded error at the end of the block, even if Tune raised another one."""
         try:
             yield
@@ -80,8 +80,8 @@ class FirstError:
 class StopAtOnce(Stopper):
     """Stopper of Tune: stops all trials after an error, or after the grace period of an interruption.
 
-    Tune calls it several times a second. Every `CHECK_STEP_S` it checks the database of the study, so that a
-    launcher without database stops even if trials rarely report.
+    Tune calls it several times a second. Every `CHECK_STEP_S` it checks the database of the study, so that
+    the search stops if the database is lost, even if trials rarely report.
     """
 
     def __init__(self, study: TrialStudy, *, interruption: Interruption, first_error: FirstError) -> None:
@@ -99,7 +99,7 @@ class StopAtOnce(Stopper):
     def stop_all(self) -> bool:
         """Return whether all trials must stop."""
         if time.monotonic() - self._checked_s >= CHECK_STEP_S:
-            with self._first_error.kept():
+            with self._first_error.captured():
                 self._study.check()
             self._checked_s = time.monotonic()
         return self._first_error.error is not None or self._interruption.overdue
@@ -109,9 +109,9 @@ class StudySearcher(Searcher):
     """Suggests the trials of the study, as many at a time as fit, until it has no more.
 
     `workers_for_next` gets the number of workers of each running attempt and returns that of the next one, 0
-    to wait. `await_cluster` returns when the cluster answers, so that an attempt that ended with the cluster
-    is not recorded as failed. `after_end` is called after each attempt that was not stopped by the launcher.
-    Wall-clock time is counted towards the budget of the search in steps of `BUDGET_STEP_S`.
+    to wait. `await_cluster` returns when the cluster answers, so that an attempt that ended because the
+    cluster is lost is not recorded as failed. `after_end` is called after each attempt that was not stopped
+    by the launcher. Wall-clock time is counted towards the time budget in steps of `BUDGET_STEP_S`.
     """
 
     def __init__(
@@ -136,11 +136,11 @@ class StudySearcher(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """Return the config of the next attempt, None to wait, FINISHED at the end."""
         attempt = None
-        with self._first_error.kept():
+        with self._first_error.captured():
             self._count_time()
             if not (self._interruption.requested or self._first_error.error):
                 num_workers = self._workers_for_next([live.num_workers for live in self._attempts.values()])
-                if not num_workers and self._is_to_wait:
+                if not num_workers and self._must_wait:
                     return None
                 attempt = self._study.next_attempt(num_workers)
         if attempt is None:
@@ -166,7 +166,7 @@ class StudySearcher(Searcher):
         attempt = self._attempts.pop(trial_id, None)
         if attempt is None:
             return
-        with self._first_error.kept():
+        with self._first_error.captured():
             if self._interruption.requested or self._first_error.error:
                 self._study.interrupt_attempt(attempt.number, attempt.attempt)
             else:
@@ -176,9 +176,8 @@ class StudySearcher(Searcher):
         self._listener.attempt_ended(attempt.number)
 
     @property
-    def _is_to_wait(self) -> bool:
-        """Whether a trial waits for resources; false if the search is over, for example because its budget is
-        used up."""
+    def _must_wait(self) -> bool:
+        """Whether a trial waits for resources; false if the search is over, for example out of time."""
         return bool(self._attempts) or not self._study.finished
 
     def _count_time(self) -> None:
@@ -222,15 +221,14 @@ class StudyScheduler(FIFOScheduler):
         return {}
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Record an attempt that could not report its failure: its process died, or had an internal error."""
+        """Record why an attempt failed that could not report it: its actor died, or had an internal error."""
         error = error_of(trial) or RayActorError()
-        with self._first_error.kept():
+        with self._first_error.captured():
             self._end(trial, *failure_of(error, folder=Path(trial.config["search_folder"])))
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Return STOP if the trial is pruned or failed, if the attempt is not current, or if the search must
-        end."""
-        with self._first_error.kept():
+        """Return STOP if the trial is pruned or failed, the attempt is outdated, or the search must end."""
+        with self._first_error.captured():
             return self._on_trial_result(trial, result)
         return str(TrialScheduler.STOP)
 

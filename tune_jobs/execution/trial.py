@@ -15,7 +15,7 @@ from tune_jobs.cluster.ray_internals import train_once
 from tune_jobs.execution.failure_causes import failure_of
 from tune_jobs.search_folder import trial_folder
 
-# Ray Train reports a stopped worker after this time; the watchdog of a waiting rank reports it earlier.
+# Added to the hang timeout for Ray Train's health check, so that the watchdogs of waiting ranks report first.
 HEALTH_CHECK_MARGIN_S = 5.0
 
 
@@ -29,7 +29,7 @@ class WorkerGroup:
 
 
 def run_trial(config: dict[str, Any]) -> None:
-    """Train one attempt, and report its failure if it fails.
+    """Train one attempt, and report the reason if it fails.
 
     `config` has the attempt from the searcher (`name`, `attempt`, `train`, `last_epoch`, `num_workers`), and
     the settings of all trials: `search_folder`, `checkpoints` (their location) and `workers`.

@@ -59,7 +59,7 @@ def run_trials(
             run_config=_session(folder / "sessions", stop=parts.stopper()),
         )
         try:
-            with first_error.raised():
+            with first_error.reraised():
                 tuner.fit()
         finally:
             capacity.close()
@@ -108,7 +108,7 @@ def _workers(space: SearchSpace) -> WorkerGroup:
 
 
 def _session(sessions: Path, *, stop: StopAtOnce) -> tune.RunConfig:
-    """Folder for the files of Tune of this launch."""
+    """Run config with a new folder for Tune's files of this launch."""
     return tune.RunConfig(name=str(_next_session(sessions)), storage_path=str(sessions), stop=stop, verbose=0)
 
 
@@ -123,7 +123,7 @@ def _trial_resources(_config: dict[str, Any]) -> tune.PlacementGroupFactory:
 
 def _next_session(sessions: Path) -> int:
     """Number of this launch: one more than the largest existing one."""
-    taken = (
+    existing = (
         [int(path.name) for path in sessions.iterdir() if path.name.isdigit()] if sessions.is_dir() else []
     )
-    return max(taken, default=0) + 1
+    return max(existing, default=0) + 1

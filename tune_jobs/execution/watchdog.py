@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 # Importing torch and reading the data can take long on a busy machine.
 START_ALLOWANCE_S = 300.0
-SECOND_LOOK_S = 1.0  # if the process was frozen, its time is over when it resumes
+SECOND_CHECK_S = 1.0  # a process that was frozen is beyond its limit when it resumes
 
 
 class HungError(SelfConError):
@@ -38,7 +38,7 @@ class Watchdog:
         self._last, self._allowed_s = (time.monotonic(), place), self._timeout_s
 
     def run(self, training: Callable[[], None]) -> None:
-        """Run `training` in a separate thread; return or raise what it returns or raises.
+        """Run `training` in a separate thread; raise what it raises.
 
         A thread cannot be killed: after a `HungError` the process must exit. The stacks of all its threads
         are then in its log.
@@ -47,9 +47,9 @@ class Watchdog:
         self._allowed_s = max(self._timeout_s, START_ALLOWANCE_S)
         thread = threading.Thread(target=self._run, args=(training,), name="training", daemon=True)
         thread.start()
-        # Checks at least once in `timeout_s`, because the start may be over before its allowance.
+        # Checks every `timeout_s` at the latest, because the start may take less time than its allowance.
         while not self._ended.wait(min(self._left_s(), self._timeout_s)):
-            if self._left_s() <= 0 and not self._ended.wait(SECOND_LOOK_S) and self._left_s() <= 0:
+            if self._left_s() <= 0 and not self._ended.wait(SECOND_CHECK_S) and self._left_s() <= 0:
                 self._give_up()
         if self._error is not None:
             raise self._error

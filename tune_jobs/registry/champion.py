@@ -33,15 +33,15 @@ class Verdict:
 def choose_alias(new: VersionScore, champion: VersionScore | None) -> Verdict:
     """Return the alias of a new version: champion if there is none, or if it is significantly better.
 
-    That is, on the same data its val/top1 exceeds the champion's by more than the half-width of its own 95 %
-    Wilson interval.
+    It is significantly better if, on the same data, its val/top1 exceeds the champion's by more than the
+    half-width of its 95 % Wilson interval.
     """
     if champion is None:
         return Verdict(Alias.CHAMPION, "the first version")
     if new.data_digest != champion.data_digest:
         return Verdict(
             Alias.CHALLENGER,
-            "the champion was measured on other images or another split of them, so they cannot be compared",
+            "the champion was evaluated on other images or another split, so the two cannot be compared",
         )
     margin = wilson_half_width(new.top1, new.num_images)
     gain = new.top1 - champion.top1
@@ -49,7 +49,7 @@ def choose_alias(new: VersionScore, champion: VersionScore | None) -> Verdict:
         f"val/top1 {new.top1:.4f} on {new.num_images} images against the champion's {champion.top1:.4f}: "
         f"{gain:+.4f}"
     )
-    chance = f"chance (half its interval, {margin:.4f})"
+    limit = f"half of its 95 % interval ({margin:.4f})"
     if gain > margin:
-        return Verdict(Alias.CHAMPION, f"{comparison} is more than {chance}")
-    return Verdict(Alias.CHALLENGER, f"{comparison} is not more than {chance}")
+        return Verdict(Alias.CHAMPION, f"{comparison} is more than {limit}")
+    return Verdict(Alias.CHALLENGER, f"{comparison} is not more than {limit}")

@@ -6,7 +6,7 @@ from typing import Any
 
 from tune_jobs.intervals import wilson_interval
 
-_SMALL_IMAGES = 64  # up to which networks have the small stem
+_SMALL_IMAGES = 64  # largest size for which networks have the small stem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +42,13 @@ def intervals(metrics: Mapping[str, float], num_images: Mapping[str, int]) -> di
 def _head(facts: CardFacts) -> str:
     config = facts.config
     exits = list(config["model.exit_stages"])
-    where = f"with an exit after stage {', '.join(map(str, exits))}" if exits else "without further exits"
+    where = f"with an exit after stage {', '.join(map(str, exits))}" if exits else "without exits"
     return (
         f"# {facts.model}: an encoder of {facts.dataset}\n\n"
         f"A {config['model.backbone']} of width {config['model.width']}, {where}, trained on {facts.dataset} "
-        f"({len(facts.class_names)} classes) with the objective `{config['loss.objective']}`. It turns "
-        f"images of {facts.image_size} x {facts.image_size} pixels into {facts.feature_dim} numbers that a "
-        "linear layer, a nearest-neighbour search or a fine-tuning starts from."
+        f"({len(facts.class_names)} classes) with the objective `{config['loss.objective']}`. It maps "
+        f"images of {facts.image_size} x {facts.image_size} pixels to {facts.feature_dim} features, for a "
+        "linear classifier, nearest-neighbour search or fine-tuning."
     )
 
 
@@ -61,11 +61,12 @@ def _figures(facts: CardFacts) -> str:
     ]
     table = "\n".join(["| accuracy | value | 95 % interval |", "|---|---|---|", *rows])
     return (
-        f"## How good it is\n\n{table}\n\n"
-        "`top1` is a linear probe on the backbone's features, `exit<s>_top1` one on the exit after stage s, "
-        "`ensemble_top1` the mean of all probes' probabilities, `knn_top1` the nearest neighbours. Probes "
-        "are trained on the training images only. The search selected by `val/`; `test/` was looked at once, "
-        "for this encoder. The interval is Wilson's and covers the choice of images, not that of the seed."
+        f"## Evaluation results\n\n{table}\n\n"
+        "`top1`: linear probe on the features of the backbone. `exit<s>_top1`: linear probe on the exit "
+        "after stage s. `ensemble_top1`: mean of the probabilities of all probes. `knn_top1`: nearest "
+        "neighbours. Probes are trained on the training images only. The search selected by `val/` metrics; "
+        "the test set was evaluated once, for this encoder. Intervals are Wilson intervals: they account "
+        "for the sample of images, not for the seed."
     )
 
 
@@ -80,11 +81,11 @@ def _data(facts: CardFacts) -> str:
 
 def _loading(facts: CardFacts) -> str:
     uri, size = f"models:/{facts.model}/VERSION", facts.image_size
-    return f"""## How to load it
+    return f"""## Usage
 
-`VERSION` is the number of this version; `models:/{facts.model}@champion` is the best so far.
+`VERSION` is the number of this version. `models:/{facts.model}@champion` is the current champion.
 
-With MLflow and torch alone; images are float32 in [0, 1], normalisation is inside:
+With MLflow and torch only. Images are float32 in [0, 1]; the model normalises them:
 
 ```python
 import mlflow
@@ -92,10 +93,10 @@ import numpy as np
 
 encoder = mlflow.pyfunc.load_model("{uri}")
 features = encoder.predict(np.zeros((1, 3, {size}, {size}), np.float32))  # (1, {facts.feature_dim})
-network = mlflow.pytorch.load_model("{uri}")  # the same as a torch module
+network = mlflow.pytorch.load_model("{uri}")  # as a torch module
 ```
 
-With this project, hashes checked, uint8 images too, the features of an exit and the classes:
+With this project: verifies the hashes, accepts uint8 images too, and has the exits and class names:
 
 ```python
 from tune_jobs.registry import load_encoder
@@ -110,12 +111,12 @@ names = [encoder.class_names[i] for i in encoder.ensemble_logits(images).argmax(
 
 def _torchvision(facts: CardFacts) -> str:
     backbone, width = str(facts.config["model.backbone"]), facts.config["model.width"]
-    is_torchvisions = width == 64 and facts.config["model.normalization"] in ("batch", "frozen")
-    if not (backbone.startswith("resnet") and is_torchvisions):
+    is_torchvision_network = width == 64 and facts.config["model.normalization"] in ("batch", "frozen")
+    if not (backbone.startswith("resnet") and is_torchvision_network):
         return (
-            "`encoder/backbone.safetensors` holds the backbone's weights under torchvision's names; its own "
-            "networks take them where they have the same shape (`selfcon.export.torchvision_state_dict` says "
-            "which)."
+            "`encoder/backbone.safetensors` has the weights of the backbone under torchvision's names. They "
+            "load into torchvision's networks if the shapes match "
+            "(see `selfcon.export.torchvision_state_dict`)."
         )
     stem = (
         "network.conv1 = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)\n"
@@ -123,7 +124,7 @@ def _torchvision(facts: CardFacts) -> str:
         if facts.image_size <= _SMALL_IMAGES
         else ""
     )
-    return f"""The backbone in a torchvision network; images are first normalised with `mean` and `std` of
+    return f"""The backbone as a torchvision network, for images normalised with `mean` and `std` of
 `encoder/encoder.json`:
 
 ```python
@@ -141,18 +142,18 @@ network.eval()
 def _use(facts: CardFacts) -> str:
     return (
         "## Intended use and limits\n\n"
-        f"Features for images like those of {facts.dataset}: same kind of content, same preparation, about "
-        f"{facts.image_size} pixels. Other images, other sizes and classes it has not seen are not covered "
-        "by the figures above. Accuracy over all classes hides how single ones do: the confusion matrix of "
-        "the trial's run shows that. What is unbalanced or unfair in the training images is so in the "
-        "features. Nothing here says how sure a prediction is: the probes' probabilities are not calibrated."
+        f"Features of images like those of {facts.dataset}: the same content, the same preprocessing, about "
+        f"{facts.image_size} pixels. The results above do not cover other images, other sizes or other "
+        "classes. For the accuracy of single classes, see the confusion matrix of the trial's run. Imbalance "
+        "and bias of the training images affect the features. The probabilities of the probes are not "
+        "calibrated."
     )
 
 
 def _origin(facts: CardFacts) -> str:
-    varied = "\n".join(f"- `{name}`: {value}" for name, value in facts.config.items())
+    fields = "\n".join(f"- `{name}`: {value}" for name, value in facts.config.items())
     commit = f", commit `{facts.commit}`" if facts.commit else ""
     return (
-        f"## Where it comes from\n\nSearch `{facts.search}`, trial {facts.trial}{commit}. "
-        f"Its complete configuration:\n\n{varied}"
+        f"## Provenance\n\nSearch `{facts.search}`, trial {facts.trial}{commit}. "
+        f"Its complete configuration:\n\n{fields}"
     )

@@ -31,8 +31,7 @@ _CHECKED_BATCHES = (1, 3, 17)
 
 
 def write_package(folder: Path, encoder: PixelEncoder, *, image_size: int, description: Model) -> None:
-    """Write `encoder` as an MLflow model to the new `folder`; `description` is filled with the content of
-    MLmodel.
+    """Write `encoder` as an MLflow model to the new `folder`, and complete `description` (its MLmodel).
 
     The model takes float32 images in [0, 1] of shape (N, 3, H, W), H = W = `image_size`, any N, and returns
     the features (N, D) in float32.
@@ -53,7 +52,7 @@ def write_package(folder: Path, encoder: PixelEncoder, *, image_size: int, descr
             inputs=Schema([TensorSpec(float32, (-1, 3, image_size, image_size))]),
             outputs=Schema([TensorSpec(float32, (-1, encoder.feature_dim))]),
         ),
-        # torch.export keeps a dimension of the example variable only if it is above 1.
+        # torch.export makes the batch dimension dynamic only if it is above 1 in the example.
         input_example=example_images(2, image_size=image_size),
         pip_requirements=[f"torch=={torch.__version__.partition('+')[0]}"],
         serialization_format="pt2",
@@ -91,7 +90,7 @@ def verify_package(
         if found.shape != expected.shape or not np.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE):
             raise SearchError(
                 f"the exported encoder must give the features of the trained one within "
-                f"{TOLERANCE:g}, but does not for a batch of {count}"
+                f"{TOLERANCE:g}, but differs for a batch of {count}"
             )
 
 

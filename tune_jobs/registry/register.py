@@ -1,7 +1,7 @@
 """Register the encoder of the winner of a search as a model version.
 
-The alias moves last, after the test metrics, the export, its verification, the upload and the version. After
-a kill at any point, the same call continues; nothing is created twice.
+The alias is set last, after the test metrics, the export, its verification, the upload and the version. If
+the process is killed, the next call resumes at that step. Nothing is created twice.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ WHY_TAG = "selfcon.why"
 
 ABOUT = """Encoders of {dataset}, each the winner of a search; every version has its card.
 
-`champion` is the first, and later one that is better beyond chance on the same data; any other that was found
-is the `challenger`, and the tag `selfcon.why` says why."""
+`champion` is the first version, until a later one is significantly better on the same data. `challenger` is
+the newest version that is not. The tag `selfcon.why` has the reason."""
 
 MAX_DESCRIPTION_LENGTH = 5000  # of a version, in MLflow's databases
 
@@ -73,7 +73,7 @@ def publish(
 
     `run_id` is the trial's MLflow run, `checkpoint` its last checkpoint. A trial has one version; if it
     exists, it is returned. Raises `TrackingError` if MLflow fails, `CheckpointError` for an unusable
-    checkpoint, `SearchError` if the trial has no val/top1 or the export is not exact.
+    checkpoint, `SearchError` if the trial has no val/top1 or the exported encoder differs from the trained.
     """
     from mlflow import MlflowClient
 
@@ -99,12 +99,12 @@ def _create_version(winner: Winner, name: str) -> ModelVersion:
     """Create the version without its alias."""
     client, metrics = winner.client, {TOP1: winner.top1, **metrics_on_test_set(winner)}
     model = stored_model(winner, metrics=metrics)
-    standing = VersionScore(
+    score = VersionScore(
         top1=winner.top1, num_images=len(winner.dataset.validation), data_digest=winner.dataset.digest
     )
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name, description=ABOUT.format(dataset=winner.dataset.name))
-    verdict = choose_alias(standing, _champion(client, name))
+    verdict = choose_alias(score, _champion(client, name))
     return client.create_model_version(
         name,
         source=_source(client, model),
@@ -113,7 +113,7 @@ def _create_version(winner: Winner, name: str) -> ModelVersion:
         description=_shortened(winner.card(metrics)),
         tags={
             **winner.tags,
-            **_score_tags(standing),
+            **_score_tags(score),
             **{metric: repr(value) for metric, value in metrics.items()},
             **_interval_tags(metrics, winner.num_images),
             **{name: model.tags[name] for name in (PACKAGE_TAG, ENCODER_TAG)},
@@ -132,11 +132,11 @@ def _source(client: MlflowClient, model: LoggedModel) -> str:
     return str(model.artifact_location)
 
 
-def _score_tags(standing: VersionScore) -> dict[str, str]:
+def _score_tags(score: VersionScore) -> dict[str, str]:
     return {
-        TOP1: repr(standing.top1),
-        NUM_IMAGES_TAG: str(standing.num_images),
-        DIGEST_TAG: standing.data_digest,
+        TOP1: repr(score.top1),
+        NUM_IMAGES_TAG: str(score.num_images),
+        DIGEST_TAG: score.data_digest,
     }
 
 
@@ -147,14 +147,14 @@ def _interval_tags(metrics: Mapping[str, float], num_images: Mapping[str, int]) 
 
 
 def _shortened(card: str) -> str:
-    """The first paragraphs of a card that fit a description; the files of the model have all."""
+    """The first paragraphs of a card that fit a description. The model's README.md has the complete card."""
     while len(card) > MAX_DESCRIPTION_LENGTH:
         card = card.rpartition("\n\n")[0]
     return card
 
 
 def _champion(client: MlflowClient, name: str) -> VersionScore | None:
-    """Score of the current champion; one of another origin counts as measured on other data."""
+    """Score of the current champion. One registered by another program counts as evaluated on other data."""
     number = client.get_registered_model(name).aliases.get(Alias.CHAMPION)
     if number is None:
         return None
@@ -169,8 +169,8 @@ def _champion(client: MlflowClient, name: str) -> VersionScore | None:
 def _existing_version(client: MlflowClient, name: str, *, run_id: str) -> ModelVersion | None:
     """The version of this run, if it exists; it is complete except for its alias."""
     found = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
-    ours = [version for version in found if ALIAS_TAG in version.tags]
-    return min(ours, key=lambda version: int(version.version), default=None)
+    registered = [version for version in found if ALIAS_TAG in version.tags]
+    return min(registered, key=lambda version: int(version.version), default=None)
 
 
 def _with_alias(client: MlflowClient, version: ModelVersion) -> Publication:

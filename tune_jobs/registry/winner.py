@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 TOP1 = "val/top1"
 COMMIT_TAG = "selfcon.commit"
 PACKAGE_TAG = "selfcon.sha256"  # of all files of the model
-ENCODER_TAG = "selfcon.encoder_sha256"  # of encoder.json, which has those of the other files there
-MODEL_NAME = "encoder"  # of the model on the run's page; the registry has its own
+ENCODER_TAG = "selfcon.encoder_sha256"  # of encoder.json, which has the hashes of the other encoder files
+MODEL_NAME = "encoder"  # on the run's page; the registered model has another name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +54,7 @@ class Winner:
 
     @property
     def top1(self) -> float:
-        """Final val/top1 of the trial, by which encoders are compared. Raises `SearchError` if it is
-        missing."""
+        """Final val/top1 of the trial, by which encoders are compared. Raises `SearchError` if missing."""
         epochs = self.record.epochs
         if not epochs or TOP1 not in epochs[-1].metrics:
             raise SearchError(f"trial {self.record.number} has no {TOP1}, by which encoders are compared")
@@ -170,7 +169,7 @@ def metrics_on_test_set(winner: Winner) -> dict[str, float]:
 
 
 def _points(winner: Winner, metrics: dict[str, float], *, model_id: str | None = None) -> list[Metric]:
-    """The time is that of the last epoch, so that a repetition is the same point."""
+    """Points at the time of the last epoch, so that a repetition sends equal points."""
     from mlflow.entities import Metric
 
     epoch = winner.record.epochs[-1]

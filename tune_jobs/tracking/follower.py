@@ -9,8 +9,8 @@ from tune_jobs.study.records import TrialRecord
 from tune_jobs.tracking.tracker import RunMemory, Tracker
 
 INTERVAL_S = 2.0
-# Keeps metrics from waiting for the files of many trials, and files from being created again for a failing
-# store.
+# So that metrics do not wait for the files of many trials, and files are not rendered every two seconds for a
+# failing store.
 FILES_PER_CALL = 2
 FILES_PAUSE_S = 30.0
 
@@ -38,7 +38,7 @@ class TrackingFollower:
         self._thread.start()
 
     def finish(self, *, with_files: bool = True) -> None:
-        """Stop the thread and send the rest; this is fast without files.
+        """Stop the thread and send the rest. Without files this is fast.
 
         Raises `TrackingError` if MLflow is unavailable.
         """

@@ -1,6 +1,6 @@
 """Entries of an MLflow run: pure functions from a trial's record to tags, parameters and metrics.
 
-Our tags start with `selfcon.`; tags that start with `mlflow.` are read by the MLflow UI.
+Tags of this project start with `selfcon.`; tags that start with `mlflow.` are read by the MLflow UI.
 """
 
 import json
@@ -37,7 +37,7 @@ _STATUS = {
 
 
 def experiment_tags(*, metric: str) -> dict[str, str]:
-    """Return the tags that the pages of the experiment use: the objective, and that it trains models."""
+    """Return the tags for the pages of the experiment: its primary metric, and its kind, model training."""
     return {
         "mlflow.experiment.primaryMetric.name": metric,
         "mlflow.experimentKind": "custom_model_development",
@@ -76,8 +76,7 @@ def run_parameters(record: TrialRecord) -> dict[str, str]:
 
 
 def run_tags(record: TrialRecord) -> dict[str, str]:
-    """Return the tags for the state of a trial, its attempts, its searched parameters, and the reason it
-    ended."""
+    """Return the tags of a run: state, number of attempts, searched parameters, and why it ended."""
     tags = {
         STATE_TAG: str(record.state),
         "selfcon.attempts": str(record.attempts),
@@ -118,8 +117,7 @@ def newest_ms(records: Sequence[TrialRecord]) -> int:
 
 
 def table_view(*, metric: str, parameters: Iterable[str]) -> str:
-    """Return the configuration of the runs table of a search, in the format of a shared view of the MLflow
-    UI.
+    """Return the configuration of the runs table of a search, as a shared view of the MLflow UI.
 
     Columns: name, time, the objective, each searched parameter, state and reason. The format is the one that
     "Share" stores in MLflow 3.17; a page that does not understand it shows its default columns.

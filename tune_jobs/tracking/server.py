@@ -26,7 +26,7 @@ _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 def resolve_uri(uri: str | None) -> str:
     """Return the tracking URI: `uri`, else MLFLOW_TRACKING_URI, else `mlflow.db` in the current folder.
 
-    The last is MLflow's default, so `mlflow ui` in the folder shows its runs.
+    The last one is MLflow's default, so `mlflow ui` in this folder shows the runs.
     """
     return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
 
@@ -84,7 +84,7 @@ def check_store(uri: str, *, experiment: str, timeout_s: float = ANSWER_TIMEOUT_
     if found is not None and found.stage == "deleted":
         raise BadInputError(
             f"tracking.experiment: expected one that is not deleted, got {experiment} at {shown_uri(uri)} "
-            f"(restore it in MLflow, or name another)"
+            f"(restore it in MLflow, or use another name)"
         )
     return None if found is None else found.id or None
 

@@ -25,7 +25,7 @@ RunMemory = Callable[[TrialRecord, str], None]
 
 
 @dataclass
-class _Shown:
+class _SearchRuns:
     """Runs of a search in MLflow."""
 
     runs: ExperimentRuns
@@ -59,7 +59,7 @@ class Tracker:
         self._tags, self._metric = dict(tags), metric
         self._experiment: Experiment | None = None
         self._experiment_id = experiment_id
-        self._shown: _Shown | None = None
+        self._runs: _SearchRuns | None = None
         self._is_stale = True  # None: the runs of MLflow must be read first
 
     @property
@@ -69,7 +69,7 @@ class Tracker:
 
     @property
     def page(self) -> str:
-        """The same without the query of the table view, to fit one line."""
+        """`where` without the query of the table view, to fit one line."""
         return self.where.partition("/runs?")[0]
 
     def sync(
@@ -81,18 +81,18 @@ class Tracker:
         processes: no run and no point is created twice. After all metrics, files are added to at most
         `max_files` runs per call. Raises `TrackingError` if MLflow fails; the next call sends the rest.
         """
-        followed = [record for record in records if entries.has_run(record)]
-        if not followed:
+        tracked = [record for record in records if entries.has_run(record)]
+        if not tracked:
             return
         with tracking_errors(self.uri):
-            if self._shown is None or self._is_stale:
-                self._shown = self._look(records)
+            if self._runs is None or self._is_stale:
+                self._runs = self._open(records)
             self._is_stale = True  # until everything below was sent
-            for record in followed:
-                self._follow(record, self._shown, remember_run)
-            self._describe(followed, self._shown)
+            for record in tracked:
+                self._sync_run(record, self._runs, remember_run)
+            self._describe(tracked, self._runs)
             self._is_stale = False
-            self._attach(followed, self._shown, max_files)
+            self._attach(tracked, self._runs, max_files)
 
     def close(
         self,
@@ -107,22 +107,22 @@ class Tracker:
         Unfinished trials end as KILLED with state INTERRUPTED, until a later `sync` resumes them. A search
         without trials has no run. Raises `TrackingError`.
         """
-        shown = self._shown
-        if shown is None:
+        known = self._runs
+        if known is None:
             return
         with tracking_errors(self.uri):
-            for run in shown.trials.values():
+            for run in known.trials.values():
                 if run.status == "RUNNING":
-                    shown.runs.add_tags(run, {entries.STATE_TAG: "INTERRUPTED"})
-                    shown.runs.set_status(run, "KILLED", shown.newest_ms)
+                    known.runs.add_tags(run, {entries.STATE_TAG: "INTERRUPTED"})
+                    known.runs.set_status(run, "KILLED", known.newest_ms)
             # The time is that of the newest record, so that a repetition is the same point.
-            shown.runs.add_result(shown.parent, metrics, timestamp_ms=shown.newest_ms)
-            shown.runs.add_tags(shown.parent, {entries.NOTE_TAG: summary[: entries.MAX_TAG_LENGTH]})
-            shown.runs.add_files(shown.parent, files or {})
-            shown.runs.set_status(shown.parent, status, shown.newest_ms)
+            known.runs.add_result(known.parent, metrics, timestamp_ms=known.newest_ms)
+            known.runs.add_tags(known.parent, {entries.NOTE_TAG: summary[: entries.MAX_TAG_LENGTH]})
+            known.runs.add_files(known.parent, files or {})
+            known.runs.set_status(known.parent, status, known.newest_ms)
         self._is_stale = True  # so that a later sync opens it again
 
-    # --- what is there -------------------------------------------------------------------------------------
+    # --- reading MLflow ------------------------------------------------------------------------------------
 
     @cached_property
     def _client(self) -> MlflowClient:
@@ -130,7 +130,7 @@ class Tracker:
 
         return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
 
-    def _look(self, records: Sequence[TrialRecord]) -> _Shown:
+    def _open(self, records: Sequence[TrialRecord]) -> _SearchRuns:
         """Find or create the experiment and the parent run, and find the runs of trials."""
         self._experiment = self._open_experiment()
         runs = ExperimentRuns(self._client, self._experiment.experiment_id)
@@ -144,64 +144,64 @@ class Tracker:
         if self._dataset is not None:
             runs.add_dataset(parent, self._dataset)
         runs.set_status(parent, "RUNNING", None)
-        return _Shown(runs, parent, _find_trials(runs, parent, records))
+        return _SearchRuns(runs, parent, _find_trials(runs, parent, records))
 
     def _open_experiment(self) -> Experiment:
         experiment = self._client.get_experiment_by_name(self._experiment_name)
         if experiment is None:
-            made = self._client.create_experiment(self._experiment_name)
-            experiment = self._client.get_experiment(made)
+            created = self._client.create_experiment(self._experiment_name)
+            experiment = self._client.get_experiment(created)
         wanted = entries.experiment_tags(metric=self._metric)
         for name in wanted.keys() - experiment.tags.keys():
             self._client.set_experiment_tag(experiment.experiment_id, name, wanted[name])
         self._experiment_id = str(experiment.experiment_id)
         return experiment
 
-    # --- what is sent --------------------------------------------------------------------------------------
+    # --- sending differences -------------------------------------------------------------------------------
 
-    def _follow(self, record: TrialRecord, shown: _Shown, remember_run: RunMemory) -> None:
+    def _sync_run(self, record: TrialRecord, known: _SearchRuns, remember_run: RunMemory) -> None:
         """Send the missing entries of one run."""
         identity, key = entries.identity_tags(record), _key_of(record)
-        run = shown.trials.get(key)
+        run = known.trials.get(key)
         if run is None:
-            run = shown.trials[key] = shown.runs.create(
+            run = known.trials[key] = known.runs.create(
                 name=entries.run_name(record),
                 start_ms=record.started_ms,
                 tags={
                     entries.SEARCH_TAG: self._search,
                     **identity,
-                    entries.PARENT_TAG: shown.parent.run_id,
+                    entries.PARENT_TAG: known.parent.run_id,
                     **self._tags,
                     **entries.run_tags(record),
                 },
             )
         if record.mlflow_run != run.run_id:
             remember_run(record, run.run_id)
-        shown.runs.add_parameters(run, entries.run_parameters(record))
+        known.runs.add_parameters(run, entries.run_parameters(record))
         for epochs in entries.epoch_batches(record, after=run.epoch):
-            shown.runs.add_epochs(run, epochs)
-        shown.runs.add_tags(run, entries.run_tags(record))
+            known.runs.add_epochs(run, epochs)
+        known.runs.add_tags(run, entries.run_tags(record))
         end_ms = None if record.state == State.RUNNING else record.finished_ms
-        shown.runs.set_status(run, entries.run_status(record.state), end_ms)
+        known.runs.set_status(run, entries.run_status(record.state), end_ms)
 
-    def _attach(self, records: Sequence[TrialRecord], shown: _Shown, max_files: int | None) -> None:
+    def _attach(self, records: Sequence[TrialRecord], known: _SearchRuns, max_files: int | None) -> None:
         """Add the data set of runs, and the files of finished trials."""
         if self._dataset is None:
             return
         num_left = len(records) if max_files is None else max_files
         for record in records:
-            run = shown.trials[_key_of(record)]
-            shown.runs.add_dataset(run, self._dataset)
+            run = known.trials[_key_of(record)]
+            known.runs.add_dataset(run, self._dataset)
             if num_left and record.state != State.RUNNING and entries.FILES_TAG not in run.tags:
-                shown.runs.add_files(run, trial_files(record, self._dataset.class_names))
+                known.runs.add_files(run, trial_files(record, self._dataset.class_names))
                 num_left -= 1
 
-    def _describe(self, records: Sequence[TrialRecord], shown: _Shown) -> None:
+    def _describe(self, records: Sequence[TrialRecord], known: _SearchRuns) -> None:
         """Record which parameters vary, as tag of the parent run and as columns of the runs table."""
         assert self._experiment is not None
-        shown.newest_ms = entries.newest_ms(records)
+        known.newest_ms = entries.newest_ms(records)
         varied = {name for record in records for name in record.parameters}
-        shown.runs.add_tags(shown.parent, {entries.PARAMETERS_TAG: entries.names_text(varied)})
+        known.runs.add_tags(known.parent, {entries.PARAMETERS_TAG: entries.names_text(varied)})
         name = entries.VIEW_TAG_PREFIX + self._search
         view = entries.table_view(metric=self._metric, parameters=varied)
         if self._experiment.tags.get(name) != view:
@@ -236,15 +236,15 @@ def _find_parent(
     found = [run for run in runs.tagged(identity) if parent is None or run.run_id != parent.run_id]
     if parent is None and found:
         parent = found.pop(0)
-    for spare in found:  # created twice by a retried request
-        runs.delete(spare)
+    for duplicate in found:  # created twice by a retried request
+        runs.delete(duplicate)
     return parent
 
 
 def _find_trials(
     runs: ExperimentRuns, parent: KnownRun, records: Sequence[TrialRecord]
 ) -> dict[tuple[str, str], KnownRun]:
-    """Existing runs of trials. Of duplicates the recorded one is kept, else the one with more epochs."""
+    """Existing runs of trials. Of duplicates, the recorded one stays, else the one with more epochs."""
     remembered = {record.mlflow_run for record in records}
     found: dict[tuple[str, str], KnownRun] = {}
     for run in runs.tagged({entries.PARENT_TAG: parent.run_id}):
@@ -252,7 +252,7 @@ def _find_trials(
         if key is None:
             continue  # a run that a user added
         other = found.get(key, run)
-        poorer, found[key] = sorted((run, other), key=lambda one: (one.run_id in remembered, one.epoch))
-        if poorer is not found[key]:
-            runs.delete(poorer)
+        duplicate, found[key] = sorted((run, other), key=lambda one: (one.run_id in remembered, one.epoch))
+        if duplicate is not found[key]:
+            runs.delete(duplicate)
     return found

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def check_paths(searched: SearchSpace) -> None:
         ({"CPU": 1.0, "GPU": 0.0}, ":2:42: trial.cpus_per_worker", "1 CPU / (2 workers x 2 CPUs) = 0"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_the_arithmetic(
+def test_a_trial_that_does_not_fit_is_refused_with_the_calculation(
     tmp_path: Path, resources: dict[str, float], place: str, arithmetic: str
 ) -> None:
     searched = space(tmp_path)
@@ -41,13 +42,13 @@ def test_what_does_not_fit_is_refused_with_the_arithmetic(
     assert str(refused.value) == f"{tmp_path}/space.yaml{place}: {expected}, got {arithmetic} trials at once"
 
 
-def test_a_missing_gpu_is_blamed_on_the_gpus(tmp_path: Path) -> None:
+def test_a_missing_gpu_is_reported_for_gpus_per_worker(tmp_path: Path) -> None:
     searched = space(tmp_path, "trial={gpus_per_worker: 1}")
     with pytest.raises(BadInputError, match=r"^--set trial=\{gpus_per_worker: 1\}: trial\.gpus_per_worker: "):
         check_machine(searched, {"CPU": 3.0, "GPU": 0.0})
 
 
-def test_what_fits_once_is_enough(tmp_path: Path) -> None:
+def test_resources_for_one_trial_are_enough(tmp_path: Path) -> None:
     check_machine(space(tmp_path), {"CPU": 4.0, "GPU": 0.0})
 
 
@@ -68,7 +69,7 @@ def test_what_fits_once_is_enough(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_workers_that_no_node_could_hold_are_refused(
+def test_workers_that_fit_no_node_are_refused(
     tmp_path: Path, nodes: list[dict[str, float]], overrides: tuple[str, ...], complaint: str
 ) -> None:
     searched = space(tmp_path, *overrides)
@@ -77,34 +78,34 @@ def test_workers_that_no_node_could_hold_are_refused(
     assert str(refused.value).endswith(complaint)
 
 
-def test_workers_that_each_fit_some_node_may_become_more(tmp_path: Path) -> None:
+def test_more_workers_than_fit_now_are_accepted(tmp_path: Path) -> None:
     check_node_types(space(tmp_path), [{}, {"CPU": 2.0}])
 
 
 @pytest.mark.parametrize("address", [None, "auto", "10.0.0.7:6379", "head.example.org:6379", "[::1]:6379"])
-def test_an_address_names_a_cluster(address: str | None) -> None:
+def test_a_valid_address_is_accepted(address: str | None) -> None:
     check_address(address)
 
 
 @pytest.mark.parametrize("address", ["ray://head:10001", "head", "http://head:8265", "head:port", "local"])
-def test_what_is_no_address_of_a_cluster_is_refused(address: str) -> None:
+def test_an_invalid_address_is_refused(address: str) -> None:
     with pytest.raises(BadInputError, match=r"^--address: expected auto, or HOST:PORT of a Ray cluster, got"):
         check_address(address)
 
 
-def test_a_data_root_that_is_there_is_accepted(tmp_path: Path) -> None:
+def test_an_existing_data_root_is_accepted(tmp_path: Path) -> None:
     check_paths(space(tmp_path, f"train.data.root={tmp_path}"))
-    check_paths(space(tmp_path))  # the default need not exist: nothing is read from it
+    check_paths(space(tmp_path))  # the default may be missing: digits reads no folder
 
 
-def test_a_data_root_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_data_root_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         BadInputError, match=r"train\.data\.root: expected a folder that exists \(digits is embedded"
     ):
         check_paths(space(tmp_path, f"train.data.root={tmp_path}/nowhere"))
 
 
-def test_a_data_set_on_disk_needs_its_folder_even_if_it_is_the_default(
+def test_the_default_folder_must_exist_for_a_data_set_on_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -117,22 +118,22 @@ def test_a_data_set_on_disk_needs_its_folder_even_if_it_is_the_default(
         (tmp_path / "data").rmdir()
 
 
-def test_weights_that_are_there_or_not_asked_for_are_accepted(tmp_path: Path) -> None:
+def test_existing_or_omitted_weights_are_accepted(tmp_path: Path) -> None:
     (tmp_path / "weights.pth").touch()
     check_paths(space(tmp_path, f"train.model.weights={tmp_path}/weights.pth"))
     check_paths(space(tmp_path))
 
 
-def test_weights_that_are_not_there_are_refused(tmp_path: Path) -> None:
+def test_missing_weights_are_refused(tmp_path: Path) -> None:
     searched = space(tmp_path, f"train.model.weights={tmp_path}/nowhere.pth")
     with pytest.raises(BadInputError, match=r"train\.model\.weights: expected a file that exists, got /"):
         check_paths(searched)
 
 
-def test_what_a_node_lacks_is_refused_with_its_name(tmp_path: Path) -> None:
+def test_a_path_missing_on_a_node_is_refused_with_its_name(tmp_path: Path) -> None:
     searched = space(tmp_path, f"train.data={{dataset: folder, root: {tmp_path}/nowhere}}")
-    expected = "a folder that exists on every node that can hold a worker, as on 10.0.0.7 it does not"
+    expected = "a folder that exists on every node that can run a worker (missing on 10.0.0.7)"
     with pytest.raises(
-        BadInputError, match=rf"train\.data\.root: expected {expected}, got {tmp_path}/nowhere$"
+        BadInputError, match=rf"train\.data\.root: expected {re.escape(expected)}, got {tmp_path}/nowhere$"
     ):
         refuse_missing(searched, missing_paths(needed_paths(searched)), node="10.0.0.7")

@@ -71,7 +71,7 @@ from tune_jobs.space.settings import TrialSettings
             {"num_workers": (2, 3), "cpus_per_worker": 2.0},
             Fit(1, "9 CPUs / (2 to 3 workers x 2 CPUs) = 1, 3 nodes"),
         ),
-        (  # Ray gives a share of a GPU from one device
+        (  # a fraction of a GPU comes from one device
             [{"CPU": 8.0, "GPU": 2.0}],
             {"gpus_per_worker": 0.4},
             Fit(
@@ -82,36 +82,36 @@ from tune_jobs.space.settings import TrialSettings
         ),
     ],
 )
-def test_what_fits_is_counted_and_explained(
+def test_trials_that_fit_are_counted_with_the_calculation(
     nodes: list[dict[str, float]], trial: dict[str, Any], fit: Fit
 ) -> None:
     assert trials_at_once(nodes, TrialSettings(**trial)) == fit
 
 
 @given(st.integers(1, 64), st.integers(1, 8), st.integers(1, 100))
-def test_shares_that_add_up_exactly_fit_exactly(cpus: int, num_workers: int, parts: int) -> None:
-    # 0.1 is no binary fraction: counted in floats, ten of them would not fit into one CPU.
+def test_fractions_of_cpus_that_add_up_exactly_fit(cpus: int, num_workers: int, parts: int) -> None:
+    # 0.1 is not exact in binary: with floats, ten workers of 0.1 CPUs would not fit into one CPU.
     trial = TrialSettings(num_workers=num_workers, cpus_per_worker=parts / 100)
     assert trials_at_once([{"CPU": float(cpus)}], trial).count == cpus * 100 // (num_workers * parts)
 
 
-Room = tuple[int, tuple[int, ...]]  # free tenths of CPUs, and of each GPU
+Free = tuple[int, tuple[int, ...]]  # free tenths of CPUs, and of each GPU
 
 
 @cache
-def most_workers(rooms: tuple[Room, ...], cpu: int, gpu: int) -> int:
-    """Place a worker wherever one can be, in every order, and return how many were placed at most."""
+def most_workers(free_nodes: tuple[Free, ...], cpu: int, gpu: int) -> int:
+    """Return the maximum number of workers, found by placing them in every possible way."""
     further = (
-        most_workers(tuple(sorted((*rooms[:i], after, *rooms[i + 1 :]))), cpu, gpu)
-        for i, room in enumerate(rooms)
-        for after in rooms_after(room, cpu, gpu)
+        most_workers(tuple(sorted((*free_nodes[:i], after, *free_nodes[i + 1 :]))), cpu, gpu)
+        for i, node in enumerate(free_nodes)
+        for after in free_after(node, cpu, gpu)
     )
     return max((1 + number for number in further), default=0)
 
 
-def rooms_after(room: Room, cpu: int, gpu: int) -> set[Room]:
-    """What may be left of a node once a worker is on it: it takes whole GPUs, or a share of one."""
-    free, devices = room
+def free_after(node: Free, cpu: int, gpu: int) -> set[Free]:
+    """Return the possible free resources of a node with one more worker, on whole GPUs or a part of one."""
+    free, devices = node
     whole = [device for device in devices if device == 10]
     if free < cpu or (gpu >= 10 and len(whole) < gpu // 10):
         return set()
@@ -132,13 +132,13 @@ def rooms_after(room: Room, cpu: int, gpu: int) -> set[Room]:
     st.sampled_from([3, 5, 10, 20]),
     st.sampled_from([0, 4, 5, 10, 20]),
 )
-def test_as_many_trials_fit_as_can_be_placed(
+def test_the_count_equals_the_best_placement(
     nodes: list[tuple[int, int]], num_workers: int, cpu: int, gpu: int
 ) -> None:
     trial = TrialSettings(num_workers=num_workers, cpus_per_worker=cpu / 10, gpus_per_worker=gpu / 10)
-    rooms = tuple(sorted((cpus * 10, (10,) * gpus) for cpus, gpus in nodes))
+    free_nodes = tuple(sorted((cpus * 10, (10,) * gpus) for cpus, gpus in nodes))
     counted = trials_at_once([{"CPU": float(cpus), "GPU": float(gpus)} for cpus, gpus in nodes], trial)
-    assert counted.count == most_workers(rooms, cpu, gpu) // num_workers
+    assert counted.count == most_workers(free_nodes, cpu, gpu) // num_workers
 
 
 nodes_of_cpus = st.lists(st.integers(0, 6), max_size=4).map(
@@ -147,7 +147,7 @@ nodes_of_cpus = st.lists(st.integers(0, 6), max_size=4).map(
 
 
 @given(nodes_of_cpus, st.integers(1, 4), st.integers(0, 3))
-def test_one_trial_after_the_other_gets_what_fits_until_as_many_run_as_were_counted(
+def test_trials_started_one_by_one_reach_the_counted_number(
     nodes: list[dict[str, float]], fewest: int, more: int
 ) -> None:
     trial = TrialSettings(num_workers=(fewest, fewest + more) if more else fewest)
@@ -163,15 +163,15 @@ def test_one_trial_after_the_other_gets_what_fits_until_as_many_run_as_were_coun
     ("cpus", "num_workers", "live", "expected"),
     [
         (4, (1, 4), [], 4),
-        (4, (1, 4), [1], 3),  # it began when there was one node, and keeps its worker
+        (4, (1, 4), [1], 3),  # started when there was one node, and keeps its worker
         (4, (2, 4), [3], 0),
         (1, (1, 4), [], 1),  # a node was lost
-        (2, (1, 4), [4], 0),  # the attempt that was on it has not ended yet
+        (2, (1, 4), [4], 0),  # the attempt on the lost node has not ended yet
         (4, 2, [2], 2),
         (3, 2, [2], 0),
     ],
 )
-def test_a_trial_gets_as_many_workers_as_fit_beside_the_live_ones(
+def test_a_trial_gets_as_many_workers_as_fit_next_to_running_ones(
     cpus: int, num_workers: int | tuple[int, int], live: list[int], expected: int
 ) -> None:
     assert workers_for_next([{"CPU": 1.0}] * cpus, TrialSettings(num_workers=num_workers), live) == expected
@@ -198,7 +198,7 @@ def test_a_trial_gets_as_many_workers_as_fit_beside_the_live_ones(
         ),
     ],
 )
-def test_what_is_waited_for_is_one_line(
+def test_missing_workers_are_reported_in_one_line(
     nodes: list[dict[str, float]], trial: dict[str, Any], line: str
 ) -> None:
     assert waiting_for(nodes, TrialSettings(**trial)) == line

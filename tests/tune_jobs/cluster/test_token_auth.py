@@ -1,4 +1,4 @@
-"""Tokens: one of its own for what we start, a warning where others ask for none."""
+"""Token authentication: a new token for local clusters, a warning for open clusters."""
 
 import os
 from collections.abc import Iterator
@@ -17,25 +17,25 @@ from tune_jobs.cluster.token_auth import is_open, own_token, warning_of
 
 
 class Head(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
-    """Answers Ray's question, or asks for a token, as the head of a cluster does."""
+    """Stand-in for the head of a cluster: answers Ray's request, or rejects it without a token."""
 
-    def __init__(self, *, wants_token: bool) -> None:
-        self._wants_token = wants_token
+    def __init__(self, *, requires_token: bool) -> None:
+        self._requires_token = requires_token
 
     def service(self, details: Any) -> Any:
         assert details.method == CHECK_ALIVE
         return grpc.unary_unary_rpc_method_handler(self._answer)
 
     def _answer(self, _: bytes, context: grpc.ServicerContext) -> bytes:
-        if self._wants_token:
+        if self._requires_token:
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "InvalidAuthToken")
         return b""
 
 
 @contextmanager
-def head(*, wants_token: bool) -> Iterator[str]:
+def head(*, requires_token: bool) -> Iterator[str]:
     with ThreadPoolExecutor(1) as threads:
-        server = grpc.server(threads, handlers=[Head(wants_token=wants_token)])
+        server = grpc.server(threads, handlers=[Head(requires_token=requires_token)])
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         yield f"127.0.0.1:{port}"
@@ -43,13 +43,13 @@ def head(*, wants_token: bool) -> Iterator[str]:
 
 
 def test_a_cluster_is_open_if_it_answers_without_a_token() -> None:
-    with head(wants_token=False) as address:
+    with head(requires_token=False) as address:
         assert is_open(address)
-    with head(wants_token=True) as address:
+    with head(requires_token=True) as address:
         assert not is_open(address)
 
 
-def test_an_open_cluster_beyond_loopback_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_open_cluster_gets_a_warning_unless_it_is_on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "is_open", lambda _: True)
     warning = warning_of("10.0.0.1:6379")
     assert warning is not None
@@ -62,12 +62,12 @@ def test_an_open_cluster_beyond_loopback_is_warned_of(monkeypatch: pytest.Monkey
         assert warning_of(address) is None
 
 
-def test_a_closed_cluster_is_not_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_with_token_authentication_gets_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "is_open", lambda _: False)
     assert warning_of("10.0.0.1:6379") is None
 
 
-def test_a_token_of_its_own_holds_within_the_block_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_token_is_valid_only_inside_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     tokens = []

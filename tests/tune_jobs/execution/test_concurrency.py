@@ -1,4 +1,4 @@
-"""A search on a real Ray cluster of several nodes that come and go, with token authentication."""
+"""A search on a real Ray cluster with token authentication, whose nodes join and leave."""
 
 import json
 import re
@@ -32,22 +32,22 @@ space: {loss.temperature: {low: 0.05, high: 0.5}}
 search: {num_trials: 3, sampler: random}
 """
 
-# What Ray Train leaves behind where a controller is killed at the wrong moment, in two namespaces.
-LEAVE = """
+# Orphaned clean-up actors, as Ray Train leaves them if a controller is killed early, in two namespaces.
+CREATE_ORPHANS = """
 import sys
 import ray
 
 @ray.remote(num_cpus=0)
 class PlacementGroupCleaner:
-    def is_there(self):
+    def ready(self):
         return True
 
 for namespace in sys.argv[2:]:
     ray.init(sys.argv[1], namespace=namespace, log_to_driver=False)
-    ray.get(PlacementGroupCleaner.options(lifetime="detached").remote().is_there.remote())
+    ray.get(PlacementGroupCleaner.options(lifetime="detached").remote().ready.remote())
     ray.shutdown()
 """
-LEFT = """
+LIST_ORPHANS = """
 import sys
 from ray.util.state import list_actors
 
@@ -80,15 +80,17 @@ def test_the_doctor_checks_every_node_and_reports_a_wrong_token(
     with cluster.launched(tmp_path, "--doctor") as launch:
         code, text = launch.end()
     assert code == 1, text
-    assert re.search("^fault  Ray token +.* refuses our token  -> RAY_AUTH_MODE=token", text, re.MULTILINE)
+    assert re.search("^fault  Ray token +.* rejects the token  -> RAY_AUTH_MODE=token", text, re.MULTILINE)
     with cluster.launched(tmp_path) as launch:
         code, text = launch.end()
     assert code == 2, text
-    assert re.fullmatch(r"error: the Ray cluster: expected RAY_AUTH.*, got: \S+ refuses our token\n", text)
+    assert re.fullmatch(r"error: the Ray cluster: expected RAY_AUTH.*, got: \S+ rejects the token\n", text)
     assert [path.name for path in tmp_path.iterdir()] == ["space.yaml"]
 
 
-def test_what_never_fits_is_refused_and_nothing_is_written(cluster: RayCluster, tmp_path: Path) -> None:
+def test_workers_that_fit_no_node_are_refused_and_nothing_is_written(
+    cluster: RayCluster, tmp_path: Path
+) -> None:
     with cluster.launched(tmp_path, "--set", "trial.cpus_per_worker=2") as launch:
         code, text = launch.end()
     assert code == 2, text
@@ -112,7 +114,7 @@ def test_waiting_can_be_interrupted_before_anything_is_written(cluster: RayClust
 
 
 @pytest.mark.soak
-def test_trials_follow_the_nodes_that_come_and_go(cluster: RayCluster, tmp_path: Path) -> None:
+def test_the_number_of_trials_follows_the_nodes(cluster: RayCluster, tmp_path: Path) -> None:
     with cluster.launched(tmp_path) as launch:
         launch.read_until("^waiting for 1 more worker of 1 CPU: 0 of 1 fit on 1 node$")
         assert [path.name for path in tmp_path.iterdir()] == ["space.yaml"]
@@ -133,7 +135,7 @@ def test_trials_follow_the_nodes_that_come_and_go(cluster: RayCluster, tmp_path:
 
 
 def check_attempts(trials: list[TrialRecord], *, num_epochs: int) -> None:
-    """The trial on the node that left was lost and went on; nothing else ended early, no epoch is double."""
+    """Only attempts on the lost node ended early, their trial resumed, and no epoch is reported twice."""
     assert [trial.state for trial in trials] == [State.COMPLETE] * 3
     ends = [end for trial in trials for end in trial.attempt_ends]
     assert ends
@@ -143,20 +145,21 @@ def check_attempts(trials: list[TrialRecord], *, num_epochs: int) -> None:
         assert [epoch.epoch for epoch in trial.epochs] == list(range(num_epochs + 1))
 
 
-def test_data_that_a_node_lacks_is_refused_with_its_name(cluster: RayCluster, tmp_path: Path) -> None:
+def test_data_missing_on_a_node_is_refused_with_its_name(cluster: RayCluster, tmp_path: Path) -> None:
     cluster.add()
     with cluster.launched(tmp_path, "--set", f"train.data.root={tmp_path}/nowhere") as launch:
         code, text = launch.end()
     assert code == 2, text
     assert (
-        "train.data.root: expected a folder that exists on every node that can hold a worker, as on" in text
+        "train.data.root: expected a folder that exists on every node that can run a worker (missing on"
+        in text
     )
     assert [path.name for path in tmp_path.iterdir()] == ["space.yaml"]
 
 
-def test_what_an_earlier_launch_left_in_the_cluster_is_ended(cluster: RayCluster, tmp_path: Path) -> None:
-    cluster.run(LEAVE, "growing/growing", "another/search")
-    assert sorted(cluster.run(LEFT).split()) == ["another/search", "growing/growing"]
+def test_orphaned_actors_of_an_earlier_launch_are_killed(cluster: RayCluster, tmp_path: Path) -> None:
+    cluster.run(CREATE_ORPHANS, "growing/growing", "another/search")
+    assert sorted(cluster.run(LIST_ORPHANS).split()) == ["another/search", "growing/growing"]
     with cluster.launched(tmp_path, "--set", f"train.data.root={tmp_path}/nowhere") as launch:
         assert "expected a folder that exists" in launch.end()[1]
-    assert cluster.run(LEFT) == "another/search"
+    assert cluster.run(LIST_ORPHANS) == "another/search"

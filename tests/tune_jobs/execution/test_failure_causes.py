@@ -1,4 +1,4 @@
-"""Failures as they reach us: exceptions of the installed Ray and torch, wrapped as Ray wraps them."""
+"""Failure reasons of exceptions of the installed Ray and torch, wrapped as Ray wraps them."""
 
 import errno
 import os
@@ -31,7 +31,7 @@ from ray.train.v2.api.preemption import PreemptionInfo
 
 from selfcon.errors import NonFiniteLossError
 from tune_jobs.errors import NoSuccessError, StorageError
-from tune_jobs.execution.failure_causes import failure_of, storage_faults
+from tune_jobs.execution.failure_causes import failure_of, storage_errors
 from tune_jobs.execution.watchdog import HungError
 from tune_jobs.study.records import Reason
 
@@ -39,7 +39,7 @@ FOLDER = Path("/runs/search")
 
 
 def from_task(cause: Exception) -> Exception:
-    """As another process raised it: pickled on the way."""
+    """Return an error as a task in another process raises it: wrapped and pickled."""
     wrapped = RayTaskError("train_worker", f"Traceback\n{cause}", cause).as_instanceof_cause()
     returned: Exception = cloudpickle.loads(cloudpickle.dumps(wrapped))
     return returned
@@ -52,13 +52,13 @@ def from_worker(*causes: Exception) -> WorkerGroupError:
 
 
 def raised_by_torch(kind: str) -> Exception:
-    """What the installed torch raises on a machine without a GPU."""
+    """Return an error that the installed torch raises without a GPU."""
     try:
         if kind == "host memory":
             torch.empty(10**15)
         else:
             second = timedelta(seconds=1)
-            torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, timeout=second).get("x")  # type: ignore[attr-defined]  # exported, but unsaid
+            torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, timeout=second).get("x")  # type: ignore[attr-defined]  # not an explicit re-export
     except Exception as error:
         return error
     pytest.fail("nothing was raised")
@@ -76,7 +76,7 @@ FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 GLOO_TIMEOUT = RuntimeError(
     "[../third_party/gloo/gloo/transport/tcp/unbound_buffer.cc:84]"
     " Timed out waiting 1800000ms for recv operation to complete"
-)  # gloo's words; it raises no type of its own
+)  # gloo raises plain RuntimeErrors
 GLOO_PEER = RuntimeError(
     "[/__w/pytorch/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:545] Read error [127.0.0.1]:46754: "
     "Connection reset by peer. This is typically caused by a remote worker hanging or bugs."
@@ -87,12 +87,12 @@ NCCL_PEER = torch.distributed.DistBackendError(
 NCCL_TIMEOUT = torch.distributed.DistBackendError(
     "[Rank 0] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=7) ran for 600000 ms"
 )
-TAKEN_BACK = RayActorError(error_msg="its node was taken back", preempted=True)
+PREEMPTED = RayActorError(error_msg="its node was preempted", preempted=True)
 PEER_GONE = RuntimeError("[/gloo/transport/tcp/pair.cc:538] Connection closed by peer [127.0.0.1]:3401")
 
 
 @pytest.mark.parametrize(
-    ("error", "reason", "words"),
+    ("error", "reason", "text"),
     [
         (from_worker(from_task(NonFiniteLossError("loss is nan"))), Reason.NON_FINITE, "loss is nan"),
         (from_worker(NonFiniteLossError("loss is nan")), Reason.NON_FINITE, "loss is nan"),
@@ -128,9 +128,9 @@ PEER_GONE = RuntimeError("[/gloo/transport/tcp/pair.cc:538] Connection closed by
         (from_worker(HungError("no progress for 9 s")), Reason.HUNG, "no progress for 9 s"),
         (from_worker(PEER_GONE, HungError("no progress")), Reason.HUNG, "no progress"),
         (from_worker(HungError("no progress"), ActorDiedError()), Reason.HUNG, "no progress"),
-        (from_worker(PEER_GONE, TAKEN_BACK), Reason.PREEMPTED, "taken back"),
-        (from_worker(WorkerHealthCheckFailedError("x", TAKEN_BACK)), Reason.PREEMPTED, "taken back"),
-        (from_worker(HungError("no progress"), TAKEN_BACK), Reason.PREEMPTED, "taken back"),
+        (from_worker(PEER_GONE, PREEMPTED), Reason.PREEMPTED, "was preempted"),
+        (from_worker(WorkerHealthCheckFailedError("x", PREEMPTED)), Reason.PREEMPTED, "was preempted"),
+        (from_worker(HungError("no progress"), PREEMPTED), Reason.PREEMPTED, "was preempted"),
         (PreemptionError(PreemptionInfo(None, {"node": [0]})), Reason.PREEMPTED, "node preemption"),
         (from_worker(NCCL_TIMEOUT, torch.OutOfMemoryError("CUDA")), Reason.OUT_OF_MEMORY, "CUDA"),
         (from_worker(from_task(ValueError("wrong shape"))), Reason.ERROR, "wrong shape"),
@@ -148,29 +148,29 @@ PEER_GONE = RuntimeError("[/gloo/transport/tcp/pair.cc:538] Connection closed by
         (from_worker(PermissionError(errno.EACCES, "no", "/data/a.png")), Reason.ERROR, "a.png"),
     ],
 )
-def test_a_failure_is_told_by_its_cause(error: Exception, reason: Reason, words: str) -> None:
-    told, message = failure_of(error, folder=FOLDER)
-    assert told == reason
-    assert words in message
+def test_the_reason_of_a_failure_is_its_root_cause(error: Exception, reason: Reason, text: str) -> None:
+    found, message = failure_of(error, folder=FOLDER)
+    assert found == reason
+    assert text in message
     assert "\n" not in message
 
 
-def test_a_fault_of_the_storage_is_one_whatever_raised_it() -> None:
+def test_storage_errors_are_recognised_by_their_cause() -> None:
     with (
         pytest.raises(StorageError, match=r"^/runs/search: .* No space left on device$"),
-        storage_faults(FOLDER),
+        storage_errors(FOLDER),
     ):
-        raise RuntimeError("in other words") from FULL
+        raise RuntimeError("in other text") from FULL
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), NoSuccessError("x"), KeyboardInterrupt()])
-def test_other_errors_pass_as_they_are(error: BaseException) -> None:
-    with pytest.raises(type(error)) as raised, storage_faults(FOLDER):
+def test_other_errors_are_raised_unchanged(error: BaseException) -> None:
+    with pytest.raises(type(error)) as raised, storage_errors(FOLDER):
         raise error
     assert raised.value is error
 
 
-def test_an_endless_line_is_cut() -> None:
+def test_a_very_long_message_is_truncated() -> None:
     reason, line = failure_of(ValueError("x" * 100_000))
     assert reason is Reason.ERROR
     assert line == "x" * 4000 + "..."

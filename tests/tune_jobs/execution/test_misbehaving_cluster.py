@@ -1,4 +1,4 @@
-"""One trial through everything that a cluster may do to it, on a real one: what it learns stays the same."""
+"""One trial on a real cluster with preemption, hangs and lost nodes: its losses stay the same."""
 
 import os
 import re
@@ -46,67 +46,68 @@ def cluster() -> Iterator[Any]:
 
 @contextmanager
 def stopped(pid: int) -> Iterator[None]:
-    """Stop a process as a debugger would; by the end Ray must have killed it, with what it holds of a GPU."""
+    """Stop a process with SIGSTOP; at the end of the block, wait until Ray has killed it."""
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
         deadline = time.monotonic() + 20
-        while is_there(pid):
+        while is_alive(pid):
             assert time.monotonic() < deadline
             time.sleep(0.1)
     finally:
-        if is_there(pid):
+        if is_alive(pid):
             os.kill(pid, signal.SIGKILL)
 
 
-def is_there(pid: int) -> bool:
-    """Return whether a process lives; a dead one may not have been waited for yet."""
+def is_alive(pid: int) -> bool:
+    """Return whether a process is alive; a zombie is not."""
     status = Path(f"/proc/{pid}/stat")
     return status.exists() and status.read_text().rpartition(")")[2].split()[0] not in "ZX"
 
 
-def test_a_trial_that_is_preempted_stopped_and_left_waiting_goes_on_to_the_same_losses(
+def test_a_preempted_stopped_and_waiting_trial_resumes_to_the_same_losses(
     cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cluster.add()
     cluster.add()
     with cluster.launched(tmp_path) as launch:
-        seen = [
+        outputs = [
             launch.read_until(r"^disturbed: 1 trials, 1 at once \(2 CPUs / \(1 to 2 workers x 1 CPU\) = 1")
         ]
-        seen.append(launch.read_until("trial 0 +on 2 workers: "))
-        seen.append(launch.read_until("trial 0 +epoch 2/"))
+        outputs.append(launch.read_until("trial 0 +on 2 workers: "))
+        outputs.append(launch.read_until("trial 0 +epoch 2/"))
         cluster.drain()
-        seen.append(launch.read_until(r"trial 0 +preempted in epoch \d+, will be rescheduled$"))
+        outputs.append(launch.read_until(r"trial 0 +preempted in epoch \d+, will be rescheduled$"))
         preempted = [path.name for path in (tmp_path / "runs/disturbed/trials/0000/checkpoints").iterdir()]
-        seen.append(launch.read_until(r"trial 0 +resumes after epoch \d+, attempt 2, on 1 worker: "))
-        seen.append(launch.read_until("trial 0 +epoch 5/"))
+        outputs.append(launch.read_until(r"trial 0 +resumes after epoch \d+, attempt 2, on 1 worker: "))
+        outputs.append(launch.read_until("trial 0 +epoch 5/"))
         cluster.remove()
         cluster.add()
         (worker,) = cluster.training_workers()
-        with stopped(worker):  # nobody but Train can tell
-            seen.append(launch.read_until(r"trial 0 +hung in epoch \d+, will be rescheduled: A worker"))
-        seen.append(launch.read_until(r"trial 0 +resumes after epoch \d+, attempt 3, on 2 workers: "))
-        seen.append(launch.read_until("trial 0 +epoch 8/"))
+        with stopped(worker):  # only Ray Train can detect that
+            outputs.append(launch.read_until(r"trial 0 +hung in epoch \d+, will be rescheduled: A worker"))
+        outputs.append(launch.read_until(r"trial 0 +resumes after epoch \d+, attempt 3, on 2 workers: "))
+        outputs.append(launch.read_until("trial 0 +epoch 8/"))
         with stopped(cluster.training_workers()[0]):  # the other one waits for it in a collective
             hung = (
                 rf"trial 0 +hung in epoch \d+, .*: no progress for {HANG_TIMEOUT_S} s, last in .*, rank \d$"
             )
-            seen.append(launch.read_until(hung))
-        seen.append(launch.read_until(r"trial 0 +resumes after epoch \d+, attempt 4, on 2 workers: "))
+            outputs.append(launch.read_until(hung))
+        outputs.append(launch.read_until(r"trial 0 +resumes after epoch \d+, attempt 4, on 2 workers: "))
         code, text = launch.end()
-    text = "".join(seen) + text
+    text = "".join(outputs) + text
     assert code == 0, text
-    difference = check(the_trial(tmp_path), undisturbed(tmp_path), text)
-    (moment,) = [order for order in map(order_of_checkpoint, preempted) if order and order[1]]
+    difference = check_trial(trial_of(tmp_path), undisturbed(tmp_path), text)
+    (position,) = [order for order in map(order_of_checkpoint, preempted) if order and order[1]]
     with capsys.disabled():
         print(
-            f"\npreempted after step {moment[1]} of epoch {moment[0] + 1}; losses: {difference:.1e} at most"
+            f"\npreempted after step {position[1]} of epoch {position[0] + 1}; "
+            f"largest difference of losses: {difference:.1e}"
         )
 
 
-def check(trial: TrialRecord, losses: list[float], text: str) -> float:
-    """Return by how much a loss differs from the undisturbed run's at most."""
+def check_trial(trial: TrialRecord, losses: list[float], text: str) -> float:
+    """Return the largest difference between a loss and that of the undisturbed run."""
     assert trial.state == State.COMPLETE, text
     assert [end.reason for end in trial.attempt_ends] == [Reason.PREEMPTED, Reason.HUNG, Reason.HUNG]
     assert trial.workers == (2, 1, 2, 2)
@@ -120,7 +121,7 @@ def check(trial: TrialRecord, losses: list[float], text: str) -> float:
     return difference
 
 
-def the_trial(folder: Path) -> TrialRecord:
+def trial_of(folder: Path) -> TrialRecord:
     space = load_space(folder / "space.yaml")
     digest = load_dataset(TrainConfig.from_flat(space.train).data).digest
     study = SearchStudy(f"sqlite:///{folder}/runs/disturbed/study.db", space, data_digest=digest)
@@ -129,7 +130,7 @@ def the_trial(folder: Path) -> TrialRecord:
 
 def undisturbed(folder: Path) -> list[float]:
     """The losses of the same configuration in one process."""
-    config = the_trial(folder).config
+    config = trial_of(folder).config
     assert config is not None
     losses: list[float] = []
 

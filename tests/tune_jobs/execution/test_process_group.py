@@ -9,7 +9,7 @@ from tune_jobs.cluster.session import ray_session
 
 
 def add_then_fail_on_rank_1(task: dict[str, Any]) -> None:
-    """Each rank writes the sum of the ranks' numbers and what it knows of itself; then one raises."""
+    """Write a sum over all ranks and the rank's own numbers; then raise on rank 1."""
     import torch
     from torch import distributed
 
@@ -32,8 +32,8 @@ def add_then_fail_on_rank_1(task: dict[str, Any]) -> None:
 
 
 @pytest.mark.cluster
-@pytest.mark.filterwarnings("ignore:`use_:DeprecationWarning")  # Ray warns of itself
-def test_the_workers_of_a_run_are_the_ranks_of_one_group_and_the_one_that_fails_is_told(
+@pytest.mark.filterwarnings("ignore:`use_:DeprecationWarning")  # a warning of Ray
+def test_the_workers_of_a_run_are_one_process_group_and_a_failing_rank_is_reported(
     tmp_path: Path,
 ) -> None:
     from ray.train import RunConfig, ScalingConfig

@@ -1,4 +1,4 @@
-"""The searcher and the scheduler as plain objects, asked as Tune asks them."""
+"""The searcher and the scheduler without Tune, called as Tune calls them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,11 +25,11 @@ train: {optim: {epochs: 2, global_batch_size: 64}}
 space: {loss.temperature: {low: 0.05, high: 0.5}}
 search: {num_trials: 5, time_budget: 1h}
 """
-CONTROLLER = cast(TuneController, None)  # neither of them looks at it
+CONTROLLER = cast(TuneController, None)  # not used
 
 
 class Silent:
-    """A watcher that shows nothing."""
+    """Listener that does nothing."""
 
     def attempt_started(self, attempt: Attempt) -> None: ...
 
@@ -39,7 +39,7 @@ class Silent:
 
 
 class TuneTrial:
-    """What the scheduler looks at of Tune's trial."""
+    """The part of Tune's trial that the scheduler uses."""
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -83,7 +83,7 @@ def search(tmp_path: Path) -> Search:
     return Search(tmp_path)
 
 
-def test_no_more_trials_run_at_once_than_fit(search: Search) -> None:
+def test_only_as_many_trials_run_as_fit(search: Search) -> None:
     first, second = search.searcher.suggest("a"), search.searcher.suggest("b")
     assert [cast(dict[str, Any], config)["number"] for config in (first, second)] == [0, 1]
     assert search.searcher.suggest("c") is None
@@ -103,7 +103,7 @@ def test_the_number_of_trials_follows_the_cluster(search: Search) -> None:
     search.at_once = 0
     search.searcher.on_trial_complete(trial_id="a")
     search.searcher.on_trial_complete(trial_id="b")
-    assert search.searcher.suggest("c") is None  # both are to be handed out again, when they fit
+    assert search.searcher.suggest("c") is None  # both are rescheduled when they fit
 
 
 def test_each_attempt_has_its_own_number_of_workers_and_keeps_it(search: Search) -> None:
@@ -120,21 +120,21 @@ def test_each_attempt_has_its_own_number_of_workers_and_keeps_it(search: Search)
     assert [record.workers for record in search.study.records()] == [(3, 1), (2,)]
 
 
-def test_an_attempt_that_was_preempted_is_handed_out_again_however_often(search: Search) -> None:
+def test_a_preempted_attempt_is_always_rescheduled(search: Search) -> None:
     search.at_once = 1
     for attempt in range(1, 6):
         config = cast(dict[str, Any], search.searcher.suggest("a"))
         assert (config["number"], config["attempt"]) == (0, attempt)
         failure = {"failure": Reason.PREEMPTED.value, "message": "stopped on request after step 3 of epoch 1"}
         assert search.report(config, failure) == TrialScheduler.CONTINUE
-        assert search.searcher.suggest("b") is None  # its workers are not gone yet
+        assert search.searcher.suggest("b") is None  # its workers have not exited yet
         search.searcher.on_trial_complete(trial_id="a")
     record = search.study.record(0)
     assert {end.reason for end in record.attempt_ends} == {Reason.PREEMPTED}
     assert ending(record) == "preempted in epoch 0, will be rescheduled"
 
 
-def test_a_search_whose_budget_is_spent_waits_for_no_room(search: Search) -> None:
+def test_a_search_with_a_used_up_budget_does_not_wait_for_resources(search: Search) -> None:
     search.at_once = 0
     search.study.spend(3600.0)
     assert search.searcher.suggest("a") == Searcher.FINISHED
@@ -150,7 +150,7 @@ def test_trials_with_the_same_error_end_the_search_with_their_reason(search: Sea
     assert "failed with the same error (non-finite)" in str(search.first_error.error)
 
 
-def test_a_study_that_vanishes_stops_every_trial(search: Search) -> None:
+def test_a_lost_study_database_stops_every_trial(search: Search) -> None:
     config = search.searcher.suggest("a")
     search.database.unlink()
     assert search.report(config, {"epoch": 0, "metrics/val/top1": 0.5}) == TrialScheduler.STOP
@@ -160,7 +160,7 @@ def test_a_study_that_vanishes_stops_every_trial(search: Search) -> None:
 
 
 @pytest.mark.parametrize(("step_s", "is_counted"), [(0.0, True), (3600.0, False)])
-def test_time_is_counted_once_a_step_has_passed(
+def test_wall_clock_time_is_counted_in_steps(
     search: Search, monkeypatch: pytest.MonkeyPatch, step_s: float, is_counted: bool
 ) -> None:
     seconds: list[float] = []
@@ -171,7 +171,7 @@ def test_time_is_counted_once_a_step_has_passed(
     assert all(0 < passed < 60 for passed in seconds)
 
 
-def test_an_attempt_that_ends_because_the_cluster_is_lost_is_not_charged(search: Search) -> None:
+def test_an_attempt_that_fails_with_the_cluster_is_not_recorded_as_failed(search: Search) -> None:
     config = search.searcher.suggest("a")
     search.lost = ClusterLostError("the Ray cluster is lost")
     search.report(config, {"failure": Reason.WORKER_LOST, "message": "its process is gone"})
@@ -182,7 +182,7 @@ def test_an_attempt_that_ends_because_the_cluster_is_lost_is_not_charged(search:
     assert search.searcher.suggest("b") == Searcher.FINISHED
 
 
-def test_an_attempt_that_returns_when_the_cluster_is_lost_is_not_charged(search: Search) -> None:
+def test_an_attempt_that_returns_when_the_cluster_is_lost_has_no_recorded_end(search: Search) -> None:
     search.searcher.suggest("a")
     search.lost = ClusterLostError("the Ray cluster is lost")
     search.searcher.on_trial_complete(trial_id="a")

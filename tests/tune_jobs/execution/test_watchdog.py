@@ -1,4 +1,4 @@
-"""Trainings that stand still, in every way that can be seen from inside their process."""
+"""Trainings that hang, in every way that is visible inside their process."""
 
 import logging
 import threading
@@ -15,12 +15,12 @@ TIMEOUT_S = 0.3
 
 @pytest.fixture
 def watchdog(monkeypatch: pytest.MonkeyPatch) -> Watchdog:
-    monkeypatch.setattr(module, "SECOND_LOOK_S", 0.1)
+    monkeypatch.setattr(module, "SECOND_CHECK_S", 0.1)
     monkeypatch.setattr(module, "START_ALLOWANCE_S", 2.0)
     return Watchdog(timeout_s=TIMEOUT_S, name="rank 1")
 
 
-def test_a_training_that_gets_on_may_take_longer_than_the_timeout(watchdog: Watchdog) -> None:
+def test_a_training_with_progress_may_take_longer_than_the_timeout(watchdog: Watchdog) -> None:
     threads: list[str] = []
 
     def training() -> None:
@@ -34,7 +34,7 @@ def test_a_training_that_gets_on_may_take_longer_than_the_timeout(watchdog: Watc
 
 
 @pytest.mark.parametrize("error", [ValueError("damaged"), SystemExit(3)])
-def test_what_a_training_raises_is_raised_as_it_is(watchdog: Watchdog, error: BaseException) -> None:
+def test_an_error_of_the_training_is_raised_unchanged(watchdog: Watchdog, error: BaseException) -> None:
     def training() -> None:
         raise error
 
@@ -43,24 +43,24 @@ def test_what_a_training_raises_is_raised_as_it_is(watchdog: Watchdog, error: Ba
     assert raised.value is error
 
 
-def stand_still_in_a_loop(over: threading.Event) -> None:
+def loop_forever(over: threading.Event) -> None:
     while not over.is_set():
         pass
 
 
-def wait_in_vain(over: threading.Event) -> None:
+def wait_forever(over: threading.Event) -> None:
     over.wait()
 
 
-@pytest.mark.parametrize("stand_still", [stand_still_in_a_loop, wait_in_vain])
-def test_a_training_that_stands_still_is_ended_with_its_place_and_its_stack(
-    watchdog: Watchdog, stand_still: Callable[[threading.Event], None], caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("hang", [loop_forever, wait_forever])
+def test_a_training_that_hangs_ends_with_its_location_and_stack(
+    watchdog: Watchdog, hang: Callable[[threading.Event], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     over = threading.Event()
 
     def training() -> None:
         watchdog.beat("epoch 3, step 17")
-        stand_still(over)
+        hang(over)
 
     started_s = time.monotonic()
     with caplog.at_level(logging.ERROR), pytest.raises(HungError) as hung:
@@ -69,23 +69,21 @@ def test_a_training_that_stands_still_is_ended_with_its_place_and_its_stack(
     assert str(hung.value) == "no progress for 0.3 s, last in epoch 3, step 17, rank 1"
     assert TIMEOUT_S <= time.monotonic() - started_s < 10
     assert caplog.messages[0].startswith(f"{hung.value}\nthread training:\n")
-    assert f"in {stand_still.__name__}" in caplog.messages[0]
+    assert f"in {hang.__name__}" in caplog.messages[0]
 
 
 def test_a_start_may_take_longer_than_a_step(watchdog: Watchdog) -> None:
     watchdog.run(lambda: time.sleep(2 * TIMEOUT_S))
 
 
-def test_once_the_start_is_over_its_allowance_is_too(
-    watchdog: Watchdog, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_allowance_ends_with_the_start(watchdog: Watchdog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "START_ALLOWANCE_S", 20.0)
     over = threading.Event()
 
     def training() -> None:
-        time.sleep(TIMEOUT_S / 2)  # by then the watchdog has begun to wait
+        time.sleep(TIMEOUT_S / 2)  # by then the watchdog is waiting
         watchdog.beat("epoch 1, step 1")
-        wait_in_vain(over)
+        wait_forever(over)
 
     started_s = time.monotonic()
     with pytest.raises(HungError, match=r"^no progress for 0.3 s, last in epoch 1, step 1, rank 1$"):
@@ -94,20 +92,20 @@ def test_once_the_start_is_over_its_allowance_is_too(
     assert time.monotonic() - started_s < 10
 
 
-def test_a_start_that_does_not_end_is_told(watchdog: Watchdog) -> None:
+def test_a_start_that_hangs_is_reported(watchdog: Watchdog) -> None:
     over = threading.Event()
     with pytest.raises(HungError, match=r"^no progress for 2 s, last in its start, rank 1$"):
-        watchdog.run(lambda: wait_in_vain(over))
+        watchdog.run(lambda: wait_forever(over))
     over.set()
 
 
-def test_a_process_that_was_frozen_may_go_on(watchdog: Watchdog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SECOND_LOOK_S", 5.0)
+def test_a_frozen_process_may_resume(watchdog: Watchdog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SECOND_CHECK_S", 5.0)
     resumed = threading.Event()
 
     def training() -> None:
         watchdog.beat("epoch 1, step 1")
-        resumed.wait(TIMEOUT_S + 0.1)  # the clock went on, nobody beat
+        resumed.wait(TIMEOUT_S + 0.1)  # the time limit passes without a beat
         for _ in range(3):
             watchdog.beat("epoch 1, step 2")
             time.sleep(TIMEOUT_S / 4)

@@ -1,4 +1,4 @@
-"""A worker that is alone, in this process, with a stand-in for Ray: preempted within an epoch, resumed."""
+"""A single worker in this process, with a stand-in for Ray: preempted within an epoch, then resumed."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ import ray.train
 import selfcon.train
 from selfcon.config import TrainConfig
 from selfcon.train import train_step
-from tune_jobs.cluster import draining as preemption
+from tune_jobs.cluster import draining
 from tune_jobs.execution.worker import train_worker
 from tune_jobs.study.records import Reason
 
@@ -29,11 +29,11 @@ CONFIG = TrainConfig.from_flat(
 
 
 class Worker:
-    """Runs attempts of one trial; a node is drained once an attempt has taken `drained_after` steps."""
+    """Runs attempts of one trial; `drained_node` starts draining after `drained_after` steps."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = folder
-        self.losses: list[float] = []  # of every step that was ever taken
+        self.losses: list[float] = []  # of the steps of all attempts
         self.reports: list[dict[str, Any]] = []
         self.drained_after, self.drained_node = 10**9, "its own"
         context = SimpleNamespace(
@@ -45,8 +45,8 @@ class Worker:
             ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "its own")
         )
         monkeypatch.setattr(selfcon.train, "train_step", self.take_step)
-        monkeypatch.setattr(preemption, "POLL_S", 0.001)
-        monkeypatch.setattr(preemption, "draining_nodes", self.draining_nodes)
+        monkeypatch.setattr(draining, "POLL_S", 0.001)
+        monkeypatch.setattr(draining, "draining_nodes", self.draining_nodes)
 
     def take_step(self, *arguments: Any, **named: Any) -> float:
         self.losses.append(train_step(*arguments, **named))
@@ -91,7 +91,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
 
 
 @pytest.mark.parametrize("node", ["its own", "its trial's"])
-def test_a_preempted_attempt_stops_within_the_epoch_and_the_next_takes_the_other_steps(
+def test_a_preempted_attempt_stops_within_the_epoch_and_the_next_one_resumes(
     worker: Worker, undisturbed: list[float], node: str
 ) -> None:
     worker.drained_after, worker.drained_node = STEPS_PER_EPOCH + 3, node
@@ -110,9 +110,7 @@ def test_a_preempted_attempt_stops_within_the_epoch_and_the_next_takes_the_other
     assert worker.checkpoints() == ["0002-a2", "0003-a2"]
 
 
-def test_an_attempt_that_is_preempted_again_and_again_takes_every_step_once(
-    worker: Worker, undisturbed: list[float]
-) -> None:
+def test_a_trial_preempted_many_times_takes_every_step_once(worker: Worker, undisturbed: list[float]) -> None:
     last_epoch = -1
     for attempt in range(1, 100):
         worker.drained_after = len(worker.losses) + 5

@@ -28,7 +28,7 @@ FACTS = CardFacts(
 )
 
 
-def test_it_says_what_how_good_on_what_and_where_from() -> None:
+def test_the_card_has_description_metrics_data_and_origin() -> None:
     card = model_card(FACTS)
     assert card.startswith(
         "# selfcon-digits: an encoder of digits\n\nA resnet18 of width 8, with an exit after"
@@ -41,11 +41,11 @@ def test_it_says_what_how_good_on_what_and_where_from() -> None:
     assert "- `loss.temperature`: 0.1" in card
     headings = re.findall("^## (.*)$", card, re.MULTILINE)
     assert headings == [
-        "How good it is", "Data", "How to load it", "Intended use and limits", "Where it comes from",
+        "Evaluation results", "Data", "Usage", "Intended use and limits", "Provenance",
     ]  # fmt: skip
 
 
-def test_intervals_are_of_the_split_that_was_judged() -> None:
+def test_intervals_use_the_evaluated_split() -> None:
     found = intervals(FACTS.metrics, FACTS.num_images)
     assert found.keys() == FACTS.metrics.keys()
     for name, right, count in (("val/top1", 267, 287), ("test/top1", 342, 360)):
@@ -65,13 +65,13 @@ def test_the_torchvision_network_of_the_card_gives_the_backbones_features(
     ]
     monkeypatch.setattr(safetensors.torch, "load_file", lambda _path: torchvision_state_dict(encoder))
     names: dict[str, nn.Module] = {}
-    exec(code, names)  # the card's own words
+    exec(code, names)  # as a reader of the card would run it
     images = torch.randn(3, 3, image_size, image_size)
     with torch.no_grad():
         expected = encoder.features(images)[-1]
         torch.testing.assert_close(names["network"](images), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_where_torchvision_has_no_such_network_it_says_so() -> None:
+def test_a_network_that_torchvision_lacks_has_no_torchvision_code() -> None:
     assert "torchvision.models" not in model_card(FACTS)
     assert "under torchvision's names" in model_card(FACTS)

@@ -48,7 +48,7 @@ FIELDS = {"model.width": 4, "model.exit_stages": (2,), "optim.epochs": 3, "evalu
 
 EVALUATION = Evaluation({"test/top1": 0.5}, Confusion((), (), ()), None)
 
-A_FRESH_PROCESS = """
+NEW_PROCESS = """
 import sys
 import numpy as np
 import mlflow
@@ -62,7 +62,7 @@ assert not loaded, loaded
 
 @dataclass(frozen=True)
 class Trained:
-    """A trial with an encoder, as if a search had ended."""
+    """Trial with an encoder, as after a search."""
 
     config: TrainConfig
     dataset: ImageDataset
@@ -72,7 +72,7 @@ class Trained:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """An untrained network serves: only its batch statistics must not be the initial ones."""
+    """Return an untrained network, whose batch statistics differ from the initial ones."""
     config = TrainConfig.from_flat(FIELDS)
     dataset = load_dataset(config.data)
     torch.manual_seed(1)
@@ -85,8 +85,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 
 @dataclass(frozen=True)
-class Desk:
-    """A tracked trial in a store, and how it is published."""
+class Candidate:
+    """Tracked trial in a store, with the call that publishes it."""
 
     uri: str
     run_id: str
@@ -120,12 +120,12 @@ class Desk:
         return [(point.value, point.step) for point in self.client.get_metric_history(self.run_id, metric)]
 
 
-DeskMaker = Callable[..., Desk]
+CandidateMaker = Callable[..., Candidate]
 
 
 @pytest.fixture(scope="module")
-def desk_of(make_record: RecordMaker, trained: Trained) -> DeskMaker:
-    def make(uri: str, *, search: str = "exits", top1: float | None = 0.93, number: int = 7) -> Desk:
+def candidate_of(make_record: RecordMaker, trained: Trained) -> CandidateMaker:
+    def make(uri: str, *, search: str = "exits", top1: float | None = 0.93, number: int = 7) -> Candidate:
         record = make_record(number, parameters=FIELDS)
         last = {**record.epochs[-1].metrics, "val/top1": top1}
         kept = {name: value for name, value in last.items() if value is not None}
@@ -135,17 +135,17 @@ def desk_of(make_record: RecordMaker, trained: Trained) -> DeskMaker:
         )
         runs: list[str] = []
         tracker.sync([record], remember_run=lambda _record, run_id: runs.append(run_id))
-        return Desk(uri, runs[0], record, trained)
+        return Candidate(uri, runs[0], record, trained)
 
     return make
 
 
 @dataclass(frozen=True)
-class Shop:
-    """A folder whose MLflow store holds one encoder, really exported and published: only looked at."""
+class Published:
+    """Folder with an MLflow store and one published encoder, fully exported. Tests must not change it."""
 
     folder: Path
-    desk: Desk
+    candidate: Candidate
     publication: Publication
 
     @property
@@ -156,12 +156,12 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory, desk_of: DeskMaker) -> Shop:
-    folder = tmp_path_factory.mktemp("shop")
+def published(tmp_path_factory: pytest.TempPathFactory, candidate_of: CandidateMaker) -> Published:
+    folder = tmp_path_factory.mktemp("published")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        desk = desk_of(f"sqlite:///{folder / 'mlflow.db'}")
-        return Shop(folder, desk, desk.publish())
+        candidate = candidate_of(f"sqlite:///{folder / 'mlflow.db'}")
+        return Published(folder, candidate, candidate.publish())
 
 
 @pytest.fixture(scope="module")
@@ -172,8 +172,8 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Evaluating and exporting only leave a trace."""
+def stubs(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Replace evaluation and export by stubs."""
 
     def write(folder: Path, *_: object, description: Model, **__: object) -> None:
         folder.mkdir()
@@ -186,15 +186,15 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 @pytest.fixture
-def store(empty_database: Path, tmp_path: Path, quick: pytest.MonkeyPatch) -> str:
-    """A store of this test's own, where evaluating and exporting are quick."""
-    quick.chdir(tmp_path)
+def store(empty_database: Path, tmp_path: Path, stubs: pytest.MonkeyPatch) -> str:
+    """Separate store for one test, with stubs for evaluation and export."""
+    stubs.chdir(tmp_path)
     shutil.copy(empty_database, tmp_path / "mlflow.db")
     return f"sqlite:///{tmp_path / 'mlflow.db'}"
 
 
 def blobs_of(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Every file, and every member of every archive, however deep."""
+    """Yield every file and every member of every archive, also of nested ones."""
     for path in (path for path in folder.rglob("*") if path.is_file()):
         yield from _unpacked(str(path.relative_to(folder)), path.read_bytes())
 
@@ -215,14 +215,14 @@ def is_pickle(name: str, content: bytes) -> bool:
     return last == len(content) - 1 or Path(name).suffix in (".pkl", ".pickle", ".pth")
 
 
-def test_a_fresh_process_gets_the_encoders_features_for_any_batch(
-    shop: Shop, trained: Trained, run_python: PythonRunner
+def test_a_new_process_gets_the_features_of_the_encoder_for_any_batch_size(
+    published: Published, trained: Trained, run_python: PythonRunner
 ) -> None:
     images = np.random.default_rng(5).random((17, 3, 8, 8), dtype=np.float32)
-    np.save(shop.folder / "images.npy", images)
-    done = run_python(A_FRESH_PROCESS, cwd=shop.folder, environment=CLIENT_SETTINGS)
+    np.save(published.folder / "images.npy", images)
+    done = run_python(NEW_PROCESS, cwd=published.folder, environment=CLIENT_SETTINGS)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    with np.load(shop.folder / "features.npz") as features, torch.no_grad():
+    with np.load(published.folder / "features.npz") as features, torch.no_grad():
         for found, count in zip(features.values(), (1, 3, 17), strict=True):
             expected = trained.encoder(torch.from_numpy(images[:count])).numpy()
             assert found.dtype == np.float32
@@ -230,50 +230,55 @@ def test_a_fresh_process_gets_the_encoders_features_for_any_batch(
             assert np.ptp(expected) > 0.1
 
 
-def test_no_file_of_the_model_is_or_holds_a_pickle(shop: Shop) -> None:
-    blobs = dict(blobs_of(shop.model_folder))
+def test_no_file_of_the_model_is_or_contains_a_pickle(published: Published) -> None:
+    blobs = dict(blobs_of(published.model_folder))
     assert any(name.startswith("data/model.pt2!") for name in blobs)
     assert [name for name, content in blobs.items() if is_pickle(name, content)] == []
 
 
-def test_the_search_for_pickles_finds_one(tmp_path: Path) -> None:
+def test_pickles_in_archives_are_found(tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(2)}, tmp_path / "model.pt")
     found = [name for name, content in blobs_of(tmp_path) if is_pickle(name, content)]
     assert found == ["model.pt!model/data.pkl"]
 
 
-def test_the_model_names_exactly_what_it_needs(shop: Shop) -> None:
-    requirements = (shop.model_folder / "requirements.txt").read_text().split()
+def test_the_model_lists_exactly_its_requirements(published: Published) -> None:
+    requirements = (published.model_folder / "requirements.txt").read_text().split()
     assert [line.split("==")[0] for line in requirements] == ["mlflow", "torch"]
     assert not any("+" in line for line in requirements)  # a local version is on no package index
-    conda = yaml.safe_load((shop.model_folder / "conda.yaml").read_text())
+    conda = yaml.safe_load((published.model_folder / "conda.yaml").read_text())
     assert conda["dependencies"][-1] == {"pip": requirements}
 
 
-def test_the_model_has_both_flavors_a_signature_and_an_example(shop: Shop) -> None:
-    description = yaml.safe_load((shop.model_folder / "MLmodel").read_text())
+def test_the_model_has_both_flavors_a_signature_and_an_example(published: Published) -> None:
+    description = yaml.safe_load((published.model_folder / "MLmodel").read_text())
     assert set(description["flavors"]) == {"python_function", "pytorch"}
-    # exported on the CPU, it must not try to be on a GPU that is there
+    # exported on the CPU, it must not be moved to a GPU
     assert description["flavors"]["python_function"]["config"] == {"device": "cpu"}
     tensors = {side: json.loads(description["signature"][side])[0] for side in ("inputs", "outputs")}
     assert tensors["inputs"]["tensor-spec"] == {"dtype": "float32", "shape": [-1, 3, 8, 8]}
     assert tensors["outputs"]["tensor-spec"] == {"dtype": "float32", "shape": [-1, 32]}
-    assert np.array(json.loads((shop.model_folder / "input_example.json").read_text())).shape == (2, 3, 8, 8)
+    assert np.array(json.loads((published.model_folder / "input_example.json").read_text())).shape == (
+        2,
+        3,
+        8,
+        8,
+    )
 
 
-def test_the_pytorch_flavor_gives_the_same_features(shop: Shop, trained: Trained) -> None:
-    loaded = mlflow.pytorch.load_model(str(shop.model_folder))
+def test_the_pytorch_flavor_gives_the_same_features(published: Published, trained: Trained) -> None:
+    loaded = mlflow.pytorch.load_model(str(published.model_folder))
     images = torch.rand(4, 3, 8, 8)
     with torch.no_grad():
         torch.testing.assert_close(loaded(images), trained.encoder(images), rtol=1e-5, atol=1e-5)
 
 
-def test_the_version_says_where_it_comes_from_and_how_good_it_is(shop: Shop, trained: Trained) -> None:
-    publication = shop.publication
-    version = shop.desk.version(publication.version)
+def test_the_version_has_its_origin_and_metrics(published: Published, trained: Trained) -> None:
+    publication = published.publication
+    version = published.candidate.version(publication.version)
     assert (publication.version, publication.alias, publication.why) == (1, "champion", "the first version")
     assert version.aliases == ["champion"]
-    assert version.run_id == shop.desk.run_id
+    assert version.run_id == published.candidate.run_id
     expected = {
         "selfcon.search": "exits",
         "selfcon.trial": "7",
@@ -284,24 +289,24 @@ def test_the_version_says_where_it_comes_from_and_how_good_it_is(shop: Shop, tra
     assert float(version.tags["test/top1"]) == publication.metrics["test/top1"]
 
 
-def test_the_test_figures_are_on_the_run_and_on_the_models_page(shop: Shop) -> None:
-    metrics = shop.publication.metrics
+def test_the_test_metrics_are_on_the_pages_of_the_run_and_the_model(published: Published) -> None:
+    metrics = published.publication.metrics
     assert {"test/top1", "test/exit2_top1", "test/ensemble_top1", "test/knn_top1"} == set(metrics)
     for name, value in metrics.items():
-        assert shop.desk.points(name) == [(value, 3)]
-    (model,) = shop.desk.client.search_logged_models(
-        [shop.desk.client.get_run(shop.desk.run_id).info.experiment_id]
+        assert published.candidate.points(name) == [(value, 3)]
+    (model,) = published.candidate.client.search_logged_models(
+        [published.candidate.client.get_run(published.candidate.run_id).info.experiment_id]
     )
     assert model.status == LoggedModelStatus.READY
     assert {"val/top1": 0.93, **metrics} == {metric.key: metric.value for metric in model.metrics or []}
     assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": MODEL, "version": 1}]
-    assert shop.desk.model_outputs() == [model.model_id]
+    assert published.candidate.model_outputs() == [model.model_id]
 
 
-def test_a_registered_encoder_takes_bytes_and_gives_the_features_of_an_exit(
-    shop: Shop, trained: Trained, monkeypatch: pytest.MonkeyPatch
+def test_a_registered_encoder_accepts_uint8_images_and_returns_features_of_an_exit(
+    published: Published, trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", shop.desk.uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", published.candidate.uri)
     images = next(trained.dataset.test.plain([torch.arange(5)]))
     with torch.no_grad():
         assert torch.equal(load_encoder(f"models:/{MODEL}@champion")(images), trained.encoder(images))
@@ -311,24 +316,26 @@ def test_a_registered_encoder_takes_bytes_and_gives_the_features_of_an_exit(
         assert torch.equal(at_exit, exits(images))
 
 
-def test_an_unknown_encoder_is_one_line(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", shop.desk.uri)
+def test_an_unknown_encoder_is_an_error_of_one_line(
+    published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", published.candidate.uri)
     with pytest.raises(TrackingError, match=r"^MLflow at sqlite:.*: .*nothing.*$"):
         load_encoder("models:/nothing@champion")
 
 
 def test_a_server_stores_and_serves_the_encoder(
     mlflow_server: str,
-    desk_of: DeskMaker,
+    candidate_of: CandidateMaker,
     trained: Trained,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("selfcon.evaluation.evaluate.evaluate_encoder", lambda *_, **__: EVALUATION)
-    desk = desk_of(mlflow_server, search="served")
-    assert desk.publish().version == 1
-    assert list(tmp_path.iterdir()) == []  # nothing but the server holds it
+    candidate = candidate_of(mlflow_server, search="served")
+    assert candidate.publish().version == 1
+    assert list(tmp_path.iterdir()) == []  # only the server has the files
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
     images = next(trained.dataset.test.plain([torch.arange(5)]))
     with torch.no_grad():
@@ -336,7 +343,7 @@ def test_a_server_stores_and_serves_the_encoder(
 
 
 def test_an_export_that_differs_is_not_stored(
-    desk_of: DeskMaker, store: str, trained: Trained, monkeypatch: pytest.MonkeyPatch
+    candidate_of: CandidateMaker, store: str, trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
     other = build_encoder(trained.config.model, image_size=8)
@@ -347,39 +354,39 @@ def test_an_export_that_differs_is_not_stored(
 
     monkeypatch.setattr("tune_jobs.registry.package.write_package", write_wrong)
     monkeypatch.setattr("selfcon.evaluation.evaluate.evaluate_encoder", lambda *_, **__: EVALUATION)
-    desk = desk_of(store)
+    candidate = candidate_of(store)
     with pytest.raises(SearchError, match="must give the features of the trained one within 1e-05"):
-        desk.publish()
-    assert desk.client.search_registered_models() == []
+        candidate.publish()
+    assert candidate.client.search_registered_models() == []
 
 
-def test_a_repetition_changes_nothing_and_never_looks_at_the_test_set_again(
-    desk_of: DeskMaker, store: str, monkeypatch: pytest.MonkeyPatch
+def test_a_second_call_changes_nothing_and_does_not_evaluate_the_test_set_again(
+    candidate_of: CandidateMaker, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = desk_of(store)
-    first = desk.publish()
+    candidate = candidate_of(store)
+    first = candidate.publish()
     monkeypatch.setattr("selfcon.evaluation.evaluate.evaluate_encoder", None)
-    assert desk.publish() == first
-    assert len(desk.client.search_model_versions(f"name = '{MODEL}'")) == 1
+    assert candidate.publish() == first
+    assert len(candidate.client.search_model_versions(f"name = '{MODEL}'")) == 1
 
 
-# Everything of MLflow's client that changes something, and what fetches.
+# Prefixes of the methods of MlflowClient that change something.
 CHANGES = (
     "create_", "delete_", "finalize_", "log_", "set_", "update_", "transition_", "rename_", "restore_",
 )  # fmt: skip
 
 
 class Crash:
-    """Dies in the call number `at` that changes MLflow or fetches from it, before or after its work."""
+    """Raises in call number `at` that changes MLflow or downloads from it, before or after the call."""
 
     def __init__(self, patch: pytest.MonkeyPatch, *, at: int, is_done: bool) -> None:
         self.calls: list[str] = []
         self._at, self._is_done = at, is_done
         for name in [name for name in dir(MlflowClient) if name.startswith(CHANGES)]:
-            patch.setattr(MlflowClient, name, self._dying(getattr(MlflowClient, name), name))
-        patch.setattr(mlflow.artifacts, "download_artifacts", self._dying(download_artifacts, "download"))
+            patch.setattr(MlflowClient, name, self._crashing(getattr(MlflowClient, name), name))
+        patch.setattr(mlflow.artifacts, "download_artifacts", self._crashing(download_artifacts, "download"))
 
-    def _dying(self, original: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def _crashing(self, original: Callable[..., Any], name: str) -> Callable[..., Any]:
         def call(*arguments: Any, **named: Any) -> Any:
             self.calls.append(name)
             if len(self.calls) - 1 != self._at:
@@ -392,21 +399,25 @@ class Crash:
 
 
 @pytest.mark.parametrize("is_done", [False, True], ids=["before", "after"])
-def test_killed_in_any_call_the_alias_names_whole_versions_only_and_the_next_call_goes_on(
-    desk_of: DeskMaker, quick: pytest.MonkeyPatch, tmp_path: Path, empty_database: Path, is_done: bool
+def test_after_a_kill_in_any_call_the_alias_names_complete_versions_and_the_next_call_continues(
+    candidate_of: CandidateMaker,
+    stubs: pytest.MonkeyPatch,
+    tmp_path: Path,
+    empty_database: Path,
+    is_done: bool,
 ) -> None:
     for at in range(100):
         folder = tmp_path / str(at)
         folder.mkdir()
-        quick.chdir(folder)
+        stubs.chdir(folder)
         shutil.copy(empty_database, folder / "mlflow.db")
-        desk = desk_of(f"sqlite:///{folder}/mlflow.db")
+        candidate = candidate_of(f"sqlite:///{folder}/mlflow.db")
         with pytest.MonkeyPatch.context() as patch:
             crash = Crash(patch, at=at, is_done=is_done)
             with suppress(KeyboardInterrupt):
-                desk.publish()
-        check_alias(desk)
-        check_published(desk, desk.publish())
+                candidate.publish()
+        check_alias(candidate)
+        check_published(candidate, candidate.publish())
         if len(crash.calls) <= at:
             break
     assert {"create_logged_model", "log_model_artifacts", "download", "create_model_version"} <= set(
@@ -415,38 +426,38 @@ def test_killed_in_any_call_the_alias_names_whole_versions_only_and_the_next_cal
     assert crash.calls[-1] == "set_registered_model_alias"
 
 
-def check_alias(desk: Desk) -> None:
-    """If the alias is there, its version has the bytes that its tag says."""
+def check_alias(candidate: Candidate) -> None:
+    """If the alias exists, the files of its version match the SHA-256 in its tag."""
     try:
-        version = desk.client.get_model_version_by_alias(MODEL, "champion")
+        version = candidate.client.get_model_version_by_alias(MODEL, "champion")
     except MlflowException:
         return
     with tempfile.TemporaryDirectory() as folder:
         path = download_artifacts(
             f"models:/{MODEL}/{version.version}",
             dst_path=folder,
-            tracking_uri=desk.uri,
-            registry_uri=desk.uri,
+            tracking_uri=candidate.uri,
+            registry_uri=candidate.uri,
         )
         assert digest_of_package(Path(path)) == version.tags["selfcon.sha256"]
 
 
-def check_published(desk: Desk, publication: Publication) -> None:
-    check_alias(desk)
+def check_published(candidate: Candidate, publication: Publication) -> None:
+    check_alias(candidate)
     assert (publication.version, publication.alias) == (1, "champion")
-    assert desk.version(1).aliases == ["champion"]
-    assert desk.points("test/top1") == [(0.5, 3)]
-    run = desk.client.get_run(desk.run_id)
-    (model,) = desk.client.search_logged_models([run.info.experiment_id])
+    assert candidate.version(1).aliases == ["champion"]
+    assert candidate.points("test/top1") == [(0.5, 3)]
+    run = candidate.client.get_run(candidate.run_id)
+    (model,) = candidate.client.search_logged_models([run.info.experiment_id])
     assert model.status == LoggedModelStatus.READY
-    assert desk.model_outputs() == [model.model_id]
+    assert candidate.model_outputs() == [model.model_id]
     assert sorted(metric.key for metric in model.metrics or []) == ["test/top1", "val/top1"]
 
 
-def test_other_bytes_than_were_sent_are_not_published(
-    desk_of: DeskMaker, store: str, monkeypatch: pytest.MonkeyPatch
+def test_an_encoder_damaged_during_upload_is_not_published(
+    candidate_of: CandidateMaker, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk, send = desk_of(store), MlflowClient.log_model_artifacts
+    candidate, send = candidate_of(store), MlflowClient.log_model_artifacts
 
     def alter(client: MlflowClient, model_id: str, folder: str) -> None:
         path = Path(folder, "README.md")
@@ -458,15 +469,15 @@ def test_other_bytes_than_were_sent_are_not_published(
     with pytest.raises(
         SearchError, match=r"the stored encoder must equal the uploaded one, but README\.md differs"
     ):
-        desk.publish()
-    assert desk.client.search_registered_models() == []
+        candidate.publish()
+    assert candidate.client.search_registered_models() == []
 
 
 def test_a_registered_encoder_that_was_altered_is_refused(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
+    published: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", shop.desk.uri)
-    path = shop.model_folder / "encoder/encoder.json"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", published.candidate.uri)
+    path = published.model_folder / "encoder/encoder.json"
     content = path.read_text()
     path.write_text(content.replace('"image_size": 8', '"image_size": 9'))
     try:
@@ -476,67 +487,75 @@ def test_a_registered_encoder_that_was_altered_is_refused(
         path.write_text(content)
 
 
-def test_the_version_has_the_card_intervals_and_hashes(shop: Shop) -> None:
-    version = shop.desk.version(1)
-    card = (shop.model_folder / "README.md").read_text()
+def test_the_version_has_the_card_intervals_and_hashes(published: Published) -> None:
+    version = published.candidate.version(1)
+    card = (published.model_folder / "README.md").read_text()
     assert card.startswith(f"# {MODEL}: an encoder of digits")
     assert version.description
     assert card.startswith(version.description)
     assert len(version.description) <= 5000
-    assert version.tags["selfcon.sha256"] == digest_of_package(shop.model_folder)
+    assert version.tags["selfcon.sha256"] == digest_of_package(published.model_folder)
     low, high = map(float, version.tags["interval/val/top1"].split(" to "))
     assert low < 0.93 < high
 
 
-def test_only_a_version_that_is_better_beyond_chance_becomes_champion(desk_of: DeskMaker, store: str) -> None:
-    assert desk_of(store, top1=0.90, number=0).publish().alias == "champion"
-    slightly = desk_of(store, top1=0.91, number=1)
-    assert slightly.publish().alias == "challenger"
-    assert "is not more than chance" in slightly.publish().why
-    clearly = desk_of(store, top1=0.99, number=2)
-    assert clearly.publish().alias == "champion"
-    assert [clearly.version(number).aliases for number in (1, 2, 3)] == [[], ["challenger"], ["champion"]]
+def test_only_a_significantly_better_version_becomes_champion(
+    candidate_of: CandidateMaker, store: str
+) -> None:
+    assert candidate_of(store, top1=0.90, number=0).publish().alias == "champion"
+    slightly_better = candidate_of(store, top1=0.91, number=1)
+    assert slightly_better.publish().alias == "challenger"
+    assert "is not more than half of its 95 % interval" in slightly_better.publish().why
+    clearly_better = candidate_of(store, top1=0.99, number=2)
+    assert clearly_better.publish().alias == "champion"
+    assert [clearly_better.version(number).aliases for number in (1, 2, 3)] == [
+        [],
+        ["challenger"],
+        ["champion"],
+    ]
 
 
-def test_a_repetition_does_not_take_the_alias_from_a_later_version(desk_of: DeskMaker, store: str) -> None:
-    first = desk_of(store, top1=0.90, number=0)
+def test_a_second_call_does_not_move_the_alias_of_a_later_version(
+    candidate_of: CandidateMaker, store: str
+) -> None:
+    first = candidate_of(store, top1=0.90, number=0)
     first.publish()
-    desk_of(store, top1=0.99, number=1).publish()
+    candidate_of(store, top1=0.99, number=1).publish()
     assert first.publish().version == 1
     assert [first.version(number).aliases for number in (1, 2)] == [[], ["champion"]]
 
 
-def test_a_champion_that_is_not_ours_stays(desk_of: DeskMaker, store: str) -> None:
-    desk = desk_of(store)
-    desk.client.create_registered_model(MODEL)
-    desk.client.create_model_version(MODEL, source="somewhere/else", run_id=desk.run_id)
-    desk.client.set_registered_model_alias(MODEL, "champion", "1")
-    publication = desk.publish()
+def test_a_champion_of_another_origin_is_kept(candidate_of: CandidateMaker, store: str) -> None:
+    candidate = candidate_of(store)
+    candidate.client.create_registered_model(MODEL)
+    candidate.client.create_model_version(MODEL, source="somewhere/else", run_id=candidate.run_id)
+    candidate.client.set_registered_model_alias(MODEL, "champion", "1")
+    publication = candidate.publish()
     assert (publication.version, publication.alias) == (2, "challenger")
-    assert desk.version(1).aliases == ["champion"]
+    assert candidate.version(1).aliases == ["champion"]
 
 
-def test_a_trial_without_the_compared_accuracy_is_refused(desk_of: DeskMaker, store: str) -> None:
-    desk = desk_of(store, top1=None)
+def test_a_trial_without_top1_is_refused(candidate_of: CandidateMaker, store: str) -> None:
+    candidate = candidate_of(store, top1=None)
     with pytest.raises(SearchError, match="trial 7 has no val/top1, by which encoders are compared"):
-        desk.publish()
-    assert desk.points("test/top1") == []
+        candidate.publish()
+    assert candidate.points("test/top1") == []
 
 
 def test_a_damaged_checkpoint_is_refused(
-    desk_of: DeskMaker, store: str, trained: Trained, tmp_path: Path
+    candidate_of: CandidateMaker, store: str, trained: Trained, tmp_path: Path
 ) -> None:
-    desk = desk_of(store)
+    candidate = candidate_of(store)
     damaged = replace(trained, checkpoint=shutil.copytree(trained.checkpoint, tmp_path / "copy"))
     (damaged.checkpoint / "model.safetensors").write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"model\.safetensors: damaged"):
-        replace(desk, trained=damaged).publish()
-    assert desk.client.search_registered_models() == []
+        replace(candidate, trained=damaged).publish()
+    assert candidate.client.search_registered_models() == []
 
 
-def test_a_store_that_is_away_is_a_tracking_error(
-    desk_of: DeskMaker, store: str, monkeypatch: pytest.MonkeyPatch, free_port: Callable[[], int]
+def test_an_unavailable_store_is_a_tracking_error(
+    candidate_of: CandidateMaker, store: str, monkeypatch: pytest.MonkeyPatch, free_port: Callable[[], int]
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(TrackingError, match=r"^MLflow at http://127\.0\.0\.1:\d+: .*$"):
-        replace(desk_of(store), uri=f"http://127.0.0.1:{free_port()}").publish()
+        replace(candidate_of(store), uri=f"http://127.0.0.1:{free_port()}").publish()

@@ -1,4 +1,4 @@
-"""A registered encoder in each form it is used in: served, as pyfunc, in torch, in a torchvision network."""
+"""All forms of a registered encoder: served, pyfunc, torch, torchvision."""
 
 import json
 import os
@@ -39,13 +39,13 @@ from tune_jobs.tracking.tracker import Tracker
 
 READY_TIMEOUT_S = 120.0
 URI = "models:/selfcon-digits@champion"
-# The width of torchvision's own networks; images of 8 pixels get the small stem.
+# The width of torchvision's networks; images of 8 pixels get the small stem.
 FIELDS = {"model.exit_stages": (2,), "optim.epochs": 3, "evaluate.probe_epochs": 3}
 
 
 @dataclass(frozen=True)
 class Registered:
-    """A folder whose MLflow store holds one encoder, really exported and published."""
+    """Folder with an MLflow store and one published encoder, fully exported."""
 
     folder: Path
     dataset: ImageDataset
@@ -98,7 +98,7 @@ def registered(
 
 @pytest.fixture(scope="module")
 def served(registered: Registered, free_port: Callable[[], int]) -> Iterator[str]:
-    """The address of `mlflow models serve`, as the documentation starts it."""
+    """Address of `mlflow models serve`, started as documented."""
     port = free_port()
     command = [
         sys.executable,
@@ -138,7 +138,7 @@ def wait_until_ready(address: str, process: subprocess.Popen[bytes], log: Path) 
     pytest.fail(f"no answer at {address}:\n{log.read_text()}")
 
 
-def asked(address: str, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def request_features(address: str, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     body = json.dumps({"inputs": images.tolist()}).encode()
     request = urllib.request.Request(
         f"{address}/invocations", data=body, headers={"Content-Type": "application/json"}
@@ -147,8 +147,8 @@ def asked(address: str, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         return np.array(json.load(response)["predictions"], dtype=np.float32)
 
 
-def in_torchvision(registered: Registered, images: Tensor) -> Tensor:
-    """The features of torchvision's network, put together by the words of the model's card."""
+def torchvision_features(registered: Registered, images: Tensor) -> Tensor:
+    """Return the features of torchvision's network, built by the code of the model card."""
     card = (registered.model_folder / "README.md").read_text()
     (code,) = re.findall(r"```python\n(import safetensors.*?)```", card, re.DOTALL)
     names: dict[str, Any] = {}
@@ -166,10 +166,10 @@ def test_every_form_of_the_encoder_gives_the_same_features(registered: Registere
     with torch.no_grad():
         expected = load_encoder(URI)(torch.from_numpy(images)).numpy()
         found = {
-            "served": asked(served, images),
+            "served": request_features(served, images),
             "pyfunc": mlflow.pyfunc.load_model(URI).predict(images),
             "pytorch": mlflow.pytorch.load_model(URI)(torch.from_numpy(images)).numpy(),
-            "torchvision": in_torchvision(registered, torch.from_numpy(images)).numpy(),
+            "torchvision": torchvision_features(registered, torch.from_numpy(images)).numpy(),
         }
     assert np.ptp(expected) > 0.1
     for name, features in found.items():
@@ -177,11 +177,11 @@ def test_every_form_of_the_encoder_gives_the_same_features(registered: Registere
 
 
 @pytest.mark.parametrize("num_images", [1, 17])
-def test_a_served_encoder_takes_any_batch(served: str, num_images: int) -> None:
-    assert asked(served, np.zeros((num_images, 3, 8, 8), np.float32)).shape == (num_images, 512)
+def test_a_served_encoder_accepts_any_batch_size(served: str, num_images: int) -> None:
+    assert request_features(served, np.zeros((num_images, 3, 8, 8), np.float32)).shape == (num_images, 512)
 
 
-def test_a_registered_encoder_names_classes(registered: Registered) -> None:
+def test_a_registered_encoder_classifies_images(registered: Registered) -> None:
     encoder, test = load_encoder(URI), registered.dataset.test
     (images,) = test.plain([torch.arange(len(test))])
     named = encoder.ensemble_logits(images).argmax(dim=1)
@@ -191,7 +191,7 @@ def test_a_registered_encoder_names_classes(registered: Registered) -> None:
 
 
 def documented(language: str) -> str:
-    """The one example in this language of the page about the encoder."""
+    """Return the only code block in this language of docs/encoder.md."""
     text = (ROOT / "docs/encoder.md").read_text()
     (code,) = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
     return str(code)
@@ -216,7 +216,7 @@ def test_the_documented_client_in_the_shell_works(
 
 
 @pytest.mark.browser
-def test_the_browser_shows_trials_compared_confusions_the_alias_and_the_card(
+def test_the_mlflow_ui_shows_compared_trials_artifacts_the_alias_and_the_card(
     registered: Registered,
     browser: Browser,
     start_mlflow_server: Callable[..., AbstractContextManager[str]],

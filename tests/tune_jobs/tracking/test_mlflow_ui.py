@@ -12,13 +12,13 @@ RecordMaker = Callable[..., TrialRecord]
 
 
 def row(page: Page, number: int, columns: list[str]) -> list[str]:
-    """What a line of the table shows; before a run's name stands the code of its colour."""
+    """Return the cells of a table row; the name of a run comes after the code of its colour."""
     cells = [page.locator(f'[role=row][row-index="{number}"] [col-id="{column}"]') for column in columns]
     return [cell.inner_text().split()[-1] for cell in cells]
 
 
 @pytest.mark.browser
-def test_a_search_unfolds_into_its_trials(
+def test_an_expanded_search_shows_its_trials(
     browser: Browser, mlflow_server: str, make_record: RecordMaker, tmp_path: Path
 ) -> None:
     records = [

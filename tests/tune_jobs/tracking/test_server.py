@@ -21,7 +21,7 @@ PythonRunner = Callable[..., subprocess.CompletedProcess[str]]
 
 @contextmanager
 def server_that_answers(status: int, body: str) -> Iterator[str]:
-    """A web server that gives every request the same answer."""
+    """Start a web server that gives every request the same answer."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -30,7 +30,7 @@ def server_that_answers(status: int, body: str) -> Iterator[str]:
             self.wfile.write(body.encode())
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Write no log."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -40,13 +40,13 @@ def server_that_answers(status: int, body: str) -> Iterator[str]:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current folder, and no store named in the environment."""
+    """Empty current folder, without MLFLOW_TRACKING_URI."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return tmp_path
 
 
-def test_the_store_is_the_one_given_then_the_environments_then_this_folders(
+def test_the_uri_comes_from_the_argument_the_environment_or_the_folder(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert resolve_uri(None) == f"sqlite:///{here}/mlflow.db"
@@ -69,13 +69,13 @@ def test_a_shown_uri_has_no_credentials(uri: str, shown: str) -> None:
     assert shown_uri(uri) == shown
 
 
-def test_a_store_that_will_be_made_is_fine_and_not_made_yet(here: Path) -> None:
+def test_a_new_store_is_accepted_and_not_created(here: Path) -> None:
     check_store(resolve_uri(None), experiment="exits")
     check_store(f"sqlite:///{here}/deeper/down/mlflow.db", experiment="exits")
     assert list(here.iterdir()) == []
 
 
-def test_a_store_that_is_there_is_fine(here: Path, mlflow_server: str) -> None:
+def test_an_existing_store_is_accepted(here: Path, mlflow_server: str) -> None:
     for uri in (f"sqlite:///{here}/mlflow.db", mlflow_server):
         made = MlflowClient(tracking_uri=uri).create_experiment("there")
         assert check_store(uri, experiment="there") == made
@@ -93,21 +93,21 @@ def test_a_deleted_experiment_is_refused(here: Path, mlflow_server: str) -> None
 
 
 @pytest.mark.parametrize("uri", ["file:///tmp/mlruns", "./mlruns", "ftp://host/x", "databricks"])
-def test_a_store_we_cannot_use_is_refused(uri: str) -> None:
+def test_an_unsupported_store_is_refused(uri: str) -> None:
     with pytest.raises(
         BadInputError, match=r"^tracking URI: expected http\(s\)://\.\.\. or a database .*, got "
     ):
         check_store(uri, experiment="exits")
 
 
-def test_nobody_there_is_said_at_once(free_port: Callable[[], int]) -> None:
+def test_an_address_without_a_server_is_an_immediate_error(free_port: Callable[[], int]) -> None:
     start = time.monotonic()
     with pytest.raises(TrackingError, match=r"^MLflow at http://127\.0\.0\.1:\d+: .*refused"):
         check_store(f"http://127.0.0.1:{free_port()}", experiment="exits")
     assert time.monotonic() - start < 5
 
 
-def test_a_server_that_says_nothing_is_not_waited_for() -> None:
+def test_a_server_that_does_not_answer_times_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         start = time.monotonic()
         with pytest.raises(TrackingError, match=r"^MLflow at http://127\.0\.0\.1:\d+: .*timed? ?out"):
@@ -125,20 +125,20 @@ def test_a_server_that_says_nothing_is_not_waited_for() -> None:
         (404, "[]", BadInputError, r"answered 404 Not Found: expected the answer of an MLflow server$"),
     ],
 )
-def test_a_server_that_refuses_or_is_another_is_named(
+def test_a_server_that_refuses_or_is_not_mlflow_is_reported(
     status: int, body: str, error: type[Exception], message: str
 ) -> None:
     with server_that_answers(status, body) as uri, pytest.raises(error, match=f"^MLflow at {uri} {message}"):
         check_store(uri, experiment="exits")
 
 
-def test_a_server_without_the_experiment_is_fine() -> None:
+def test_a_server_without_the_experiment_is_accepted() -> None:
     answer = json.dumps({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "none"})
     with server_that_answers(404, answer) as uri:
         check_store(uri, experiment="exits")
 
 
-def test_an_old_file_store_in_the_way_is_refused(here: Path) -> None:
+def test_an_old_file_store_in_the_folder_is_refused(here: Path) -> None:
     (here / "mlruns" / "0").mkdir(parents=True)
     (here / "mlruns" / "0" / "meta.yaml").touch()
     with pytest.raises(
@@ -148,12 +148,12 @@ def test_an_old_file_store_in_the_way_is_refused(here: Path) -> None:
     check_store(f"sqlite:///{here}/elsewhere/mlflow.db", experiment="exits")
 
 
-def test_the_artifacts_of_a_database_are_no_old_file_store(here: Path) -> None:
+def test_artifacts_of_a_database_are_not_an_old_file_store(here: Path) -> None:
     (here / "mlruns" / "1" / "0123" / "artifacts").mkdir(parents=True)
     check_store(resolve_uri(None), experiment="exits")
 
 
-def test_a_file_that_is_no_database_is_refused(here: Path) -> None:
+def test_a_file_that_is_not_a_database_is_refused(here: Path) -> None:
     (here / "mlflow.db").write_text("a text of more than sixteen letters")
     with pytest.raises(
         BadInputError,
@@ -178,14 +178,14 @@ def change(database: Path, *statements: str) -> None:
         connection.commit()
 
 
-def test_a_database_of_something_else_is_not_touched_yet(here: Path) -> None:
+def test_a_database_of_another_program_is_not_changed(here: Path) -> None:
     change(here / "mlflow.db", "create table something_else (number integer)")
     before = (here / "mlflow.db").read_bytes()
     check_store(resolve_uri(None), experiment="exits")
     assert (here / "mlflow.db").read_bytes() == before
 
 
-def test_a_store_of_another_mlflow_is_refused_in_one_line(here: Path) -> None:
+def test_a_store_of_another_mlflow_version_is_an_error_of_one_line(here: Path) -> None:
     MlflowClient(tracking_uri=f"sqlite:///{here}/made.db")
     (here / "made.db").rename(here / "mlflow.db")
     change(here / "mlflow.db", "update alembic_version set version_num = 'of-the-future'")
@@ -194,7 +194,7 @@ def test_a_store_of_another_mlflow_is_refused_in_one_line(here: Path) -> None:
     assert "\n" not in str(raised.value)
 
 
-def test_a_slow_call_is_left_behind() -> None:
+def test_a_slow_call_is_abandoned() -> None:
     start = time.monotonic()
     with pytest.raises(TrackingError, match=r"^the database did not answer within 0\.1 s$"):
         within(0.1, lambda: time.sleep(2), what="the database")

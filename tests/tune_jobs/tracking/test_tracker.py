@@ -36,7 +36,7 @@ tracker.close("FINISHED", metrics={"best/value": 0.5}, summary="done")
 
 
 class Notebook:
-    """What the study would remember: the run of each trial."""
+    """Stand-in for the study: remembers the run of each trial."""
 
     def __init__(self) -> None:
         self.runs: dict[str, str] = {}
@@ -49,12 +49,12 @@ class Notebook:
 
 
 def forget(record: TrialRecord, run_id: str) -> None:
-    """The process dies before the study has written the run down."""
+    """Do nothing, as if the process were killed before the study has recorded the run."""
 
 
 @pytest.fixture(scope="module")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Making MLflow's tables takes seconds; every test gets a copy."""
+    """Database with the tables of MLflow, copied for each test because creating them takes seconds."""
     path = tmp_path_factory.mktemp("empty") / "mlflow.db"
     MlflowClient(tracking_uri=f"sqlite:///{path}")
     return path
@@ -113,7 +113,9 @@ def four_trials(make_record: RecordMaker) -> list[TrialRecord]:
     ]
 
 
-def test_a_search_is_a_parent_run_and_each_trial_a_run_below_it(store: str, make_record: RecordMaker) -> None:
+def test_a_search_is_a_parent_run_with_a_child_run_for_each_trial(
+    store: str, make_record: RecordMaker
+) -> None:
     notebook = Notebook()
     tracker = tracker_of(store)
     records = four_trials(make_record)
@@ -126,7 +128,7 @@ def test_a_search_is_a_parent_run_and_each_trial_a_run_below_it(store: str, make
     assert notebook.runs == {name.removeprefix("trial-"): run.info.run_id for name, run in trials.items()}
 
 
-def test_states_end_as_mlflows_statuses_with_reason_and_message(store: str, make_record: RecordMaker) -> None:
+def test_runs_have_status_reason_and_message_of_their_trial(store: str, make_record: RecordMaker) -> None:
     tracker_of(store).sync(four_trials(make_record), remember_run=forget)
     _, trials = parents_and_trials(store)
     assert [run.info.status for run in trials.values()] == ["FINISHED", "KILLED", "FAILED", "RUNNING"]
@@ -141,7 +143,7 @@ def test_states_end_as_mlflows_statuses_with_reason_and_message(store: str, make
     ]
 
 
-def test_metrics_and_times_are_the_records(store: str, make_record: RecordMaker) -> None:
+def test_metrics_and_times_equal_those_of_the_record(store: str, make_record: RecordMaker) -> None:
     record = make_record(0)
     tracker_of(store).sync([record], remember_run=forget)
     _, trials = parents_and_trials(store)
@@ -153,7 +155,7 @@ def test_metrics_and_times_are_the_records(store: str, make_record: RecordMaker)
     assert steps(store, run, "train/loss") == [1, 2, 3]
 
 
-def test_parameters_are_the_whole_config_and_a_tag_names_the_chosen_ones(
+def test_parameters_are_the_complete_config_and_a_tag_lists_the_searched_ones(
     store: str, make_record: RecordMaker
 ) -> None:
     record = make_record(0, parameters={"model.exit_stages": (1, 2), "loss.use_labels": True})
@@ -171,7 +173,7 @@ def test_parameters_are_the_whole_config_and_a_tag_names_the_chosen_ones(
     assert parent.data.tags["selfcon.parameters"] == "loss.use_labels, model.exit_stages"
 
 
-def test_the_experiment_names_the_objective_and_shows_the_varied_parameters(
+def test_the_experiment_has_the_objective_and_columns_of_the_searched_parameters(
     store: str, make_record: RecordMaker
 ) -> None:
     tracker = tracker_of(store)
@@ -186,13 +188,11 @@ def test_the_experiment_names_the_objective_and_shows_the_varied_parameters(
         f"/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey=exits"
     )
     assert tracker.page.endswith(f"/#/experiments/{experiment.experiment_id}")
-    another = tracker_of(store, experiment_id=experiment.experiment_id)  # it has nothing to send
+    another = tracker_of(store, experiment_id=experiment.experiment_id)  # has sent nothing
     assert another.where == tracker.where
 
 
-def test_a_repetition_in_the_same_process_asks_mlflow_for_nothing(
-    store: str, make_record: RecordMaker
-) -> None:
+def test_a_second_call_without_new_records_sends_no_request(store: str, make_record: RecordMaker) -> None:
     records = four_trials(make_record)
     notebook = Notebook()
     tracker = tracker_of(store)
@@ -202,7 +202,7 @@ def test_a_repetition_in_the_same_process_asks_mlflow_for_nothing(
     assert not Path("mlflow.db").exists()
 
 
-def test_later_calls_add_what_is_new(store: str, make_record: RecordMaker) -> None:
+def test_later_calls_send_new_records(store: str, make_record: RecordMaker) -> None:
     tracker = tracker_of(store)
     for num_epochs in range(4):
         tracker.sync([make_record(0, "RUNNING", num_epochs=num_epochs)], remember_run=forget)
@@ -212,7 +212,7 @@ def test_later_calls_add_what_is_new(store: str, make_record: RecordMaker) -> No
     assert [run.info.status for run in trials.values()] == ["FINISHED", "RUNNING"]
 
 
-def test_another_process_finds_everything_and_adds_nothing(
+def test_another_process_finds_the_runs_and_adds_nothing(
     store: str, make_record: RecordMaker, run_python: PythonRunner, tmp_path: Path
 ) -> None:
     records = four_trials(make_record)
@@ -242,18 +242,18 @@ def test_the_first_use_of_a_store_and_of_a_server_is_silent(
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_points_sent_twice_are_there_once(store: str, make_record: RecordMaker) -> None:
+def test_points_sent_twice_are_stored_once(store: str, make_record: RecordMaker) -> None:
     tracker_of(store).sync([make_record(0)], remember_run=forget)
     _, trials = parents_and_trials(store)
     client = MlflowClient(tracking_uri=store)
-    # as if the process had died between the points and the tag that says they are there
+    # as if the process had been killed between the points and the tag of the newest epoch
     client.set_tag(trials["trial-0000"].info.run_id, "selfcon.synced_epoch", "0")
     tracker_of(store).sync([make_record(0)], remember_run=forget)
     assert steps(store, trials["trial-0000"]) == [0, 1, 2, 3]
     assert steps(store, trials["trial-0000"], "train/loss") == [1, 2, 3]
 
 
-def test_a_run_made_before_a_crash_is_found_again(store: str, make_record: RecordMaker) -> None:
+def test_a_run_created_before_a_crash_is_found(store: str, make_record: RecordMaker) -> None:
     def crash(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -267,29 +267,29 @@ def test_a_run_made_before_a_crash_is_found_again(store: str, make_record: Recor
     assert notebook.runs == {"0000": before["trial-0000"].info.run_id}
 
 
-def test_of_two_runs_for_one_trial_the_remembered_one_stays(store: str, make_record: RecordMaker) -> None:
+def test_of_two_runs_of_a_trial_the_recorded_one_stays(store: str, make_record: RecordMaker) -> None:
     notebook = Notebook()
     records = [make_record(0), make_record(1)]
     tracker_of(store).sync(records, remember_run=notebook.remember)
     client = MlflowClient(tracking_uri=store)
     (parent,), trials = parents_and_trials(store)
     tags = {name: trials["trial-0001"].data.tags[name] for name in ("selfcon.trial", "mlflow.parentRunId")}
-    double = client.create_run(parent.info.experiment_id, run_name="trial-0001", tags=tags)
+    duplicate = client.create_run(parent.info.experiment_id, run_name="trial-0001", tags=tags)
     tracker_of(store).sync(notebook.read_into(records), remember_run=notebook.remember)
     _, trials = parents_and_trials(store)
     assert trials["trial-0001"].info.run_id == notebook.runs["0001"]
-    assert client.get_run(double.info.run_id).info.lifecycle_stage == "deleted"
+    assert client.get_run(duplicate.info.run_id).info.lifecycle_stage == "deleted"
 
 
 def with_seeds(make_record: RecordMaker) -> list[TrialRecord]:
-    """Two trials and two further seeds of the second, numbered in a study of their own."""
+    """Return two trials and two repetitions of the second one, which are numbered in a separate study."""
     seeds = [make_record(number, num_epochs=2) for number in range(2)]
     return [make_record(0), make_record(1)] + [
         replace(record, confirms=1, seed_index=record.number + 1) for record in seeds
     ]
 
 
-def test_further_seeds_are_runs_beside_those_of_the_trials(store: str, make_record: RecordMaker) -> None:
+def test_repetitions_are_additional_runs(store: str, make_record: RecordMaker) -> None:
     notebook = Notebook()
     tracker_of(store).sync(with_seeds(make_record), remember_run=notebook.remember)
     (parent,), runs = parents_and_trials(store)
@@ -306,17 +306,19 @@ def test_further_seeds_are_runs_beside_those_of_the_trials(store: str, make_reco
     assert {n: run.info.run_id for n, run in found.items()} == {n: run.info.run_id for n, run in runs.items()}
 
 
-def test_of_two_runs_for_one_seed_the_fuller_one_stays(store: str, make_record: RecordMaker) -> None:
+def test_of_two_runs_of_a_repetition_the_one_with_more_epochs_stays(
+    store: str, make_record: RecordMaker
+) -> None:
     tracker_of(store).sync(with_seeds(make_record), remember_run=forget)
     client = MlflowClient(tracking_uri=store)
     (parent,), runs = parents_and_trials(store)
     seed = runs["trial-0001-seed-2"]
     tags = {n: seed.data.tags[n] for n in ("selfcon.trial", "selfcon.seed", "mlflow.parentRunId")}
-    double = client.create_run(parent.info.experiment_id, run_name="trial-0001-seed-2", tags=tags)
+    duplicate = client.create_run(parent.info.experiment_id, run_name="trial-0001-seed-2", tags=tags)
     tracker_of(store).sync(with_seeds(make_record), remember_run=forget)
     _, found = parents_and_trials(store)
     assert found["trial-0001-seed-2"].info.run_id == seed.info.run_id
-    assert client.get_run(double.info.run_id).info.lifecycle_stage == "deleted"
+    assert client.get_run(duplicate.info.run_id).info.lifecycle_stage == "deleted"
     assert len(found) == 4
 
 
@@ -331,7 +333,7 @@ def test_of_two_parent_runs_one_stays(store: str, make_record: RecordMaker) -> N
     assert len(trials) == 1
 
 
-def test_a_run_that_somebody_deleted_is_made_again(store: str, make_record: RecordMaker) -> None:
+def test_a_deleted_run_is_created_again(store: str, make_record: RecordMaker) -> None:
     notebook = Notebook()
     tracker_of(store).sync([make_record(0)], remember_run=notebook.remember)
     deleted = notebook.runs["0000"]
@@ -343,7 +345,7 @@ def test_a_run_that_somebody_deleted_is_made_again(store: str, make_record: Reco
     assert steps(store, trials["trial-0000"]) == [0, 1, 2, 3]
 
 
-def test_a_run_that_somebody_put_below_ours_is_left_alone(store: str, make_record: RecordMaker) -> None:
+def test_a_run_added_by_a_user_is_not_changed(store: str, make_record: RecordMaker) -> None:
     tracker_of(store).sync([make_record(0)], remember_run=forget)
     (parent,), _ = parents_and_trials(store)
     MlflowClient(tracking_uri=store).create_run(
@@ -355,7 +357,7 @@ def test_a_run_that_somebody_put_below_ours_is_left_alone(store: str, make_recor
 
 
 @pytest.mark.parametrize("is_new_process", [False, True])
-def test_an_interrupted_search_ends_as_killed_and_is_running_again_later(
+def test_an_interrupted_search_is_killed_and_running_after_the_next_sync(
     store: str, make_record: RecordMaker, is_new_process: bool
 ) -> None:
     records = [make_record(0), make_record(1, "RUNNING", num_epochs=1)]
@@ -376,7 +378,7 @@ def test_an_interrupted_search_ends_as_killed_and_is_running_again_later(
     assert steps(store, trials["trial-0001"]) == [0, 1, 2]
 
 
-def test_closing_writes_the_result_once(store: str, make_record: RecordMaker) -> None:
+def test_close_writes_the_result_once(store: str, make_record: RecordMaker) -> None:
     records = [make_record(0), make_record(1, "PRUNED", reason="rung")]
     for _ in range(2):
         tracker = tracker_of(store)
@@ -390,7 +392,7 @@ def test_closing_writes_the_result_once(store: str, make_record: RecordMaker) ->
     assert steps(store, parent, "best/value") == [0]
 
 
-def test_an_earlier_search_of_the_same_name_is_left_alone(store: str, make_record: RecordMaker) -> None:
+def test_an_earlier_search_with_the_same_name_is_not_changed(store: str, make_record: RecordMaker) -> None:
     for start_ms in (1_760_000_000_000, 1_770_000_000_000):
         tracker = tracker_of(store)
         tracker.sync([make_record(0, search_start_ms=start_ms)], remember_run=forget)
@@ -405,7 +407,7 @@ def test_an_earlier_search_of_the_same_name_is_left_alone(store: str, make_recor
     assert sorted(below) == sorted(parents)
 
 
-def test_refused_and_undrawn_trials_get_no_run(store: str, make_record: RecordMaker) -> None:
+def test_refused_and_unsampled_trials_have_no_run(store: str, make_record: RecordMaker) -> None:
     records = [
         make_record(0, "FAIL", num_epochs=0, reason="invalid"),
         make_record(1, "FAIL", num_epochs=0, reason="forbidden"),
@@ -420,7 +422,7 @@ def test_refused_and_undrawn_trials_get_no_run(store: str, make_record: RecordMa
     assert list(trials) == ["trial-0003"]
 
 
-def test_a_long_trial_arrives_whole(store: str, make_record: RecordMaker) -> None:
+def test_all_epochs_of_a_long_trial_are_sent(store: str, make_record: RecordMaker) -> None:
     tracker_of(store).sync([make_record(0, num_epochs=700)], remember_run=forget)
     _, trials = parents_and_trials(store)
     assert steps(store, trials["trial-0000"]) == list(range(701))
@@ -434,7 +436,7 @@ def test_tags_of_the_launch_are_on_every_run(store: str, make_record: RecordMake
     assert [run.data.tags["code"] for run in (parent, *trials.values())] == ["new", "old", "new"]
 
 
-def test_the_process_keeps_its_own_mlflow(
+def test_global_settings_of_mlflow_do_not_change(
     store: str, make_record: RecordMaker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     import mlflow
@@ -447,7 +449,7 @@ def test_the_process_keeps_its_own_mlflow(
     assert not (tmp_path / "other.db").exists()
 
 
-def test_a_server_gets_what_the_database_gets(mlflow_server: str, make_record: RecordMaker) -> None:
+def test_a_server_gets_the_same_runs_as_a_database(mlflow_server: str, make_record: RecordMaker) -> None:
     records = four_trials(make_record)
     for _ in range(2):
         tracker = tracker_of(mlflow_server, search="on-a-server")
@@ -466,7 +468,7 @@ def test_a_server_gets_what_the_database_gets(mlflow_server: str, make_record: R
     assert tracker.where.startswith(f"{mlflow_server}/#/experiments/")
 
 
-def test_what_a_server_missed_while_it_was_away_arrives_later(
+def test_records_are_sent_after_the_server_is_available_again(
     start_mlflow_server: ServerStarter,
     free_port: Callable[[], int],
     tmp_path: Path,
@@ -488,7 +490,9 @@ def test_what_a_server_missed_while_it_was_away_arrives_later(
         assert [parent.info.status, trials["trial-0000"].info.status] == ["RUNNING", "FINISHED"]
 
 
-def test_the_plain_uri_is_mlflows_default_in_this_folder(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_uri_is_that_of_mlflow_in_this_folder(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     tracker = Tracker(uri=None, experiment="e", search="s", description="", tags={}, metric="val/top1")
     assert tracker.uri == store
@@ -500,7 +504,7 @@ DATASET = TrackedDataset(
 )
 
 
-def tracker_with_data(uri: str) -> Tracker:
+def tracker_with_dataset(uri: str) -> Tracker:
     return Tracker(
         uri=uri,
         experiment="exits",
@@ -512,12 +516,12 @@ def tracker_with_data(uri: str) -> Tracker:
     )
 
 
-def test_runs_say_their_data_and_have_their_files_once(
+def test_runs_have_their_data_set_and_files_once(
     store: str, make_record: RecordMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     confusion = {"epoch": 3, "totals": [3, 2], "correct": [3, 1], "pairs": [[1, 0, 1]]}
     records = [replace(make_record(0), confusion=confusion), make_record(1, "RUNNING")]
-    tracker = tracker_with_data(store)
+    tracker = tracker_with_dataset(store)
     tracker.sync(records, remember_run=forget)
     tracker.close("FINISHED", metrics={}, summary="done", files={"report.md": b"done", "figures/a.png": b"1"})
     (parent,), trials = parents_and_trials(store)
@@ -531,11 +535,11 @@ def test_runs_say_their_data_and_have_their_files_once(
     assert names["trial-0000"] == [
         "config.yaml", "confusion_matrix.csv", "confusion_matrix.png", "exits.png",
     ]  # fmt: skip
-    assert names["trial-0001"] == []  # it runs
+    assert names["trial-0001"] == []  # still running
     assert files_of(client, parent) == ["figures", "report.md"]
     sent: list[str] = []
     monkeypatch.setattr(MlflowClient, "log_artifacts", lambda _self, run_id, _folder: sent.append(run_id))
-    again = tracker_with_data(store)
+    again = tracker_with_dataset(store)
     again.sync(records, remember_run=forget)
     again.close("FINISHED", metrics={}, summary="done", files={"report.md": b"done", "figures/a.png": b"1"})
     assert sent == []
@@ -545,25 +549,25 @@ def files_of(client: MlflowClient, run: Run) -> list[str]:
     return [item.path for item in client.list_artifacts(run.info.run_id)]
 
 
-def test_files_that_could_not_be_sent_are_sent_by_the_next_call(
+def test_files_that_failed_are_sent_by_the_next_call(
     store: str, make_record: RecordMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
-        raise LookupError("no answer")  # what another library raises is none of MLflow's own errors
+        raise LookupError("no answer")  # an error of another library, not of MLflow
 
-    tracker = tracker_with_data(store)
+    tracker = tracker_with_dataset(store)
     with monkeypatch.context() as away:
         away.setattr(MlflowClient, "log_artifacts", refuse)
         with pytest.raises(TrackingError, match="no answer"):
             tracker.sync([make_record(0)], remember_run=forget)
     (_,), trials = parents_and_trials(store)
-    assert steps(store, trials["trial-0000"]) == [0, 1, 2, 3]  # the metrics came first
+    assert steps(store, trials["trial-0000"]) == [0, 1, 2, 3]  # metrics are sent first
     tracker.sync([make_record(0)], remember_run=forget)
     assert "config.yaml" in files_of(MlflowClient(store), trials["trial-0000"])
 
 
-def test_files_come_a_few_at_a_time_after_all_metrics(store: str, make_record: RecordMaker) -> None:
-    records, tracker = [make_record(number) for number in range(3)], tracker_with_data(store)
+def test_files_are_sent_after_all_metrics_and_limited_per_call(store: str, make_record: RecordMaker) -> None:
+    records, tracker = [make_record(number) for number in range(3)], tracker_with_dataset(store)
     for num_with_files in (0, 2, 3):
         tracker.sync(records, remember_run=forget, max_files=min(num_with_files, 2))
         _, trials = parents_and_trials(store)
