@@ -12,6 +12,9 @@ import pytest
 
 from tests.project import ROOT
 
+# Ray's workers have a low priority by default, and would wait for the tests of other processes.
+FULL_PRIORITY = {"RAY_worker_niceness": "0"}
+
 
 class Launch:
     """A launcher in a process of its own."""
@@ -50,7 +53,7 @@ def started(
     """Run a command in a folder; it is killed at the end of the block if it still runs."""
     process = subprocess.Popen(
         command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **FULL_PRIORITY, **(environment or {})},
     )  # fmt: skip
     with process:
         try:
