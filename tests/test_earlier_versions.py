@@ -7,7 +7,8 @@ import pytest
 from selfcon.config import TrainConfig
 from tests.earlier_versions import unpack
 from tune_jobs.__main__ import main
-from tune_jobs.checkpoints.trial_checkpoints import load_state, newest_valid, open_store
+from tune_jobs.checkpoints.store import open_store
+from tune_jobs.checkpoints.trial_checkpoints import load_state, newest_valid
 from tune_jobs.study.records import State
 from tune_jobs.study.snapshot import Snapshot, read_snapshot
 from tune_jobs.study.store import open_database

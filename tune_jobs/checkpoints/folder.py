@@ -1,4 +1,4 @@
-"""Layout of the folder of a trial, and the number of checkpoints of a running trial.
+"""Layout of the folder of a trial.
 
 trials/0007/checkpoints/<epoch>-a<attempt>/            complete checkpoints
 trials/0007/checkpoints/<epoch>-s<step>-a<attempt>/    of an attempt stopped within an epoch
@@ -10,8 +10,6 @@ from collections.abc import Iterable, Sequence
 
 from tune_jobs.errors import StorageError
 from tune_jobs.study.records import TrialRecord
-
-NUM_KEPT_CHECKPOINTS = 2
 
 
 def refuse_unknown_trials(

@@ -1,4 +1,4 @@
-"""Retention of checkpoints: those of running trials, and of the best finished trials."""
+"""Which checkpoints are removed: older ones of a running trial, and all of most finished trials."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from tune_jobs.study.records import State, TrialRecord
 
 if TYPE_CHECKING:
     from tune_jobs.checkpoints.store import CheckpointStore
+
+NUM_KEPT_CHECKPOINTS = 2  # of a running trial
 
 
 def removable(
@@ -37,8 +39,16 @@ def removable(
     return [name for name in ended if sizes.get(name) and name not in kept]
 
 
+def outdated(newest_first: Sequence[str], saved: str) -> Sequence[str]:
+    """Return which checkpoints of a running trial can be removed after `saved` was written.
+
+    The newest ones are kept, and so are `saved` and all newer than it, which other attempts wrote.
+    """
+    return newest_first[max(NUM_KEPT_CHECKPOINTS, newest_first.index(saved) + 1) :]
+
+
 class Retention:
-    """Removes checkpoints that are no longer needed. Idempotent; continues after a kill."""
+    """Removes the checkpoints of trials that no longer need them. Idempotent; continues after a kill."""
 
     def __init__(
         self,

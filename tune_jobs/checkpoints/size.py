@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from tune_jobs.checkpoints.folder import NUM_KEPT_CHECKPOINTS
+from tune_jobs.checkpoints.retention import NUM_KEPT_CHECKPOINTS
 from tune_jobs.space import SearchSpace
 
 

@@ -1,23 +1,13 @@
-"""Checkpoints of one trial: the newest valid one, and the removal of older ones."""
+"""Checkpoints of one trial: the newest valid one, and how an attempt reads and writes them."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from selfcon.checkpoints.folder import checkpoint_name, order_of_checkpoint
 from selfcon.checkpoints.state import TrainingState, state_of, verify_payloads
 from selfcon.config import TrainConfig
 from selfcon.errors import CheckpointError
-from tune_jobs.checkpoints.folder import NUM_KEPT_CHECKPOINTS
-from tune_jobs.checkpoints.store import CheckpointStore, LocalStore
-
-
-def open_store(place: str) -> CheckpointStore:
-    """Return the store of a folder or an s3:// URI. Raises `StorageError` if it cannot be used."""
-    if place.startswith("s3://"):
-        from tune_jobs.checkpoints.s3 import ObjectStore
-
-        return ObjectStore(place)
-    return LocalStore(Path(place))
+from tune_jobs.checkpoints.retention import outdated
+from tune_jobs.checkpoints.store import CheckpointStore, open_store
 
 
 def newest_valid(
@@ -73,14 +63,10 @@ class TrialCheckpoints:
         return {"notes": notes} if notes else {}
 
     def save(self, payloads: Mapping[str, bytes], *, epoch: int, step: int = 0) -> None:
-        """Write a checkpoint, and remove older ones beyond the number to keep.
-
-        Newer ones, written by other attempts, are not removed.
-        """
+        """Write a checkpoint, and remove those that `retention.outdated` no longer needs."""
         name = checkpoint_name(epoch=epoch, step=step, attempt=self._attempt)
         self._store.save(self._trial, name, payloads)
-        ordered = _newest_first(self._store, self._trial)
-        for old in ordered[max(NUM_KEPT_CHECKPOINTS, ordered.index(name) + 1) :]:
+        for old in outdated(_newest_first(self._store, self._trial), name):
             self._store.remove(self._trial, old)
 
 

@@ -1,4 +1,4 @@
-"""Number of concurrent trials, updated when nodes join or leave."""
+"""Number of concurrent trials on the connected cluster, updated when nodes join or leave."""
 
 import math
 import time
@@ -7,8 +7,8 @@ from typing import Literal
 
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
+from tune_jobs.cluster.concurrency import trials_at_once, waiting_for, worker_resources, workers_for_next
 from tune_jobs.cluster.nodes import present_nodes
-from tune_jobs.cluster.resources import trials_at_once, waiting_for, worker_resources, workers_for_next
 from tune_jobs.space.settings import TrialSettings
 
 RECOUNT_S = 2.0
@@ -62,17 +62,14 @@ class Capacity:
 
     def _count(self, *, before: int | None) -> int:
         self._nodes = [node.resources for node in present_nodes()]
-        fit = trials_at_once(self._nodes, self._trial)
-        at_once, self._arithmetic = fit.count, fit.arithmetic
-        if self._limit != "auto":
-            at_once = min(fit.count, self._limit)
-            self._arithmetic += f", at most {self._limit} (search.max_concurrent)"
-        if at_once:
-            self._resume(at_once, before)
+        fit = trials_at_once(self._nodes, self._trial, limit=self._limit)
+        self._arithmetic = fit.arithmetic
+        if fit.count:
+            self._resume(fit.count, before)
         else:
             self._wait(waiting_for(self._nodes, self._trial))
         self._counted_s = time.monotonic()
-        return at_once
+        return fit.count
 
     def _resume(self, at_once: int, before: int | None) -> None:
         self.close()

@@ -10,11 +10,12 @@ import ray
 
 from tune_jobs.cluster.capacity import Capacity
 from tune_jobs.cluster.cleanup import kill_orphaned_actors
+from tune_jobs.cluster.concurrency import workers_held
 from tune_jobs.cluster.heartbeat import ClusterHeartbeat
 from tune_jobs.cluster.nodes import Node, missing_on, monitored_parts, present_nodes
 from tune_jobs.cluster.ray_internals import declared_node_types
 from tune_jobs.cluster.requirements import check_node_types, needed_paths, refuse_missing
-from tune_jobs.cluster.resources import machine_resources, workers_held
+from tune_jobs.cluster.resources import machine_resources
 from tune_jobs.cluster.session import ray_session
 from tune_jobs.cluster.token_auth import warning_of
 from tune_jobs.errors import ClusterLostError

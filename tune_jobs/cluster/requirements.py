@@ -8,12 +8,8 @@ from pathlib import Path
 from selfcon.config import DEFAULTS
 from selfcon.errors import ConfigError
 from selfcon.values import shown
-from tune_jobs.cluster.resources import (
-    shown_resources,
-    trials_at_once,
-    worker_resources,
-    workers_held,
-)
+from tune_jobs.cluster.concurrency import trials_at_once, worker_resources, workers_held
+from tune_jobs.cluster.resources import shown_resources
 from tune_jobs.errors import BadInputError
 from tune_jobs.space import SearchSpace
 from tune_jobs.space.settings import TrialSettings

@@ -6,7 +6,8 @@ from typing import Any
 
 from selfcon.values import shown
 from tune_jobs.checkpoints.size import max_checkpoint_bytes, max_total_bytes
-from tune_jobs.cluster.resources import machine_resources, trials_at_once
+from tune_jobs.cluster.concurrency import trials_at_once
+from tune_jobs.cluster.resources import machine_resources
 from tune_jobs.commands.space_tree import counts, space_tree
 from tune_jobs.options import LaunchOptions
 from tune_jobs.space import SearchSpace
@@ -148,12 +149,11 @@ def _num_confirming(space: SearchSpace, num_trials: int) -> int:
 
 def _concurrent(space: SearchSpace, options: LaunchOptions) -> str:
     limit = space.search.max_concurrent
-    at_most = "" if limit == "auto" else f", at most {limit} (search.max_concurrent)"
     if options.address is not None:
+        at_most = "" if limit == "auto" else f", at most {limit} (search.max_concurrent)"
         return f"as many as fit on the cluster at {options.address} when the search runs{at_most}"
-    fit = trials_at_once([machine_resources()], space.trial)
-    count = fit.count if limit == "auto" else min(fit.count, limit)
-    return f"{count} on this machine: {fit.arithmetic}{at_most}"
+    fit = trials_at_once([machine_resources()], space.trial, limit=limit)
+    return f"{fit.count} on this machine: {fit.arithmetic}"
 
 
 def _disk(space: SearchSpace, options: LaunchOptions) -> str:

@@ -9,9 +9,7 @@ from tune_jobs.cluster.requirements import (
     needed_paths,
     refuse_missing,
 )
-from tune_jobs.cluster.resources import (
-    machine_resources,
-)
+from tune_jobs.cluster.resources import machine_resources
 from tune_jobs.errors import BadInputError
 from tune_jobs.options import LaunchOptions
 from tune_jobs.space import SearchSpace

@@ -11,7 +11,7 @@ from typing import Any
 from selfcon.data.batches import num_steps
 from selfcon.data.dataset import ImageDataset, load_dataset
 from selfcon.errors import ConfigError
-from tune_jobs.checkpoints.trial_checkpoints import open_store
+from tune_jobs.checkpoints.store import open_store
 from tune_jobs.commands.other_searches import warm_start_points
 from tune_jobs.errors import BadInputError, StorageError, TrackingError
 from tune_jobs.options import LaunchOptions

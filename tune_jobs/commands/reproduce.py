@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tune_jobs.checkpoints.retention import Retention
-from tune_jobs.checkpoints.trial_checkpoints import open_store
+from tune_jobs.checkpoints.store import open_store
 from tune_jobs.commands.drift import changes, compare, launch_of
 from tune_jobs.commands.launcher import launcher
 from tune_jobs.commands.readiness import load_data

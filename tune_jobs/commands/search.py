@@ -6,8 +6,8 @@ from selfcon.config import TrainConfig
 from tune_jobs.checkpoints.folder import refuse_unknown_trials
 from tune_jobs.checkpoints.retention import Retention
 from tune_jobs.checkpoints.size import num_protected
-from tune_jobs.checkpoints.store import CheckpointStore
-from tune_jobs.checkpoints.trial_checkpoints import load_state, newest_valid, open_store
+from tune_jobs.checkpoints.store import CheckpointStore, open_store
+from tune_jobs.checkpoints.trial_checkpoints import load_state, newest_valid
 from tune_jobs.commands.open_search import Search, add_warm_start, open_search, record_launch
 from tune_jobs.commands.readiness import check_search
 from tune_jobs.errors import NoSuccessError, SearchError, TrackingError

@@ -53,7 +53,8 @@ def _workers(space: "SearchSpace | None") -> int:
     """Number of concurrent workers on this machine, 1 if unknown."""
     if space is None:
         return 1
-    from tune_jobs.cluster.resources import machine_resources, workers_held
+    from tune_jobs.cluster.concurrency import workers_held
+    from tune_jobs.cluster.resources import machine_resources
 
     held, limit = workers_held([machine_resources()], space.trial), space.search.max_concurrent
     return held if limit == "auto" else min(held, limit * space.trial.max_workers)

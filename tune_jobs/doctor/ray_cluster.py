@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tune_jobs.cluster.concurrency import trials_at_once, workers_held
 from tune_jobs.cluster.requirements import (
     NeededPath,
     check_address,
@@ -17,7 +18,7 @@ from tune_jobs.cluster.requirements import (
     missing_paths,
     needed_paths,
 )
-from tune_jobs.cluster.resources import shown_resources, trials_at_once, workers_held
+from tune_jobs.cluster.resources import shown_resources
 from tune_jobs.doctor.check import ROOT
 from tune_jobs.doctor.clocks import clock_notes, clock_offset_s
 from tune_jobs.doctor.finding import Finding, Level, fault, note, ok
@@ -137,7 +138,7 @@ def capacity(
         check_node_types(space, [*nodes, *declared])
     except BadInputError as error:
         return fault(CAPACITY, str(error), "request smaller workers with --set, or add larger nodes")
-    fit = trials_at_once(nodes, space.trial)
+    fit = trials_at_once(nodes, space.trial, limit=space.search.max_concurrent)
     if fit.count:
         return ok(CAPACITY, f"{fit.count} at once: {fit.arithmetic}")
     return note(CAPACITY, f"none now: {fit.arithmetic}", "a search will wait until nodes join")

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from tune_jobs.cluster.concurrency import trials_at_once
 from tune_jobs.cluster.requirements import check_machine, missing_paths, needed_paths, refuse_missing
-from tune_jobs.cluster.resources import machine_resources, trials_at_once
+from tune_jobs.cluster.resources import machine_resources
 from tune_jobs.commands.preflight import check_output
 from tune_jobs.doctor.finding import Finding, note, ok
 from tune_jobs.options import LaunchOptions
@@ -29,7 +30,7 @@ def capacity(space: SearchSpace) -> Iterator[Finding]:
     """Yield the finding on how many trials fit this machine; raises `BadInputError` if none does."""
     resources = machine_resources()
     check_machine(space, resources)
-    fit = trials_at_once([resources], space.trial)
+    fit = trials_at_once([resources], space.trial, limit=space.search.max_concurrent)
     yield ok("capacity", f"{fit.count} at once: {fit.arithmetic}")
 
 

@@ -103,7 +103,7 @@ def checkpoints(place: str, from_variable: str) -> Iterator[Finding]:
 
     Raises `StorageError`.
     """
-    from tune_jobs.checkpoints.trial_checkpoints import open_store
+    from tune_jobs.checkpoints.store import open_store
 
     where = f"{masked_uri(place)}{from_variable}"
     within(SERVER_TIMEOUT_S, lambda: open_store(place).check() or True, what=where)

@@ -28,8 +28,7 @@ def read_train(train: Node | None) -> dict[str, Any]:
             outer, inner = section.split(".")
             node.refuse_key("sections with fields", "a dotted name", hint=f"{outer}: {{{inner}: ...}}")
         else:
-            known = TrainConfig.model_fields
-            node.refuse_key(f"one of {', '.join(known)}", hint=nearest(section, known))
+            node.refuse_unknown(section, TrainConfig.model_fields)
     return fixed
 
 

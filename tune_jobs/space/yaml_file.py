@@ -54,7 +54,7 @@ class Node:
         items = self.value if isinstance(self.value, dict) else self.refuse(f"a mapping{names}")
         for name, item in items.items():
             if known is not None and name not in known:
-                item.refuse_key(f"one of {', '.join(known)}", hint=nearest(name, known))
+                item.refuse_unknown(name, known)
         return items
 
     def sequence(self, expected: str = "a list") -> "list[Node]":
@@ -73,6 +73,10 @@ class Node:
     def refuse_key(self, expected: str, got: str = "an unknown name", *, hint: str | None = None) -> NoReturn:
         """Raise `BadInputError` at the position of this value's key."""
         raise BadInputError(f"{self.key_place}: {ConfigError(self.key, expected, got, hint)}")
+
+    def refuse_unknown(self, name: str, known: Collection[str]) -> NoReturn:
+        """Raise `BadInputError` for the key `name` of this value, which is none of the `known` ones."""
+        self.refuse_key(f"one of {', '.join(known)}", hint=nearest(name, known))
 
     def refuse_with(self, error: ConfigError) -> NoReturn:
         """Raise `BadInputError` with the contents of `error` at the position of this value."""

@@ -11,7 +11,8 @@ from selfcon.checkpoints.state import TrainingState, checkpoint_payloads
 from selfcon.model import build_encoder
 from tune_jobs.checkpoints.retention import Retention, removable
 from tune_jobs.checkpoints.size import max_total_bytes, num_protected
-from tune_jobs.checkpoints.trial_checkpoints import TrialCheckpoints, open_store
+from tune_jobs.checkpoints.store import open_store
+from tune_jobs.checkpoints.trial_checkpoints import TrialCheckpoints
 from tune_jobs.space import load_space
 from tune_jobs.study.records import State, TrialRecord
 from tune_jobs.study.search_study import SearchStudy

@@ -6,8 +6,8 @@ import pytest
 
 from selfcon.checkpoints.state import MANIFEST, TrainingState, checkpoint_payloads
 from selfcon.config import TrainConfig
-from tune_jobs.checkpoints.store import CheckpointStore
-from tune_jobs.checkpoints.trial_checkpoints import TrialCheckpoints, load_state, newest_valid, open_store
+from tune_jobs.checkpoints.store import CheckpointStore, open_store
+from tune_jobs.checkpoints.trial_checkpoints import TrialCheckpoints, load_state, newest_valid
 from tune_jobs.errors import StorageError
 from tune_jobs.execution.failure_causes import failure_of
 from tune_jobs.study.records import Reason
