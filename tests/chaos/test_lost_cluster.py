@@ -46,7 +46,7 @@ def check_exit(folder: Path, launch: Launch, *, part: str, lost_s: float, flags:
         rf"lost: 1 trials, .*\n( +\d+:\d\d  .*\n)+error: the Ray cluster is lost: {part} at \S+ has not "
         rf"answered for 20 s; resume with: python launch.py --space space.yaml{re.escape(flags)}\n",
         launch.text,
-    )
+    ), launch.text
     interrupted = record(folder)
     assert (interrupted.state, interrupted.attempts, interrupted.attempt_ends) == (State.RUNNING, 1, ())
     assert statuses(folder) == ["KILLED"] * 2

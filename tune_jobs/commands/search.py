@@ -96,12 +96,11 @@ def _conclude(search: Search) -> None:
     if study.spent_budget:
         search.console.write_line(f"ended: {study.spent_budget} is used up")
     search.write_files()
-    winner = study.winner()
     try:
-        if winner is None:
+        if study.winner() is None:
             _conclude_without_winner(search)
         else:
-            _deliver(search, winner)
+            _deliver(search)
     except (NoSuccessError, TrackingError):
         search.print_result()
         raise
@@ -116,11 +115,12 @@ def _conclude_without_winner(search: Search) -> None:
     raise NoSuccessError("no trial satisfies the constraints" if completed else "no trial succeeded")
 
 
-def _deliver(search: Search, winner: TrialRecord) -> None:
+def _deliver(search: Search) -> None:
     """Register the winner's encoder and send MLflow the missing records and the final report."""
     study = search.study
     search.follower.finish()
-    publication = study.publication()
+    winner, publication = study.winner(), study.publication()  # its run may be new
+    assert winner is not None
     if publication is None or publication["trial"] != winner.number:
         search.console.write_line(f"trial {winner.number} is the best; testing and registering its encoder")
         study.set_publication(_publish(search, winner))
